@@ -11,7 +11,7 @@ Nothing else is imported until one of these names is asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ode_runner.version import VERSION as __version__
+from ode_runner.config.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from ode_runner.api import Run, compile, integrate, load, runs, train

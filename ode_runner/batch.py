@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ode_runner.devices.transfer import times_in
 from ode_runner.errors import RefusedInput
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
-from ode_runner.noise import BrownianPath
-from ode_runner.transfer import times_in
+from ode_runner.noise.brownian_path import BrownianPath
 from ode_runner.types import Times, Trajectory
 
 

@@ -11,16 +11,16 @@ from ode_runner.building.members import members, naming, ways
 from ode_runner.building.series_choices import check_answer_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network
-from ode_runner.path_field import ConsistencyField, DenoisingField
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.stochastic import StochasticMethod
-from ode_runner.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.sampled import asks_for_answers
 

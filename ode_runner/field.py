@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ode_runner.noise import Calculus, NoiseKind
+from ode_runner.noise.brownian_path import Calculus, NoiseKind
 from ode_runner.types import State, Time
 
 

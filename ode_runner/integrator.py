@@ -12,11 +12,14 @@ from ode_runner.compiling.each_kernel import compile_each_kernel, each_on_gpu
 from ode_runner.compiling.exact import compile_exact
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
-from ode_runner.counted_field import Call, CountedField, name_of, shaped
+from ode_runner.devices.transfer import may_wait, own_times
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.counted_field import Call, CountedField, name_of, shaped
+from ode_runner.fields.ledger import Ledger
+from ode_runner.fields.structured_field import JumpField, kind_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.gradients.event_checks import check_event, check_takes_events
@@ -26,8 +29,7 @@ from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
 from ode_runner.gradients.time_gradients import solve_with_time_gradients
 from ode_runner.integral import NONE, Integral
-from ode_runner.ledger import Ledger
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.problem import (
     Problem,
     Solution,
@@ -39,8 +41,6 @@ from ode_runner.problem import (
 from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.problem_checks import check_takes
-from ode_runner.structured_field import JumpField, kind_of
-from ode_runner.transfer import may_wait, own_times
 from ode_runner.types import State, Time, Times
 
 

@@ -10,16 +10,16 @@ from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 import torch
 from torch import Tensor, promote_types
 
-from ode_runner.counted_field import CountedField, name_of
+from ode_runner.devices.transfer import read_times
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.event import Event, Events, Jumps, Stop
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField, name_of
+from ode_runner.fields.ledger import EachSample
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.integral import Integral
-from ode_runner.ledger import EachSample
-from ode_runner.noise import Noise
-from ode_runner.structured_field import kind_of
-from ode_runner.transfer import read_times
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time, Times, Trajectory
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time
 from tests.problems import Compose, accepted_pairs, build, named_class, offering
 

@@ -19,8 +19,8 @@ from ode_runner import problem
 from ode_runner.batch import Answer
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.config.help import conf_dir
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ode_runner.ledger import Ledger
+from ode_runner.fields.ledger import Ledger
 from ode_runner.training.planned_pass import _Backward
 
 

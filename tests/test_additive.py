@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.fields.ledger import Phase
+from ode_runner.fields.structured_field import SeparableField, SplitField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -16,11 +18,9 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.kencarp3 import EXPLICIT, IMPLICIT, JUDGE, B, KenCarp3
 from ode_runner.solvers.stability import amplification
-from ode_runner.structured_field import SeparableField, SplitField
 from ode_runner.types import State, Time, Times
 from tests.problems import Compose, Formula, build, slope
 

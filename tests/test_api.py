@@ -20,7 +20,7 @@ from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.noise import BrownianPath, Noise
+from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.recording.display import Display
 from tests.helpers import run_folder, typed
 

@@ -18,11 +18,11 @@ from ode_runner.analysis.gradient_monitor import GradientMonitor
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment
 from ode_runner.commands.audit import _introduce
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.base import GradientMode
-from ode_runner.ledger import Phase
-from ode_runner.random_state import RandomState
 from ode_runner.recording.display import Display
 from ode_runner.report.runs import find_runs
 from ode_runner.solvers import linearised

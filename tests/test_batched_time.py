@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.building.instantiate import construct
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField, broadcast_time
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.tasks.base import TaskSpec

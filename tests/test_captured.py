@@ -16,6 +16,7 @@ from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.captured_steps import Recordings
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.captured_adjoint import capture_adjoint
@@ -23,7 +24,6 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem
 from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5

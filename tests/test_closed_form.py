@@ -11,9 +11,9 @@ from scipy.optimize import curve_fit
 
 from ode_runner.batch import Outputs, Split
 from ode_runner.errors import RefusedInput
+from ode_runner.fields.structured_field import MatrixField, SecondOrderField, SplitField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.structured_field import MatrixField, SecondOrderField, SplitField
 from ode_runner.tasks.closed_form import ClosedForm, crossings
 from ode_runner.tasks.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol
 from tests.helpers import record_of, typed

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.compiling import each_solves
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import NONE, Integral, Pull
-from ode_runner.ledger import Ledger, Tally
 from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integral import Integral
-from ode_runner.ledger import Ledger, Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit
 from ode_runner.solvers.implicit_euler import ImplicitEuler

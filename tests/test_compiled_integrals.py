@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -20,7 +21,6 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger
 from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution

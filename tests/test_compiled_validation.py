@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Split
 from ode_runner.compiling import c_operations
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5

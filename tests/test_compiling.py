@@ -17,11 +17,12 @@ from ode_runner.compiling import c_operations
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.recorder import Recording
 from ode_runner.compiling.solves import CompiledSolves
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -29,7 +30,6 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit

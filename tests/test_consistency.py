@@ -16,7 +16,7 @@ from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.predicted_field import GuidedField
 from ode_runner.models.rescaled_field import rescaled
 from ode_runner.objectives.consistency import ConsistencyTraining
-from ode_runner.path_field import ConsistencyField
+from ode_runner.paths.denoising_field import ConsistencyField
 from ode_runner.paths.named import path_named
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.tasks.gaussian_mixture import GaussianMixture

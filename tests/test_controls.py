@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ode_runner.controls.base import path_at, slope_at
 from ode_runner.controls.missing import counts, held, interpolated
 from ode_runner.controls.named import CONTROLS, ControlName, control_named
+from ode_runner.controls.series import Series
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.cde import ControlledField
 from ode_runner.models.rde import WindowField, increments_and_areas
-from ode_runner.series import Series
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.midpoint import Midpoint

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from ode_runner.batch import Outputs, Split
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
+from ode_runner.fields.ledger import Phase
+from ode_runner.fields.structured_field import JumpField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.generator import sample_noise
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.tau_leap import TauLeap
-from ode_runner.structured_field import JumpField
 from ode_runner.tasks.chains import (
     ChainJumps,
     ReverseChainJumps,

@@ -10,7 +10,7 @@ from ode_runner.analysis.depth import DepthDiagnostics
 from ode_runner.build import build_experiment
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.models.ode_transformer import ODETransformer
 from tests.helpers import TINY
 from tests.problems import Compose

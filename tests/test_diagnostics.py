@@ -16,8 +16,8 @@ from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProb
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
+from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.networks import attention
 from ode_runner.problem import Solution
 from ode_runner.recording.diagnostic_names import remarks

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
 from ode_runner.event import Event
 from ode_runner.field import VectorField
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -19,7 +20,6 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.adaptive_heun import AdaptiveHeun
 from ode_runner.solvers.alf import ALF

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import ode_runner as ode
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.exporting.formats import traced
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.recorded import in_turn
-from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
 from tests.helpers import TINY, run_folder, typed
 

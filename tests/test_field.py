@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import RefusedInput
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.solvers.rk4 import RK4
 from tests.problems import Compose, Formula, SmallNet, build
 

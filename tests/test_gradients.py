@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -24,7 +25,6 @@ from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase, Tally
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.solvers import linearised
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.implicit import ImplicitSolver

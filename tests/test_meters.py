@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.experiment.meters import Clock, Means, SavedBytes
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -18,7 +19,6 @@ from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.reversible_heun import ReversibleHeun

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
-from ode_runner import hashed_numbers, levy_construction
-from ode_runner.noise import BrownianPath, Increment
+from ode_runner.noise import hashed_numbers, levy_construction
+from ode_runner.noise.brownian_path import BrownianPath, Increment
 
 PATH = BrownianPath(seed=5, cells=4, depth=10)
 MANY = 20_000  # paths: a standard error of 1 % in a variance

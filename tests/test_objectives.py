@@ -9,11 +9,11 @@ import torch
 from ode_runner.analysis.derivative import differentiate
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.build import build_experiment
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.objectives.supervised import Supervised
-from ode_runner.random_state import RandomState
 from ode_runner.recording.record import RunRecord
 from tests.conftest import Compose
 from tests.helpers import TINY, own_models, record_of, rows_of, run_folder, typed

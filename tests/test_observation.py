@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.field import VectorField
+from ode_runner.fields.ledger import Phase
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -25,7 +27,6 @@ from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.copies import copied
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -35,7 +36,6 @@ from ode_runner.solvers.leapfrog import Leapfrog
 from ode_runner.solvers.reversible_heun import ReversibleHeun
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.scipy_ivp import SciPy
-from ode_runner.structured_field import SeparableField
 from tests.helpers import own_models, record_of, typed
 
 TS = torch.tensor([0.0, 0.3, 0.6, 1.2])

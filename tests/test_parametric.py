@@ -13,8 +13,8 @@ from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _groups, _sentences, _with_error
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.fields.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.models.coefficients import Range, Ranges, learnable
-from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.tasks.known_equations import HeavyBall, Robertson, VanDerPol
 from ode_runner.tasks.known_problems import RATES
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
@@ -26,7 +26,7 @@ from tests.problems import Compose, build, predators
 # A first-order reaction: concentrations at six times.
 REACTION = "t,C\n0,2.0081\n.1,1.5512\n.2,1.1903\n.4,.7160\n.8,.2562\n1,.1495\n"
 EQUATIONS = """
-from ode_runner.structured_field import KnownEquation
+from ode_runner.fields.structured_field import KnownEquation
 
 
 class Decay(KnownEquation):

@@ -14,8 +14,8 @@ from torch import Tensor
 from ode_runner.batch import Batch, TaskSpec
 from ode_runner.building.instantiate import construct
 from ode_runner.field import VectorField, broadcast_time
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
 from ode_runner.models.generator import sample_noise

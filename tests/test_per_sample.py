@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ode_runner.compatibility import check_compatible
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.models.odenet import ODENet
 from ode_runner.networks.conv import ConvField
 from ode_runner.networks.dense import MLPField

@@ -9,7 +9,7 @@ import torch
 from ode_runner.batch import Batch, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, counts_of
-from ode_runner.ledger import EachSample
+from ode_runner.fields.ledger import EachSample
 from tests.helpers import TINY, record_of, rows_of, run_folder, run_folders, typed
 from tests.problems import Compose, compose_once
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.fields.ledger import Phase
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
-from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time, Times
 from tests.pairs import PAIRS, is_slow, solver_of
 from tests.problems import Compose, build, named_class, offering

@@ -13,9 +13,9 @@ from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve, _NotAsPlanned, _NotedSteps, plan_of
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Ledger
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import solver_along
 from ode_runner.solvers.bosh3 import Bosh3

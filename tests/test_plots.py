@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.controls.series import Series
 from ode_runner.event import Events
 from ode_runner.field import VectorField
 from ode_runner.plots import style
@@ -36,7 +37,6 @@ from ode_runner.plots.stochastic import draw_paths
 from ode_runner.plots.texts import draw_unmasking
 from ode_runner.plots.tracking import draw_tracking
 from ode_runner.plots.trajectories import draw_observations, draw_predictions
-from ode_runner.series import Series
 
 
 def history(*epochs: float) -> list[dict[str, float]]:

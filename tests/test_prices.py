@@ -13,9 +13,9 @@ from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField, broadcast_time
+from ode_runner.fields.ledger import Phase
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.basis_functions import BASES
 from ode_runner.models.galerkin import expanded
 from ode_runner.objectives.own_times import OwnTimes

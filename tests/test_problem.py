@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.solvers.ab2 import AB2
 from ode_runner.solvers.ab3 import AB3
 from ode_runner.solvers.ab4 import AB4

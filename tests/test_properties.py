@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, jvp, vmap
 
 from ode_runner.errors import SolverFailed
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import FixedStepSolver, Solver
@@ -20,7 +21,6 @@ from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
-from ode_runner.structured_field import SeparableField
 from tests.helpers import options
 from tests.problems import Compose, Formula, SmallNet, build, named_class, offering
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ode_runner.quoting import MOST_SIGNS, as_typed
+from ode_runner.errors import MOST_SIGNS, as_typed
 
 
 @pytest.mark.parametrize(

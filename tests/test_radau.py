@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from ode_runner.counted_field import CountedField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.radau_iia5 import A, C, E, G, RadauIIA5, collocation
 from tests.problems import Compose, Formula, SmallNet, build, linear, relaxation, robertson, sine, slope, van_der_pol

@@ -17,6 +17,7 @@ from ode_runner.models.replaced_text import Kernel, kernel_noise
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, StepLikelihood, step_divergence
 from ode_runner.paths.corruption import CorruptionName, corruption_named
+from ode_runner.paths.token_field import ReplacementField
 from ode_runner.solvers.ancestral import Ancestral
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.solvers.tau_leap import TauLeap
@@ -24,7 +25,6 @@ from ode_runner.tasks.base import Task
 from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from ode_runner.tasks.token_metrics import frequencies
 from ode_runner.tasks.variation import total_variation
-from ode_runner.token_field import ReplacementField
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.generator import Generator, sample_noise
-from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, to_score
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver

@@ -10,15 +10,15 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.scipy_ivp import DENSE, LARGEST, SciPy

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.build import build_experiment
 from ode_runner.controls.named import CONTROLS
+from ode_runner.controls.series import Series
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.row_cost import sentence_on_rows
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.cde import CDE
-from ode_runner.series import Series
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.midpoint import Midpoint

@@ -5,10 +5,10 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
-from ode_runner.ledger import Ledger
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem
 from ode_runner.solvers.leapfrog import Leapfrog

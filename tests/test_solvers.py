@@ -12,8 +12,8 @@ import torchdiffeq
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver

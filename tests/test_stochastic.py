@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
-from ode_runner.noise import BrownianPath, Noise
+from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -19,10 +20,9 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integral import Integral, Integrand, Pull
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.latent_sde import PosteriorEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
-from ode_runner.noise import BrownianPath, Calculus, Noise, NoiseKind
+from ode_runner.noise.brownian_path import BrownianPath, Calculus, Noise, NoiseKind
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -449,7 +449,7 @@ def test_neither_batch_nor_chunks_of_steps_matter(monkeypatch: pytest.MonkeyPatc
     y0 = torch.ones(50, 2, dtype=torch.float32)
     ts = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float32)
     whole = solved(Milstein, 24, Geometric(), y0, ts=ts).ys
-    monkeypatch.setattr("ode_runner.noise.AT_ONCE", 300)
+    monkeypatch.setattr("ode_runner.noise.brownian_path.AT_ONCE", 300)
     assert torch.equal(solved(Milstein, 24, Geometric(), y0, ts=ts).ys, whole)
     assert torch.equal(solved(Milstein, 24, Geometric(), y0[:7], ts=ts).ys, whole[:, :7])
 

@@ -19,7 +19,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.latent_sde import LatentSDE
 from ode_runner.models.sde import LearnedEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.objectives.transition_likelihood import TransitionLikelihood
 from ode_runner.solvers.heun_sde import HeunSDE

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase
+from ode_runner.fields.structured_field import MatrixField, SecondOrderField, SplitField, kind_of
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -17,7 +19,6 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.ab2 import AB2
 from ode_runner.solvers.base import Solver
@@ -26,7 +27,6 @@ from ode_runner.solvers.fixed_point_euler import FixedPointEuler
 from ode_runner.solvers.lie import Lie
 from ode_runner.solvers.semi_implicit_euler import SemiImplicitEuler
 from ode_runner.solvers.strang import Strang
-from ode_runner.structured_field import MatrixField, SecondOrderField, SplitField, kind_of
 from ode_runner.tasks.known_problems import HeavyBall
 from ode_runner.types import State, Time
 from tests.problems import Compose, build, slope

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import TaskSpec
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase, Tally
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.networks.separable import Separable, SeparableMLP
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.symplectic import SplittingSolver
-from ode_runner.structured_field import SeparableField
 from ode_runner.tasks.pendulum import PendulumField
 from tests.helpers import options
 from tests.problems import Compose, Formula, build, named_class, offering, slope

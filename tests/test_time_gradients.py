@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.event import Jumps
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.problem import SolveOptions
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8

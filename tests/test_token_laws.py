@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.generator import sample_noise
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.paths.corruption import CorruptionName, corruption_named

@@ -11,7 +11,7 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.tasks.classification import Classification

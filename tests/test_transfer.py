@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.transfer import holding, send, send_once
+from ode_runner.devices.transfer import holding, send, send_once
 
 GPU = torch.device("cuda")
 
@@ -16,7 +16,7 @@ def test_constants_are_sent_once_and_held_by_the_graph_that_reads_them(monkeypat
         sent.append(x)
         return x.clone()
 
-    monkeypatch.setattr("ode_runner.transfer.send", copied)
+    monkeypatch.setattr("ode_runner.devices.transfer.send", copied)
     x, other = torch.ones(3), torch.ones(3)
     first = send_once(x, GPU)
     with holding(held):

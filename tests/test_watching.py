@@ -8,9 +8,9 @@ import pytest
 
 from ode_runner.build import build_experiment
 from ode_runner.building.run_identity import identify
+from ode_runner.devices.random_state import RandomState
 from ode_runner.experiment.layers import layers_of
 from ode_runner.loggers.tensorboard import TensorBoardLogger
-from ode_runner.random_state import RandomState
 from tests.conftest import Compose
 from tests.helpers import TINY, check_refused, record_of, rows_of, run_folder, typed
 

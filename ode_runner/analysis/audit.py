@@ -17,10 +17,10 @@ from ode_runner.analysis.derivative import (
 )
 from ode_runner.analysis.independent_jacobians import IndependentJacobians
 from ode_runner.batch import Batch, Split
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.base import GradientMode
-from ode_runner.random_state import RandomState
 from ode_runner.recording.status import status_of
 
 REPEATS = 5  # timed, after one that is not

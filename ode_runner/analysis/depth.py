@@ -12,13 +12,13 @@ from torch.nn.utils import parameters_to_vector
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.spectrum import ritz_values
 from ode_runner.batch import Split
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.figures import Figure
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.plots.depth import draw_layers
+from ode_runner.plots.figure_types import Figure
 from ode_runner.problem import Integrate, TakesStates, WrappedIntegrate
-from ode_runner.random_state import RandomState
 from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
 from ode_runner.types import State

@@ -8,14 +8,14 @@ from torch import Tensor
 from ode_runner.analysis.independent_jacobians import IndependentJacobians
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.batch import Batch
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.gradients.base import GradientMode
-from ode_runner.ledger import Phase, Tally
 from ode_runner.models.base import Numerics
 from ode_runner.models.copies import copied
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
 from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProbe
 from ode_runner.batch import Split
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 

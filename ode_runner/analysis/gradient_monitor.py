@@ -4,9 +4,9 @@ import torch
 
 from ode_runner.analysis.derivative import check_reference, cosine, of_the_solution, relative_error
 from ode_runner.batch import Batch
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.random_state import RandomState
 from ode_runner.recording.status import status_of
 
 WARN_ABOVE = 0.1  # relative error of the gradient beyond which a run says so, once a session

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import KnownJacobian
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver

@@ -7,12 +7,12 @@ from typing import ClassVar, final
 
 import torch
 
-from ode_runner.counted_field import CountedField, name_of
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Stop
+from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import AcceptedStep, Gathered, RungeKutta, solution_along

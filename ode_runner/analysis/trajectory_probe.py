@@ -9,8 +9,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution

@@ -15,16 +15,15 @@ from ode_runner.api.composing import composed
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
 from ode_runner.compiling.each_kernel import each_on_gpu
-from ode_runner.counted_field import name_of
-from ode_runner.errors import CannotCompile, RefusedInput
+from ode_runner.errors import CannotCompile, RefusedInput, as_typed
 from ode_runner.event import Event, Jumps
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import name_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import NONE, Integral
 from ode_runner.integrator import Integrator
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.problem import Solution, check_given, check_solvable
-from ode_runner.quoting import as_typed
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
 

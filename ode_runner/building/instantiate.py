@@ -17,8 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.group_types import HOLDS, check_classes, load_class, type_hints
 from ode_runner.config.help import did_you_mean
 from ode_runner.config.hints import foreign_hint
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
 IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}

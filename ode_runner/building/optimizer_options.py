@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 NOT_NEGATIVE = ("lr", "weight_decay", "eps", "lr_decay", "initial_accumulator_value")
 FRACTIONS = ("momentum", "rho", "alpha")  # 1 would never forget

@@ -6,8 +6,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.optimizer_options import check_optimizer
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 def check_numbers(cfg: DictConfig) -> None:

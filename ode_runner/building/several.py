@@ -4,8 +4,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:

@@ -11,9 +11,9 @@ from ode_runner.analysis.same_steps import recomputes_steps
 from ode_runner.errors import SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import UNMEASURED
-from ode_runner.figures import Figure
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
+from ode_runner.plots.figure_types import Figure
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, byte_count
 from ode_runner.recording.pictures import save_pictures

@@ -22,13 +22,12 @@ from ode_runner.compatibility import check_compatible
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs, typed_overrides
 from ode_runner.config.trust import check_trust
-from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
-from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat

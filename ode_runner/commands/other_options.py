@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Split
-from ode_runner.quoting import as_typed
+from ode_runner.errors import as_typed
 from ode_runner.tasks.base import Task
 
 AT_ONCE = 1000

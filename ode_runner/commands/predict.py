@@ -16,12 +16,11 @@ from ode_runner.commands.log_densities import write_log_densities
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.typed_numbers import check_no_file, numbers, typed_dates, typed_times
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.event import Events
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.models.events import has_events
 from ode_runner.plots.trajectories import draw_predictions
-from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures

@@ -9,7 +9,7 @@ from ode_runner.commands.trained_run import load_weights
 from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.ledger import Phase, Tally
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display
 from ode_runner.recording.record import RunStatus

@@ -19,8 +19,7 @@ from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
 from ode_runner.config.yaml_options import check_yaml_options
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
 from ode_runner.recording.fresh_folder import note_missing
 from ode_runner.recording.record import NONE, UNUSED

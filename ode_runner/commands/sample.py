@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view, samples_by
 from ode_runner.experiment.signals import stop_on_signals
 from ode_runner.models.text_generator import TextGenerator
-from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures

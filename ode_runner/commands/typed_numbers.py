@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.dates import FORM, MONTH, days_of
 
 MOST_TIMES = 1_000_000

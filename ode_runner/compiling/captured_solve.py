@@ -12,8 +12,8 @@ from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.captured_steps import CapturedSteps, Recordings
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve, plan_of
 from ode_runner.compiling.recorded_stepper import check_recordable, clock_of, first_size, pair_of
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order

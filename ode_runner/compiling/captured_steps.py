@@ -10,9 +10,9 @@ from torch.func import functional_call
 
 from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.recorded_function import RecordedFunction
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Ledger
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
+from ode_runner.devices.transfer import holding
 from ode_runner.errors import CannotCompile
-from ode_runner.transfer import holding
 
 Found = TypeVar("Found")
 # TF32 and bf16 round alike both times, but sums may be in another order. Tokens are equal.

@@ -20,9 +20,9 @@ from ode_runner.compiling.one_call import Control, SolveCall, differentiable
 from ode_runner.compiling.recorder import record
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import values_of
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Ledger, Tally
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta

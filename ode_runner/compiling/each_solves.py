@@ -14,7 +14,7 @@ from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, dif
 from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import compilable, values_of
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import EachSample, Tally
+from ode_runner.fields.ledger import EachSample, Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta

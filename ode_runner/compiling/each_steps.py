@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.compiling.integrals import products_at
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
-from ode_runner.counted_field import CountedField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Time

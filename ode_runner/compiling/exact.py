@@ -17,8 +17,8 @@ from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.compiling.stochastic_runs import compile_stochastic
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_solves import WholeSolves, solve_whole
-from ode_runner.counted_field import CountedField
 from ode_runner.field import StochasticField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit

@@ -21,7 +21,7 @@ from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_solves import ROOM, accepted_steps_of
 from ode_runner.errors import CannotCompile
 from ode_runner.field import KnownJacobian
-from ode_runner.ledger import Tally
+from ode_runner.fields.ledger import Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit, FixedImplicit
 from ode_runner.solvers.one_step import AcceptedStep, solution_along

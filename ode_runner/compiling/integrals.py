@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
-from ode_runner.counted_field import CountedField
-from ode_runner.ledger import Ledger
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta

@@ -12,9 +12,9 @@ from torch import Tensor
 from ode_runner.compiling.driver import driver_source
 from ode_runner.compiling.graph import compile_library
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Tally
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Tally
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.step_control import FILTERS

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.captured_steps import StepFunctions
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import CannotCompile, SolverFailed
-from ode_runner.ledger import Ledger
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.step_control import DeviceController
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 Plan = tuple[bool, ...]  # of each attempt of a solve, whether it is accepted

@@ -13,14 +13,14 @@ from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.recorded_function import RecordedFunction
 from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
 from ode_runner.compiling.solves import CompiledSolve, kind_of_problem, lasting
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Ledger, Phase, Tally
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Phase, Tally
 from ode_runner.problem import Problem, Solution
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.one_step import solution_along
-from ode_runner.transfer import read_times
 
 FEWEST = 3  # solves of a kind that repay a recording, which takes as long as some five of them
 MOST = 16  # kinds that are recorded: each keeps the memory that a solve takes

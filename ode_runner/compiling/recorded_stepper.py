@@ -7,20 +7,20 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.buffers import Buffers
 from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.stepper import compilable
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
-from ode_runner.ledger import Ledger
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
-from ode_runner.structured_field import kind_of
 from ode_runner.types import State
 
 

@@ -14,12 +14,12 @@ from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_runs import WholeRuns
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import read_times
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import NONE, AcceptedStep, solution_along
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times, Trajectory
 
 MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and less and less is won

@@ -12,7 +12,7 @@ from ode_runner.compiling.steps import CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.ledger import Ledger
+from ode_runner.fields.ledger import Ledger
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta

@@ -11,9 +11,9 @@ from torch.func import vjp
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.values import Equation
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
-from ode_runner.ledger import Tally
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Tally
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import AcceptedStep, RungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time

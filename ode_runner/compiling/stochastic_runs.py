@@ -13,11 +13,11 @@ from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import values_of
 from ode_runner.compiling.steps import Packed
 from ode_runner.compiling.values import Equation, Values
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField
-from ode_runner.ledger import Ledger, Tally
-from ode_runner.noise import BrownianPath, Increment, Noise, NoiseKind
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger, Tally
+from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise, NoiseKind
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation

@@ -7,8 +7,8 @@ from typing import Any, final
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ode_runner.counted_field import CountedField, shaped
 from ode_runner.field import LinearizableField
+from ode_runner.fields.counted_field import CountedField, shaped
 from ode_runner.integral import Pull, stacked
 from ode_runner.types import State, Time
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
-from ode_runner.ledger import Tally
+from ode_runner.fields.ledger import Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import AcceptedStep, solution_along

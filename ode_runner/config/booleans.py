@@ -1,7 +1,6 @@
 """Options that are true or false, and belong to no class that would check them."""
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 def check_boolean(option: str, value: object) -> None:

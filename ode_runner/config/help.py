@@ -67,7 +67,7 @@ def conf_dir() -> Path:
 
 def print_version() -> None:
     """Print the program's name and version."""
-    from ode_runner.version import VERSION
+    from ode_runner.config.version import VERSION
 
     print(f"ode-run {VERSION}")
 

@@ -15,8 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ode_runner.config.help import conf_dir, targets_in
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, computed, flat
 from ode_runner.recording.strict_json import to_json
 

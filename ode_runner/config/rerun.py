@@ -2,8 +2,7 @@
 
 from enum import StrEnum
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 class Rerun(StrEnum):

@@ -6,8 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean
 from ode_runner.config.hints import foreign_hint
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 PRESETS = ("experiment", "grid", "search")  # groups that set options of others, and have none of their own
 

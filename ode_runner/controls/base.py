@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.controls.missing import interpolated
-from ode_runner.series import Series
+from ode_runner.controls.series import Series
 from ode_runner.types import State, Time
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ode_runner.series import Series
+from ode_runner.controls.series import Series
 
 
 def held(series: Series) -> Tensor:

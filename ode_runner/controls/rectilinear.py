@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.controls.base import Control
 from ode_runner.controls.missing import held
-from ode_runner.series import Series
+from ode_runner.controls.series import Series
 
 
 @final

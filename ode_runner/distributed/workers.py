@@ -8,8 +8,7 @@ from ode_runner.distributed.ranks import Rank
 from ode_runner.distributed.rendezvous import BACKEND, cores
 from ode_runner.distributed.spawned import SpawnedPool
 from ode_runner.distributed.torchrun import TorchrunPool
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 def worker_pool(processes: object, device: torch.device, *, oversubscribe: object) -> WorkerPool | None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CheckpointRefused, Diverged, NumericalFailure, RefusedInput
-from ode_runner.random_state import RandomState
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.checkpoint import load_tensors
 

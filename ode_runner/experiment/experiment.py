@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split
+from ode_runner.devices.transfer import read_scalars
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.criterion import criterion
@@ -20,21 +21,20 @@ from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.experiment.stability import stability_figures
 from ode_runner.experiment.task_contract import check_loss, check_measured, checked_batch, checked_metrics, reported
+from ode_runner.fields.ledger import Phase
+from ode_runner.fields.structured_field import MatrixField
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator, sample_noise
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.base import TASK, Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
-from ode_runner.structured_field import MatrixField
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import asks_for_answers
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
-from ode_runner.transfer import read_scalars
 from ode_runner.types import Scalar, Trajectory
 
 

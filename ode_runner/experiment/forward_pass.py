@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.buffers import Buffers
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.experiment.row_cost import sentence_on_rows
-from ode_runner.ledger import EachSample, Phase, Tally
+from ode_runner.fields.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
-from ode_runner.random_state import RandomState
 
 UNMEASURED = (
     "bytes saved for the backward pass are not measured: torch does not allow that where a model calls "

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Split
-from ode_runner.buffers import Buffers
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.ledger import Phase
-from ode_runner.random_state import RandomState
+from ode_runner.fields.ledger import Phase
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
 from ode_runner.recording.text_layout import aligned

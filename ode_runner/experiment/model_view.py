@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
+from ode_runner.devices.random_state import RandomState
 from ode_runner.encoding import Encoding
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.sample_cache import Draw, cached_samples
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator
 from ode_runner.models.path_model import PathModel
-from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import ModelView
 from ode_runner.types import Times, Trajectory
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.noise import BrownianPath, Noise
+from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.problem import Integrate, Solution, SolveOptions, WrappedIntegrate
 from ode_runner.types import State, Times
 

@@ -7,9 +7,9 @@ from typing import Any, final
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.batch import Batch, Split
-from ode_runner.buffers import Buffers
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.random_state import RandomState
 
 SAMPLES = 2  # by which a batch is judged
 # Multiplications and additions of an operation, in the mean of a forward pass, from which on a GPU is faster: measured

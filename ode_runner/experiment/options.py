@@ -8,8 +8,7 @@ from typing import Literal
 
 import torch
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 @dataclass(frozen=True, kw_only=True)

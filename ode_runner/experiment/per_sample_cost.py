@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.ledger import EachSample
+from ode_runner.fields.ledger import EachSample
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger

@@ -8,7 +8,7 @@ import torch
 
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.sampling import figures_of_sample_paths
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.plots.animation import Picture
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ode_runner.random_state import RandomState
+from ode_runner.devices.random_state import RandomState
 
 
 class Setting(NamedTuple):

@@ -9,9 +9,9 @@ from torch import Tensor
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.figures import Figure
 from ode_runner.models.generator import Generator
-from ode_runner.path_field import DenoisingField
+from ode_runner.paths.denoising_field import DenoisingField
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.sample_paths import deviation_from_straight, draw_sample_paths
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import torch
 
-from ode_runner.figures import Figure
+from ode_runner.fields.structured_field import MatrixField
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.stability import draw_stability
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.stability import amplification
-from ode_runner.structured_field import MatrixField
 from ode_runner.types import State
 
 LEFT, RIGHT, ACROSS = -5.0, 2.0, 4.0  # what the picture shows of the plane, at least

@@ -11,7 +11,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
 from ode_runner.experiment.sampling import measure_samples
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.tasks.base import ModelView
 
 LOSSES = ("test/loss", "test/loss_floor", "eval/loss")

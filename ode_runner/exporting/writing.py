@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
 from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
 from ode_runner.gradients.recorded import RecordProblems, in_turn
-from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
 from ode_runner.tasks.token_task import TokenTask

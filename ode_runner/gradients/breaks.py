@@ -8,11 +8,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
+from ode_runner.fields.ledger import EachSample
 from ode_runner.gradients.continuous import warm_started
-from ode_runner.ledger import EachSample
 from ode_runner.problem import Problem, Solution, with_steps_of
 from ode_runner.solvers.base import Solver
-from ode_runner.transfer import read_times
 from ode_runner.types import Times
 
 Solve = Callable[[Solver, Problem], Solution]

@@ -11,11 +11,11 @@ from torch.func import functional_call
 from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.continuous import solve_with_adjoint, split_adjoint
 from ode_runner.gradients.vjp import gradients_of
-from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time

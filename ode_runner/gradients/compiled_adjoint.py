@@ -17,8 +17,9 @@ from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_adjoint import WholeAdjoint
 from ode_runner.compiling.whole_solves import WholeSolves
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.continuous import (
     AdjointEquation,
@@ -29,7 +30,6 @@ from ode_runner.gradients.continuous import (
     split_like,
 )
 from ode_runner.gradients.solve_rule import solve_by_rule
-from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order

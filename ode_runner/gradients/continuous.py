@@ -9,15 +9,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import select_times
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import StackedField, VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.initial_step import rms
-from ode_runner.transfer import select_times
 from ode_runner.types import State, Time, Times, Trajectory
 
 

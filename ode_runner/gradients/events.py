@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.event import Event, Stop
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.continuous import warm_started
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.gradients.found_events import FoundEvents
@@ -19,7 +20,6 @@ from ode_runner.solvers.first_order import differentiable_once
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.transfer import read_times
 from ode_runner.types import Rows, State
 
 Solve = Callable[[Solver, Problem], Solution]

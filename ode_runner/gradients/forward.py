@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
-from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver

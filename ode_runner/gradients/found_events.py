@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.event import Events
-from ode_runner.ledger import EachSample
+from ode_runner.fields.ledger import EachSample
 from ode_runner.problem import Solution, with_steps_of
 from ode_runner.types import Rows, State, Trajectory
 

@@ -8,9 +8,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import select_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import (
     adjoint_slopes,
@@ -27,7 +28,6 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.transfer import select_times
 from ode_runner.types import State, Time, Times
 
 

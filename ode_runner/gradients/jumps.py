@@ -6,11 +6,11 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Jumps
 from ode_runner.gradients.breaks import edges_of, joined, times_of
 from ode_runner.problem import Solution
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 Solve = Callable[[State, Times], Solution]

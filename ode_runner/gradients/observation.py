@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from ode_runner.counted_field import CountedField, name_of
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
-from ode_runner.field_observer import Evaluated, Observer
-from ode_runner.random_state import RandomState
+from ode_runner.fields.counted_field import CountedField, name_of
+from ode_runner.fields.observer import Evaluated, Observer
 from ode_runner.types import State
 
 AccumulateGrad = torch._C._functions.AccumulateGrad  # the node of a leaf

@@ -7,11 +7,11 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.random_state import RandomState
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.observation import Redrawn
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
-from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver

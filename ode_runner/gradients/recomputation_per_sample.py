@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.mapped_field import MappedField

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.structured_field import kind_of
 
 
 @final

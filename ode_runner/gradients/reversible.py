@@ -8,15 +8,15 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

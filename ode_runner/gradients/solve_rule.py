@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import RefusedInput
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Solution
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.types import State, Times, Trajectory

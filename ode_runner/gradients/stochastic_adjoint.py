@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.continuous import split_adjoint, split_like
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.gradients.vjp import gradients_of
-from ode_runner.noise import Increment
+from ode_runner.noise.brownian_path import Increment
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
 from ode_runner.solvers.stochastic_equation import StochasticEquation

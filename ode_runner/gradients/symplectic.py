@@ -7,8 +7,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.recomputation import StepVJP, solve_and_recompute
 from ode_runner.gradients.vjp import field_vjp

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.types import State
 
 

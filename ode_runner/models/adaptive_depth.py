@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField, WrappedField, broadcast_time
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.depth import draw_end_times
 from ode_runner.problem import Integrate, Solution
-from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time, Times
 
 NEAR = 0.01  # of the span between the bounds: so near to one, the derivative is 1/25 of what it is in the middle

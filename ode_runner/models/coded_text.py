@@ -12,10 +12,10 @@ from ode_runner.errors import RefusedInput
 from ode_runner.models.text_generator import TextGenerator
 from ode_runner.models.text_model import TextModel
 from ode_runner.networks.base import Network
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.coded_text import CodedLikelihood, CodeLearner
-from ode_runner.path_field import DenoisingField
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Time, Trajectory
 

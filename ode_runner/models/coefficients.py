@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ode_runner.errors import RefusedInput
-from ode_runner.structured_field import KnownEquation
+from ode_runner.fields.structured_field import KnownEquation
 
 
 @dataclass(frozen=True, kw_only=True)

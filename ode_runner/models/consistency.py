@@ -19,8 +19,8 @@ from ode_runner.models.taught import EXACT, TaughtModel
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.consistency import ConsistencyLearner, ConsistencyTraining
-from ode_runner.path_field import ConsistencyField, DenoisingField, KnownLaw
 from ode_runner.paths.base import KARRAS, GaussianPath
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField, KnownLaw
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times

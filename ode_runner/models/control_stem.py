@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ode_runner.controls.base import Control
 from ode_runner.controls.missing import counts
+from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
-from ode_runner.series import Series
 
 
 @final

@@ -9,8 +9,8 @@ from torch import Tensor
 from ode_runner.integral import Integral
 from ode_runner.models.density import TRACE, exact_trace, normal_log_density
 from ode_runner.models.generator import Generator
-from ode_runner.noise import Noise
-from ode_runner.path_field import DenoisingField
+from ode_runner.noise.brownian_path import Noise
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 

@@ -15,9 +15,9 @@ from ode_runner.models.events import with_events
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
-from ode_runner.path_field import KnownLaw
+from ode_runner.paths.denoising_field import KnownLaw
+from ode_runner.paths.token_field import KnownTokenField
 from ode_runner.problem import Integrate, Solution
-from ode_runner.token_field import KnownTokenField
 from ode_runner.types import Times
 
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import KnownJacobian, VectorField
+from ode_runner.fields.structured_field import SeparableField, kind_of
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.basis_functions import BASES, Basis
 from ode_runner.networks.base import Network
@@ -18,8 +20,6 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.depth import draw_weights
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import Expanded
-from ode_runner.structured_field import SeparableField, kind_of
-from ode_runner.transfer import read_times
 from ode_runner.types import Scalar, State, Time, Times
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.noise import BrownianPath, Noise
-from ode_runner.path_field import ConsistencyField, DenoisingField
+from ode_runner.noise.brownian_path import BrownianPath, Noise
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.event import Event
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import with_events
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.quoting import as_typed
 from ode_runner.types import State, Times
 
 

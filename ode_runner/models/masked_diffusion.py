@@ -13,8 +13,8 @@ from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.masked_likelihood import MaskedLikelihood, MaskLearner, Weighting
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
+from ode_runner.paths.token_field import LogitsField, MaskedField
 from ode_runner.problem import Integrate
-from ode_runner.token_field import LogitsField, MaskedField
 from ode_runner.types import Time
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField, WrappedField
 from ode_runner.models.base import Numerics
@@ -12,7 +13,6 @@ from ode_runner.models.series_model import SeriesModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import features, reading_network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.series import Series
 from ode_runner.types import State, Time, Times
 
 

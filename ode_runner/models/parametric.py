@@ -12,13 +12,13 @@ from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import KnownEquation
 from ode_runner.models.base import Numerics
 from ode_runner.models.coefficients import Ranges, learnable
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.forced import ForcedField
 from ode_runner.problem import Integrate, Solution
-from ode_runner.structured_field import KnownEquation
 from ode_runner.types import Times
 
 

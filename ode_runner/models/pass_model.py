@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.models.base import Numerics
 from ode_runner.models.text_generator import TextGenerator
 from ode_runner.models.text_model import TextModel
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
+from ode_runner.noise.hashed_numbers import draw_categorical
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.text_likelihood import TextLearner, TextLikelihood, log_probabilities
 from ode_runner.problem import Integrate

@@ -19,7 +19,7 @@ from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
-from ode_runner.path_field import KnownLaw
+from ode_runner.paths.denoising_field import KnownLaw
 from ode_runner.paths.heads import Head, convert
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times

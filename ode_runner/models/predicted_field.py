@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField, WrappedField, broadcast_time
-from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, to_velocity, to_x0
 from ode_runner.types import State, Time
 

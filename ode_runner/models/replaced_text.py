@@ -12,8 +12,8 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.text_denoising import TextDenoiser
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
+from ode_runner.paths.token_field import ReplacementField
 from ode_runner.problem import Integrate
-from ode_runner.token_field import ReplacementField
 from ode_runner.types import Time
 
 Kernel = Literal["absorbing", "uniform", "hybrid"]

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ode_runner.field import WrappedField, broadcast_time
 from ode_runner.models.predicted_field import DoubledField, GuidedField
-from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.types import State, Time
 
 

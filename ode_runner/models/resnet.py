@@ -6,13 +6,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.encoding import Encoding, state_alone
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution, TakesStates
 from ode_runner.regularizers.depth_varying import Layered
-from ode_runner.transfer import read_times
 from ode_runner.types import PathStates, State, Times
 
 

@@ -13,7 +13,7 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.diffusion import ConstantDiffusion, Form, learned_diffusion
 from ode_runner.networks.sizes import check_sizes
-from ode_runner.noise import NoiseKind
+from ode_runner.noise.brownian_path import NoiseKind
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.transition_likelihood import TransitionLearner, TransitionLikelihood
 from ode_runner.problem import Integrate, Solution

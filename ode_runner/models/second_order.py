@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ode_runner.encoding import Encoding
 from ode_runner.field import WrappedField
+from ode_runner.fields.structured_field import SecondOrderField, SeparableField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
 from ode_runner.problem import Integrate, Solution
-from ode_runner.structured_field import SecondOrderField, SeparableField
 from ode_runner.types import State, Time, Times
 
 

@@ -6,7 +6,7 @@ from ode_runner.models.replaced_text import LearnedReplacementField, ReplacedTex
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.score_entropy import RatioLearner, ScoreEntropy
-from ode_runner.token_field import RatioField
+from ode_runner.paths.token_field import RatioField
 
 
 @final

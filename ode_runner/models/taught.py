@@ -5,7 +5,7 @@ import abc
 from ode_runner.models.base import Model
 from ode_runner.models.generator import Generator
 from ode_runner.networks.base import Network
-from ode_runner.path_field import DenoisingField
+from ode_runner.paths.denoising_field import DenoisingField
 
 EXACT = "exact"  # in place of a folder: the task's true field
 

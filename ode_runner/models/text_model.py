@@ -8,8 +8,8 @@ from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.paths.token_field import KnownTokenField
 from ode_runner.problem import Integrate, Solution
-from ode_runner.token_field import KnownTokenField
 from ode_runner.types import Times
 
 

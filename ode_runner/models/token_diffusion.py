@@ -2,7 +2,7 @@
 
 from ode_runner.models.text_model import TextModel
 from ode_runner.models.token_generator import TokenGenerator
-from ode_runner.token_field import TokenField
+from ode_runner.paths.token_field import TokenField
 
 
 class TokenDiffusion(TextModel):

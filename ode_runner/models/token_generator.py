@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.models.text_generator import TextGenerator
-from ode_runner.noise import Noise
+from ode_runner.noise.brownian_path import Noise
+from ode_runner.noise.hashed_numbers import draw_categorical
+from ode_runner.paths.token_field import MaskedField, TokenField
 from ode_runner.problem import Integrate
-from ode_runner.token_field import MaskedField, TokenField
 from ode_runner.types import Time, Times
 
 BEGIN, FINISH = 2.0, -1.0  # times of no solve, to which numbers belong by which texts begin, and by which they end

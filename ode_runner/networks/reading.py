@@ -6,10 +6,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.controls.series import Series
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Network
-from ode_runner.series import Series
 
 
 class ReadingNetwork(Network):

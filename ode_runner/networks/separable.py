@@ -7,12 +7,12 @@ from torch import Tensor
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.networks.vector import VectorNetwork, layer_sizes
-from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time
 
 

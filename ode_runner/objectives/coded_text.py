@@ -11,11 +11,11 @@ from ode_runner.field import broadcast_time
 from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, bound_scalars
 from ode_runner.objectives.text_likelihood import log_probabilities
-from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
+from ode_runner.paths.token_field import KnownTokenField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownTokenField
 
 
 class CodeLearner(nn.Module, abc.ABC):

@@ -12,8 +12,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.path_regression import draw
-from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, to_eps
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task

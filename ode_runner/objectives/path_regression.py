@@ -12,7 +12,7 @@ from ode_runner.batch import Batch
 from ode_runner.encoding import Encoding
 from ode_runner.field import broadcast_time
 from ode_runner.objectives.base import FLOOR, Loss, Objective
-from ode_runner.path_field import DenoisingField
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar, State

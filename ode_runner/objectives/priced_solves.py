@@ -7,13 +7,13 @@ from typing import Unpack, final
 import torch
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
-from ode_runner.transfer import read_times
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each

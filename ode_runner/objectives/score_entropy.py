@@ -9,9 +9,9 @@ from ode_runner.batch import Batch
 from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.objectives.masked_likelihood import BOUND, bound_scalars
 from ode_runner.objectives.text_denoising import TextDenoiser, draw_corruption
+from ode_runner.paths.token_field import KnownTokenField, RatioField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownTokenField, RatioField
 
 
 class RatioLearner(TextDenoiser):

@@ -11,9 +11,9 @@ from ode_runner.batch import Batch
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, bound_scalars
 from ode_runner.objectives.text_likelihood import log_probabilities
+from ode_runner.paths.token_field import ReplacementField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import ReplacementField
 
 
 class TextDenoiser(nn.Module, abc.ABC):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.objectives.masked_likelihood import BOUND, bound_scalars
+from ode_runner.paths.token_field import KnownTokenField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownTokenField
 
 
 class TextLearner(nn.Module, abc.ABC):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 
 HOLD = 1.0  # seconds for which the last frame stays
 

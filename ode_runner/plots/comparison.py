@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 LINES = ("-", "--", ":", "-.")
 EPOCH = "epoch"

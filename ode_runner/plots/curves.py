@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 History = Sequence[Mapping[str, float]]
 

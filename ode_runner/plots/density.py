@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Trajectory
 
 Side = tuple[float, float]  # from where to where, in both directions

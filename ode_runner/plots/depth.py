@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 
 LEGEND = 6  # layers, or weights, that are all named
 LINES = 24  # weights that are drawn, those that change most

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 COLUMNS, ROWS = 8, 2  # of the hardest images, and of the easiest
 FEW = 8  # numbers of evaluations, each of which has a tick or a colour

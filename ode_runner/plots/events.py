@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.event import Events
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 MOST_COLUMNS = 6  # a picture of more could not be looked at
 COLOURS = (style.BLUE, style.VERMILION, style.GREEN)

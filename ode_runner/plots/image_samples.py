@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
+from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Trajectory
 
 COLUMNS = 8

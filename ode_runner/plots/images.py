@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 
 
 def draw_confusion(outputs: Tensor, targets: Tensor, *, names: Sequence[str]) -> Figure:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Trajectory
 
 LINES = 60  # of a picture; of more nothing could be followed

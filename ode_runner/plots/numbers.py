@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 WIDEST = 12.0  # standard errors from the estimate to an end of its axis; a truth beyond is told in words
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
 MOST_PLANES = 9  # of a state with many coordinates

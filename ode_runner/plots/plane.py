@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
+from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Trajectory
 
 LEVELS = torch.linspace(0, 1, 21).tolist()  # of probabilities

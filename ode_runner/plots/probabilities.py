@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Times
 
 MOST_STATES = 10  # more lines could not be told apart

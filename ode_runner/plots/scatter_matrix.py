@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 MOST = 5  # columns of a picture
 SHOWN = 2000  # points of each kind

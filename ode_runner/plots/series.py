@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Figure
+from ode_runner.controls.series import Series
 from ode_runner.plots import style
-from ode_runner.series import Series
+from ode_runner.plots.figure_types import Figure
 
 LARGEST = 4  # pictures in a row
 MOST_CHANNELS = 8  # of a control; a picture of more could not be looked at

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 
 SHORTEST = 0.6  # side of a panel, of the other
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 
 
 def draw_stability(x: Tensor, y: Tensor, growth: Tensor, *, places: Tensor, size: float | None) -> Figure:

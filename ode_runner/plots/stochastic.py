@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
 EDGES = (0.05, 0.95)  # quantiles of a band

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from textwrap import fill
 
-from ode_runner.figures import Axis, Figure
+from ode_runner.plots.figure_types import Axis, Figure
 
 # Okabe, Ito. Color Universal Design. 2008: told apart with any common colour blindness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (

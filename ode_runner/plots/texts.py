@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 
 MOST_LETTERS = 64  # of a text, that are written into the picture
 

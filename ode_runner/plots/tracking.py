@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
+from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
 PATHS = 12  # of a picture; of more nothing could be followed

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.figures import Figure
 from ode_runner.plots import style
+from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Times, Trajectory
 
 MOST_COORDINATES = 8  # a picture of more could not be looked at

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.integral import Integral, Law, Pull, probe
-from ode_runner.noise import BrownianPath, Noise
+from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.types import State, Time
 

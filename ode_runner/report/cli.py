@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         print(HELP.strip())
         return 0
     if "--version" in arguments:
-        from ode_runner.version import VERSION
+        from ode_runner.config.version import VERSION
 
         print(f"ode-report {VERSION}")
         return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput, in_short
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from ode_runner.figures import Figure
 from ode_runner.plots.comparison import (
     LINES,
     Axis,
@@ -18,6 +17,7 @@ from ode_runner.plots.comparison import (
     draw_memory,
     draw_trade_offs,
 )
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.style import CLASSES
 from ode_runner.recording.record import UNUSED
 from ode_runner.report.curves import curves_of

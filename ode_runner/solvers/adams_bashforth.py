@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import torch
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver, rounding_of
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.runge_kutta import due_times
 from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import uncounted
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.noise.hashed_numbers import draw_categorical
+from ode_runner.paths.token_field import TokenField
 from ode_runner.solvers.token_sampler import TextState, TokenSampler
-from ode_runner.token_field import TokenField
 
 
 @final

@@ -11,13 +11,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import name_of
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.devices.transfer import read_times
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import name_of
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Solution
-from ode_runner.quoting import as_typed
-from ode_runner.structured_field import kind_of
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart

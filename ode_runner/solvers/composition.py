@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SplitField
 from ode_runner.solvers.classical_tableaus import EULER, HEUN, KUTTA
 from ode_runner.solvers.grid_step import GridStepSolver
 from ode_runner.solvers.tableau import explicit_step, stage_time, time_tensor
-from ode_runner.structured_field import SplitField
 from ode_runner.types import State, Time
 
 Part = Callable[[Time, State], State]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-from ode_runner.path_field import ConsistencyField
+from ode_runner.paths.denoising_field import ConsistencyField
 from ode_runner.solvers.sampler import Denoised, Sampler, path_of, standard_normal
 from ode_runner.solvers.sampling_grid import GridName, Level
 from ode_runner.solvers.tableau import time_tensor

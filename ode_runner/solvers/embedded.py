@@ -8,6 +8,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver
@@ -20,7 +21,6 @@ from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.steps_to_event import up_to_event
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

@@ -5,11 +5,11 @@ from typing import ClassVar, final
 
 import torch
 
-from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.noise import Calculus, Increment
-from ode_runner.path_field import DenoisingField
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.noise.brownian_path import Calculus, Increment
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import LATEST
 from ode_runner.problem import Solution
 from ode_runner.solvers.one_step import AcceptedStep, Step

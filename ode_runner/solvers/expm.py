@@ -5,13 +5,13 @@ from typing import ClassVar, Self, final
 
 import torch
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import MatrixField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.structured_field import MatrixField
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

@@ -8,13 +8,13 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import uncounted
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import SolverFailed
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.fields.structured_field import JumpField
+from ode_runner.noise.hashed_numbers import draw_categorical
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver, exponential
-from ode_runner.structured_field import JumpField
-from ode_runner.transfer import read_times
 from ode_runner.types import Times
 
 MOST_JUMPS = 1_000_000  # of one path between two times

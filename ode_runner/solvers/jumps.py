@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.fields.structured_field import JumpField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.structured_field import JumpField
 from ode_runner.types import State, Times
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import FieldAround, VectorField
+from ode_runner.fields.structured_field import SplitField
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.implicit import Begin
 from ode_runner.solvers.newton import Newton
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time, time_tensor
-from ode_runner.structured_field import SplitField
 from ode_runner.types import State, Time
 
 G = Fraction(1767732205903, 4055673282236)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import final
 
+from ode_runner.fields.structured_field import SplitField
 from ode_runner.solvers.composition import Composition
-from ode_runner.structured_field import SplitField
 from ode_runner.types import State
 
 

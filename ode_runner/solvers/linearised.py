@@ -7,9 +7,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
 from ode_runner.field import FieldAround, KnownJacobian, VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.frozen_jacobian import matrix
 from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further, jacobian

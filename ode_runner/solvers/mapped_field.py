@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.buffers import Buffers
-from ode_runner.counted_field import CountedField, name_of
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
-from ode_runner.random_state import RandomState
+from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Time
 

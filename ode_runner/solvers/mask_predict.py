@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.noise.hashed_numbers import draw_categorical
 from ode_runner.solvers.token_sampler import TextState, TokenSampler, highest, mask_of, still_masked
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import torch
 
-from ode_runner.noise import Calculus, Increment, NoiseKind
+from ode_runner.noise.brownian_path import Calculus, Increment, NoiseKind
 from ode_runner.solvers.stochastic import Stepped, StochasticSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation, gained
 from ode_runner.solvers.tableau import Point

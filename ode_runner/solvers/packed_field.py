@@ -7,9 +7,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
-from ode_runner.field_observer import Observer
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.observer import Observer
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.initial_step import rms

@@ -12,7 +12,7 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.event import Stop
 from ode_runner.field import VectorField
-from ode_runner.ledger import EachSample
+from ode_runner.fields.ledger import EachSample
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, check_batch
 from ode_runner.solvers.event_search import EventSearch

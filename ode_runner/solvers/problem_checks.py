@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from ode_runner.counted_field import name_of
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.counted_field import name_of
+from ode_runner.fields.structured_field import JumpField, kind_of
 from ode_runner.integral import Integral
-from ode_runner.noise import Noise, NoiseKind
-from ode_runner.path_field import ConsistencyField, DenoisingField
+from ode_runner.noise.brownian_path import Noise, NoiseKind
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.problem import check_noise
 from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch
-from ode_runner.structured_field import JumpField, kind_of
 from ode_runner.types import State
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import FieldAround, VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.solvers.tableau import advance, time_tensor
 from ode_runner.types import State, Time
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.packed_field import solve_packed
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times, Trajectory
 
 Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone

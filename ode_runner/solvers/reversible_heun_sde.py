@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.noise import Calculus
+from ode_runner.noise.brownian_path import Calculus
 from ode_runner.problem import Solution
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.stochastic import StochasticMethod, driving_noise

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, rounding_of
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, RungeKutta, Step
 from ode_runner.solvers.steps_to_event import up_to_event
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

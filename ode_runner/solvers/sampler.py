@@ -10,16 +10,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import uncounted
-from ode_runner.errors import RefusedInput
-from ode_runner.path_field import ConsistencyField, DenoisingField
+from ode_runner.devices.transfer import read_times
+from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.fields.counted_field import uncounted
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.problem import Solution
-from ode_runner.quoting import as_typed
 from ode_runner.solvers.base import MOST_STEPS, Solver
 from ode_runner.solvers.sampling_grid import GridName, Level, sampling_grid
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 ROUNDING = 1e-4  # of times, in steps

@@ -13,9 +13,9 @@ from scipy import integrate, sparse
 from torch import Tensor
 from torch.func import functional_call
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import StackedField, VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import AdaptiveSolver, check_batch

@@ -7,9 +7,9 @@ import torch
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SecondOrderField
 from ode_runner.solvers.grid_step import GridStepSolver
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.structured_field import SecondOrderField
 from ode_runner.types import State
 
 

@@ -8,18 +8,18 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField, name_of, uncounted
-from ode_runner.driving_noise import DrivingNoise
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.noise import Calculus, Increment, NoiseKind
-from ode_runner.path_field import DenoisingField
+from ode_runner.fields.counted_field import CountedField, name_of, uncounted
+from ode_runner.fields.driving_noise import DrivingNoise
+from ode_runner.noise.brownian_path import Calculus, Increment, NoiseKind
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
 from ode_runner.solvers.tableau import Point, time_tensor
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

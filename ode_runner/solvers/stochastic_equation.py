@@ -6,11 +6,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField, name_of, uncounted
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.noise import Calculus, Increment, NoiseKind
-from ode_runner.path_field import DenoisingField
+from ode_runner.fields.counted_field import CountedField, name_of, uncounted
+from ode_runner.noise.brownian_path import Calculus, Increment, NoiseKind
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers.tableau import Point, advance, time_tensor
 from ode_runner.types import State
 

@@ -9,16 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.structured_field import SeparableField
-from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 

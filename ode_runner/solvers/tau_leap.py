@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.noise.hashed_numbers import draw_categorical
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver
 from ode_runner.types import Times

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import uncounted
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.devices.transfer import read_times
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.noise.hashed_numbers import draw_categorical
+from ode_runner.paths.token_field import MaskedField, TokenField
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver
-from ode_runner.token_field import MaskedField, TokenField
-from ode_runner.transfer import read_times
 from ode_runner.types import Times
 
 ROUNDING = 1e-6  # of times, and of numbers of tokens

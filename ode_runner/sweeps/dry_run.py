@@ -15,7 +15,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.options import TrainerOptions
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.tasks.base import Task
 from ode_runner.training.prepare_compiled import check_compilable
 from ode_runner.training.trainer import Trainer

@@ -6,8 +6,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 
-from ode_runner.errors import Pruned, RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import Pruned, RefusedInput, as_typed
 from ode_runner.recording.display import shown
 from ode_runner.sweeps.study import NAME, WHAT, storage_in
 

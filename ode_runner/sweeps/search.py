@@ -15,8 +15,7 @@ from ode_runner.config.exit_codes import ExitCode, set_exit_code
 from ode_runner.config.messages import readable_message
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.set_options import completed
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.relative_path import relative_path

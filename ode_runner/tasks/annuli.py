@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split, TaskSpec
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.points import Points
 from ode_runner.tasks.sizes import check_counts, check_deviations

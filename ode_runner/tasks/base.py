@@ -12,11 +12,11 @@ from torch import Tensor
 from ode_runner.batch import Answer, AnswerTimes, Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
-from ode_runner.figures import Figure
 from ode_runner.integral import Integral
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_evaluations
+from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Scalar, Times, Trajectory
 
 
@@ -79,7 +79,7 @@ class Task(abc.ABC):
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
-    gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`ode_runner.series`), answered at their end
+    gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`controls.series`), answered at their end
     mean_over_samples: ClassVar[bool] = False  # True: the loss is one, also where not all of them is observed
     gives_images: ClassVar[bool] = False  # True: inputs are images (channels, height, width)
     of_known_law: ClassVar[bool] = False  # True: there is a true field, or is one with some options

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split
-from ode_runner.transfer import send
+from ode_runner.devices.transfer import send
 
 
 def shuffler(split: Split, *, seed: int, epoch: int) -> torch.Generator | None:

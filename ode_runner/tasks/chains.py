@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.field import VectorField
-from ode_runner.structured_field import JumpField, MatrixField
+from ode_runner.fields.structured_field import JumpField, MatrixField
 from ode_runner.types import State, Time
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput, SolverFailed
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.known_solution import draw_known_solution
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol

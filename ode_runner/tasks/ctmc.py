@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import VectorField
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.probabilities import draw_probabilities
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.chains import (
     ChainJumps,

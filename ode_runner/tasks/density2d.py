@@ -10,18 +10,17 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Drawn, Split, TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import VectorField
-from ode_runner.figures import Figure
-from ode_runner.path_field import DenoisingField, KnownLaw
 from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField, KnownLaw
 from ode_runner.paths.heads import LATEST
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.paths.noise_level import NoiseLevel
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import animate_samples, draw_density, draw_samples
-from ode_runner.quoting import as_typed
+from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.gaussian_mixture import GaussianMixture

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Drawn, Outputs, Split, TaskSpec
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.image_samples import draw_images, draw_images_beside, draw_images_on_the_way
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 WIDTH = 2.0  # standard deviations between the mean, of several seeds or samples, and each edge of their band

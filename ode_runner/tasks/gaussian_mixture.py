@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import broadcast_time
-from ode_runner.path_field import KnownLaw
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import KnownLaw
 from ode_runner.types import State, Time
 
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.events import draw_events
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import with_roots

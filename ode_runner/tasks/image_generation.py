@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.devices.transfer import send
 from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.image_samples import (
     animate_images,
     draw_images,
@@ -30,7 +31,6 @@ from ode_runner.tasks.image_metrics import BY_CLASSIFIER, Images, image_metrics
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.tasks.sizes import check_counts
-from ode_runner.transfer import send
 from ode_runner.types import Scalar, Trajectory
 
 SHOWN, FEW, TIMES, FRAMES = 64, 8, 6, 31  # of the pictures: images, some of them, times on their way, frames

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ode_runner.batch import Split, TaskSpec
+from ode_runner.devices.transfer import send
 from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.images import draw_confusion, draw_mistakes
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification, Samples
-from ode_runner.transfer import send
 
 
 class ImageClassification(Classification):

@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.structured_field import KnownEquation, MatrixField, SecondOrderField, SeparableField, SplitField
+from ode_runner.fields.structured_field import KnownEquation, MatrixField, SecondOrderField, SeparableField, SplitField
 from ode_runner.types import State, Time
 
 

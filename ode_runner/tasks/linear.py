@@ -7,11 +7,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import VectorField
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.matrix import draw_matrices
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import StochasticField
-from ode_runner.noise import Increment, NoiseKind
+from ode_runner.noise.brownian_path import Increment, NoiseKind
 from ode_runner.tasks.stochastic_paths import StochasticPaths
 from ode_runner.types import State, Time
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.structured_field import KnownEquation, SeparableField
+from ode_runner.fields.structured_field import KnownEquation, SeparableField
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
 

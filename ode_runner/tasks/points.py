@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Animation, Picture
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.line import draw_paths_over_depth
 from ode_runner.plots.plane import animate_flow, draw_decision_regions, draw_flow
 from ode_runner.plots.space import draw_states_in_space

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Drawn
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split
+from ode_runner.controls.series import Series
 from ode_runner.errors import RefusedInput
-from ode_runner.series import Series
 from ode_runner.tasks.classification import UNKNOWN, Samples
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series_classification import LabelledSeries, SeriesClassification

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split, TaskSpec
-from ode_runner.figures import Figure
+from ode_runner.controls.series import Series
 from ode_runner.plots.animation import Picture
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.series import draw_answers, draw_states
-from ode_runner.series import Series
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.classification import Classification, Samples
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, AnswerTimes, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import Samples, draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.forecasting import LEFT_OUT, WIDTH, Forecast

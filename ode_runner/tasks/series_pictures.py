@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ode_runner.batch import Split
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.tasks.dates import for_axes
 from ode_runner.tasks.forecasting import Forecast

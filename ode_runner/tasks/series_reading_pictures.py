@@ -5,7 +5,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.forecast import Line, draw_forecasts
 from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series_pictures import SHOWN, SeriesPictures

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
+from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.dates import date_texts
 from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of

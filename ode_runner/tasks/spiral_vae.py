@@ -11,8 +11,8 @@ from torch import Tensor
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.figures import Figure
-from ode_runner.noise import BrownianPath, Increment, Noise, StepIncrements
+from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise, StepIncrements
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.stochastic import draw_paths
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sizes import check_counts, check_horizon

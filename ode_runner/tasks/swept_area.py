@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ode_runner.controls.base import slope_at
 from ode_runner.controls.linear import LinearControl
+from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
-from ode_runner.series import Series
 from ode_runner.types import State, Time, Times
 
 

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Drawn, Split, TaskSpec
-from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.scatter_matrix import draw_scatter_matrix
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.column_scales import ColumnScales
 from ode_runner.tasks.density import DensityTask, in_parts, mass_of

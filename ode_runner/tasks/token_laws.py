@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.paths.corruption import LinearCorruption
-from ode_runner.token_field import KnownTokenField
+from ode_runner.paths.token_field import KnownTokenField
 
 
 class TextLaw(KnownTokenField):

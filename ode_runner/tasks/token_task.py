@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.texts import draw_unmasking
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sampled import SampledTask

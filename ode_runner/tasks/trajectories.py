@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import VectorField
-from ode_runner.figures import Figure
 from ode_runner.plots.curves import Samples, draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
+from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_observations, draw_time_series
-from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.least_squares import LeastSquaresTask

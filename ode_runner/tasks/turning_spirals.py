@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Split
+from ode_runner.controls.series import Series
 from ode_runner.errors import RefusedInput
-from ode_runner.series import Series
 
 TURNS = 2
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.batch import Batch, Split
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.ledger import EachSample, Tally
+from ode_runner.fields.ledger import EachSample, Tally
 from ode_runner.models.events import has_events
 from ode_runner.tasks.base import Task
 from ode_runner.training.training_pass import TrainingPass

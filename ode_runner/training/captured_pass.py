@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch
-from ode_runner.buffers import Buffers
 from ode_runner.compiling.cuda_graph import CudaGraph, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.transfer import read_times
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass, ForwardResult
-from ode_runner.ledger import Phase, Tally
-from ode_runner.random_state import RandomState
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.training.training_pass import TrainingPass
-from ode_runner.transfer import read_times
 
 MOST_KINDS = 4  # of batch; the last one of an epoch is smaller
 

@@ -15,7 +15,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.sensitivities import jacobian
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.ledger import Phase, Tally
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.training.training_pass import TrainingPass
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ode_runner.config.choices import default_options
+from ode_runner.errors import as_typed
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.quoting import as_typed
 from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.training.gauss_newton import GaussNewton
 from ode_runner.training.trainer import Trainer

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from ode_runner.devices.random_state import RandomState
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.presentation import draw
 from ode_runner.experiment.process_state import same_folder
-from ode_runner.random_state import RandomState
 from ode_runner.training.session import Session
 
 

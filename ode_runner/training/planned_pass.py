@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch
-from ode_runner.buffers import Buffers
 from ode_runner.compiling.captured_solve import CapturedSolve
 from ode_runner.compiling.cuda_graph import CudaGraph, aside, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.ledger import Phase, Tally
+from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.objectives.base import Loss
-from ode_runner.random_state import RandomState
 from ode_runner.training.captured_pass import (
     Numbers,
     copy_of,

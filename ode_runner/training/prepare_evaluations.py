@@ -12,12 +12,12 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.compiling.solves import kind_of_problem
 from ode_runner.compiling.stepper import has_c_code
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import StochasticField
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.recorded import RecordProblems
-from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
 from ode_runner.training.prepare_compiled import FEWEST_SOLVES, repaid
 from ode_runner.training.training_problems import check_posed, undisturbed

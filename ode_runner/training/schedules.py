@@ -9,8 +9,7 @@ from typing import Any, Protocol, final
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
+from ode_runner.errors import RefusedInput, as_typed
 
 
 class Scheduler(Protocol):

@@ -14,7 +14,7 @@ from ode_runner.batch import Split
 from ode_runner.config.identity import DIGITS
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.models.staged import StagedModel
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.training.averaging import WeightAverage

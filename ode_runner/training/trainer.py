@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.gradient_monitor import GradientMonitor
 from ode_runner.batch import Batch, Split
+from ode_runner.devices.random_state import RandomState
 from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
@@ -21,9 +22,8 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.per_sample_cost import batch_scalars
-from ode_runner.ledger import Phase
+from ode_runner.fields.ledger import Phase
 from ode_runner.objectives.base import floor_text
-from ode_runner.random_state import RandomState
 from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_even, check_parts

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
+from ode_runner.devices.transfer import read_scalars
 from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.crash_dump import check_finite
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass, ForwardResult
-from ode_runner.ledger import EachSample, Phase, Tally
-from ode_runner.transfer import read_scalars
+from ode_runner.fields.ledger import EachSample, Phase, Tally
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
-from ode_runner.buffers import Buffers
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.counted_field import CountedField
+from ode_runner.devices.buffers import Buffers
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.task_contract import first_of_training
+from ode_runner.fields.counted_field import CountedField
+from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.recorded import RecordProblems
-from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.stochastic import StochasticSolver

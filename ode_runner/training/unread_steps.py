@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch
+from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.transfer import read_all
 from ode_runner.errors import Diverged
 from ode_runner.experiment.crash_dump import CrashDump, check_finite
 from ode_runner.experiment.loss_scaling import check_scale
-from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Task
-from ode_runner.transfer import read_all
 
 MOST_BYTES = 2**28  # of weights that are kept until the steps that they were changed in have been looked at
 

@@ -12,9 +12,9 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import ExplicitRungeKutta

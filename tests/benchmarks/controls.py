@@ -16,9 +16,9 @@ import torchcde
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.cde import CDE
 from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.solvers.rk38 import RK38

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from zuko.transforms import FreeFormJacobianTransform
 
 from ode_runner.batch import TaskSpec
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import TRACE, normal_log_density
 from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField

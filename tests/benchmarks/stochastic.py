@@ -24,13 +24,13 @@ import torchsde
 from torch import Tensor, nn
 
 from ode_runner.field import StochasticField
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
 from ode_runner.models.sde import LearnedEquation
 from ode_runner.networks.dense import MLPField
 from ode_runner.networks.diffusion import ElementwiseDiffusion
-from ode_runner.noise import BrownianPath, Calculus, Increment, Noise
+from ode_runner.noise.brownian_path import BrownianPath, Calculus, Increment, Noise
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.euler_maruyama import EulerMaruyama
 from ode_runner.solvers.heun_sde import HeunSDE

@@ -20,22 +20,18 @@ STYLE = (
     "rect{fill:#eef2fb;stroke:#4a62a8}rect.module{fill:#fff;stroke:#888}path.edge{fill:none;stroke:#8a94ad}"
 )
 MAP = {  # the way through the package: what a reader looks for, and where it is
-    "From a command line to objects": ("cli", "launch", "config/", "build", "building/", "compatibility", "version"),
+    "From a command line to objects": ("cli", "launch", "config/", "build", "building/", "compatibility"),
     "What is chosen: a module for each choice": (
         *("tasks/", "models/", "networks/", "solvers/", "gradients/"),
         *("objectives/", "regularizers/", "paths/", "controls/", "loggers/"),
     ),
     "An equation: its right-hand side, and what else is given of it": (
-        *("field", "structured_field", "path_field", "token_field"),
-        *("integral", "noise", "event", "encoding", "problem"),
+        *("field", "fields/", "integral", "noise/", "event", "encoding", "problem"),
     ),
-    "Its solve": ("integrator", "counted_field", "field_observer", "driving_noise", "ledger", "compiling/"),
+    "Its solve": ("integrator", "compiling/"),
     "A run": ("experiment/", "training/", "distributed/", "recording/", "sweeps/"),
     "What is asked of a trained run": ("commands/", "analysis/", "exporting/", "plots/", "report/", "recipes/", "api/"),
-    "What all of these speak of": ("types", "batch", "series", "errors", "quoting", "figures"),
-    "Random numbers, and what a computation leaves behind": (
-        *("hashed_numbers", "levy_construction", "random_state", "buffers", "transfer"),
-    ),
+    "What all of these speak of": ("types", "batch", "errors", "devices/"),
 }
 Node = tuple[str, ...]
 T = TypeVar("T", bound=Hashable)

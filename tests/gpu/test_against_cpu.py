@@ -13,10 +13,10 @@ from ode_runner.analysis.audit import Audit
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.noise import BrownianPath
-from ode_runner.structured_field import SeparableField
+from ode_runner.noise.brownian_path import BrownianPath
 from tests.composition import Compose
 from tests.helpers import TINY, record_of, typed
 from tests.pairs import ConditionedHalves, solver_of

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from ode_runner.hashed_numbers import draw_categorical
+from ode_runner.fields.structured_field import JumpField
+from ode_runner.noise.hashed_numbers import draw_categorical
 from ode_runner.paths.corruption import CorruptionSchedule
-from ode_runner.structured_field import JumpField
 from ode_runner.types import Time
 
 NONE_LEFT = 1e-6  # the smallest share of tokens, replaced or not, by which ratios are divided

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ode_runner.driving_noise import DrivingNoise
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import LinearizableField, Push, StochasticField, VectorField
-from ode_runner.field_observer import Observer, Untouched
+from ode_runner.fields.driving_noise import DrivingNoise
+from ode_runner.fields.ledger import Ledger
+from ode_runner.fields.observer import Observer, Untouched
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.integral import NONE, Integral, Pull, stacked
-from ode_runner.ledger import Ledger
-from ode_runner.noise import Noise
-from ode_runner.random_state import RandomState
-from ode_runner.structured_field import kind_of
+from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import hashed, hashed_number, normals, signed, uniform
-from ode_runner.levy_construction import pairs, plan_draws
-from ode_runner.transfer import send_once
+from ode_runner.devices.transfer import send_once
+from ode_runner.noise.hashed_numbers import hashed, hashed_number, normals, signed, uniform
+from ode_runner.noise.levy_construction import pairs, plan_draws
 
 AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
 COPY = 1 << 40  # between the numbers of a sample and of its copy

@@ -7,8 +7,8 @@ from typing import Any, final
 
 from torch import Tensor
 
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
-from ode_runner.random_state import RandomState
 from ode_runner.types import State
 
 Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative

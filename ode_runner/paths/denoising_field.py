@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import NoiseDrivenField, StochasticField, broadcast_time
-from ode_runner.noise import NoiseKind
+from ode_runner.noise.brownian_path import NoiseKind
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, to_velocity
 from ode_runner.types import State, Time

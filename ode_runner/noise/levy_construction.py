@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ode_runner.hashed_numbers import hashed
+from ode_runner.noise.hashed_numbers import hashed
 
 Places = NDArray[np.int64]
 Weights = NDArray[np.float64]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import NoiseDrivenField, VectorField
-from ode_runner.noise import BrownianPath, Increment, Noise, StepIncrements, Steps
+from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise, StepIncrements, Steps
 from ode_runner.types import State
 
 CLOSE = 0.25  # part of a step by which the noise of its ends may be that of another length
