@@ -57,7 +57,7 @@ from ode_runner.training.trainer import Trainer
 
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
 FINE_SOLVER = {  # of numbers that are compared with those by a run's own
-    "_target_": "ode_runner.solvers.dopri5.Dopri5",
+    "_target_": "ode_runner.solvers.explicit.dopri5.Dopri5",
     "rtol": 1e-5,
     "atol": 1e-5,
     "max_steps": 100_000,

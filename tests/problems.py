@@ -25,7 +25,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import RungeKutta
 from ode_runner.types import State, Time, Times
 from tests.composition import Compose

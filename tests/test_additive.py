@@ -19,7 +19,7 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
-from ode_runner.solvers.kencarp3 import EXPLICIT, IMPLICIT, JUDGE, B, KenCarp3
+from ode_runner.solvers.implicit.kencarp3 import EXPLICIT, IMPLICIT, JUDGE, B, KenCarp3
 from ode_runner.solvers.stability import amplification
 from ode_runner.types import State, Time, Times
 from tests.problems import Compose, Formula, build, slope

@@ -26,7 +26,7 @@ SWEEP = ("-m", "seed=0,1,2", "model=resnet", "sweep=mine", *QUICK)
 DYING = """
 import os
 import signal
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Dies(ODENet):
     def __init__(self, network, *, how):

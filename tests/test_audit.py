@@ -25,9 +25,9 @@ from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.recording.display import Display
 from ode_runner.report.runs import find_runs
-from ode_runner.solvers import linearised
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.solvers.jacobian import jacobian
+from ode_runner.solvers.implicit import linearised
+from ode_runner.solvers.implicit.jacobian import jacobian
 from tests.conftest import Compose
 from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
 from tests.problems import accepted_pairs, build, named_class

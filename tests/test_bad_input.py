@@ -370,7 +370,7 @@ def test_nothing_far_fetched_is_suggested(word: str, place: Path) -> None:
 def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid_before_data_is_made(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ode_runner.tasks.half_moons.make_moons", None)
+    monkeypatch.setattr("ode_runner.tasks.points.half_moons.make_moons", None)
     ended = typed("solver=rk4", "gradient=adjoint", "gradient.rtol=1e-4", cwd=place)
     expected = ["gradient.rtol", "need an adaptive solver", "use solver=dopri5"]
     assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
@@ -399,7 +399,7 @@ def test_missing_mnist_names_the_ways_out(place: Path, monkeypatch: pytest.Monke
             "Tried http://two/, got:\n<urlopen error [Errno -2] Name or service not known>\n"
         )
 
-    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", offline)
+    monkeypatch.setattr("ode_runner.tasks.images.mnist_files.MNIST", offline)
     monkeypatch.delenv("ODE_RUN_DATA", raising=False)
     ended = typed("task=mnist", "task.data_dir=a_place", cwd=place)
     cause = "(Error downloading train-images-idx3-ubyte.gz: <urlopen error [Errno -2] Name or service not known>)"
@@ -433,7 +433,7 @@ def test_a_rerun_refused_when_it_is_built_leaves_the_completed_run_as_it_was(
         shutil.rmtree(run_folder(place) / "checkpoints")
     before = files()
     if "task" in refused:
-        monkeypatch.setattr("ode_runner.tasks.half_moons.HalfMoons.__init__", gone)
+        monkeypatch.setattr("ode_runner.tasks.points.half_moons.HalfMoons.__init__", gone)
     bad = "+logger.flush=true" if refused == "logger" else "logger=none"
     assert typed(*command, bad, "rerun=true", cwd=place).returncode == 2
     assert files() == before

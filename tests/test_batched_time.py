@@ -15,7 +15,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time

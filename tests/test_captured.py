@@ -25,10 +25,10 @@ from ode_runner.gradients.continuous import backward_solver, block_sizes
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Problem
-from ode_runner.solvers.bosh3 import Bosh3
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.fehlberg2 import Fehlberg2
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.bosh3 import Bosh3
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.training.captured_pass import CapturedPasses
 from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.training_problems import training_solves

@@ -13,9 +13,9 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.char_text import CharText
-from ode_runner.tasks.ngrams import NGrams
-from ode_runner.tasks.text_file import PYTHON_HELP, UNKNOWN, content_of_text, python_help, read_text
+from ode_runner.tasks.texts.char_text import CharText
+from ode_runner.tasks.texts.ngrams import NGrams
+from ode_runner.tasks.texts.text_file import PYTHON_HELP, UNKNOWN, content_of_text, python_help, read_text
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
 

@@ -89,7 +89,7 @@ def test_the_configuration_is_shown_without_torch(tmp_path: Path) -> None:
     )
     finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert "_target_: ode_runner.models.odenet.ODENet" in finished.stdout
+    assert "_target_: ode_runner.models.depth.odenet.ODENet" in finished.stdout
 
 
 def test_version_names_the_program(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_version_names_the_program(tmp_path: Path) -> None:
 def test_flags_may_stand_anywhere(line: str, tmp_path: Path) -> None:
     ended = typed(*line.split(), cwd=tmp_path)
     assert ended.returncode == 0
-    assert "ode_runner.tasks.digits.Digits" in ended.stdout
-    assert "ode_runner.models.resnet.ResNet" in ended.stdout
+    assert "ode_runner.tasks.images.digits.Digits" in ended.stdout
+    assert "ode_runner.models.depth.resnet.ResNet" in ended.stdout
     assert not list(tmp_path.iterdir())
 
 

@@ -14,8 +14,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.fields.structured_field import MatrixField, SecondOrderField, SplitField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.tasks.closed_form import ClosedForm, crossings
-from ode_runner.tasks.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol
+from ode_runner.tasks.dynamics.closed_form import ClosedForm, crossings
+from ode_runner.tasks.dynamics.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol
 from tests.helpers import record_of, typed
 from tests.problems import Compose, build
 

@@ -11,16 +11,16 @@ from ode_runner.batch import Batch, TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.coded_text import CodedField, CodedText, RoundedGenerator, nearest
-from ode_runner.models.diffusion_lm import DiffusionLM
 from ode_runner.models.generator import sample_noise
-from ode_runner.models.logit_flow import LogitFlow, logit_codes
+from ode_runner.models.texts.coded_text import CodedField, CodedText, RoundedGenerator, nearest
+from ode_runner.models.texts.diffusion_lm import DiffusionLM
+from ode_runner.models.texts.logit_flow import LogitFlow, logit_codes
 from ode_runner.objectives.coded_text import CodedLikelihood, CodeLearner, evidence
 from ode_runner.paths.linear import Linear
-from ode_runner.solvers.ddpm import Ddpm
-from ode_runner.solvers.heun import Heun
+from ode_runner.solvers.explicit.heun import Heun
+from ode_runner.solvers.samplers.ddpm import Ddpm
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovLaw, TableLaw, TextLaw, random_table, random_transition
+from ode_runner.tasks.texts.token_laws import MarkovLaw, TableLaw, TextLaw, random_table, random_transition
 from ode_runner.types import State, Time
 from tests.composition import Compose
 from tests.problems import build

@@ -10,12 +10,12 @@ from ode_runner.building.members import members, naming
 from ode_runner.compatibility import check_compatible
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.consistency import Consistency
 from ode_runner.models.density import DensityModel
-from ode_runner.models.exact import Exact
-from ode_runner.models.hybrid import Hybrid
-from ode_runner.models.odenet import ODENet
-from ode_runner.models.path_model import PathModel
+from ode_runner.models.depth.odenet import ODENet
+from ode_runner.models.equations.exact import Exact
+from ode_runner.models.equations.hybrid import Hybrid
+from ode_runner.models.generators.consistency import Consistency
+from ode_runner.models.generators.path_model import PathModel
 from ode_runner.networks.base import Network
 from tests.composition import Compose
 from tests.helpers import options, run_folders, typed

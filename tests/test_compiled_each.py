@@ -22,12 +22,12 @@ from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
 from ode_runner.regularizers.rnode import RNODE
-from ode_runner.solvers.bosh3 import Bosh3
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.fehlberg2 import Fehlberg2
-from ode_runner.solvers.tsit5 import Tsit5
+from ode_runner.solvers.explicit.bosh3 import Bosh3
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri8 import Dopri8
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.tsit5 import Tsit5
 from tests.helpers import TINY, rows_compiled_and_not
 from tests.problems import SmallNet
 from tests.resuming import check_resumed

@@ -19,14 +19,14 @@ from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integral import Integral
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit
-from ode_runner.solvers.implicit_euler import ImplicitEuler
-from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.kvaerno5 import Kvaerno5
-from ode_runner.solvers.radau_iia5 import RadauIIA5
+from ode_runner.solvers.implicit.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit
+from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
+from ode_runner.solvers.implicit.implicit_midpoint import ImplicitMidpoint
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.implicit.kvaerno5 import Kvaerno5
+from ode_runner.solvers.implicit.radau_iia5 import RadauIIA5
+from ode_runner.solvers.implicit.trapezoid import Trapezoid
 from ode_runner.solvers.tableau import EmbeddedTableau
-from ode_runner.solvers.trapezoid import Trapezoid
 from tests.helpers import TINY, rows_compiled_and_not
 from tests.pairs import Conditioned
 from tests.problems import SmallNet

@@ -26,7 +26,7 @@ from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
 from ode_runner.regularizers.rnode import RNODE
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.pairs import Conditioned
 from tests.problems import Compose, SmallNet, build

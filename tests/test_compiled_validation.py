@@ -26,12 +26,12 @@ from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.fehlberg2 import Fehlberg2
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.trapezoid import Trapezoid
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.implicit.trapezoid import Trapezoid
 from ode_runner.training import prepare_evaluations
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.prepare_compiled import FEWEST_SOLVES, compile_training

@@ -32,13 +32,13 @@ from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
-from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.euler import Euler
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.euler import Euler
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.explicit.tsit5 import Tsit5
+from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.solvers.tsit5 import Tsit5
 from ode_runner.training import prepare_compiled
 from ode_runner.training.prepare_compiled import FEWEST_FUSED, FEWEST_STEPS, compile_training
 from ode_runner.training.training_problems import training_solves

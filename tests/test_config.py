@@ -21,10 +21,10 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
-from ode_runner.tasks.area import Area
-from ode_runner.tasks.cifar10 import Cifar10
-from ode_runner.tasks.fashion_mnist import FashionMnist
-from ode_runner.tasks.lotka_volterra import LotkaVolterraField
+from ode_runner.tasks.dynamics.lotka_volterra import LotkaVolterraField
+from ode_runner.tasks.images.cifar10 import Cifar10
+from ode_runner.tasks.images.fashion_mnist import FashionMnist
+from ode_runner.tasks.series.area import Area
 from tests.helpers import options
 from tests.problems import Compose, SmallNet, build, compose_once, named_class, names_its_network, offering
 

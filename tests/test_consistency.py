@@ -11,15 +11,15 @@ from torch import Tensor
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integrator import Integrator
-from ode_runner.models.consistency import Consistency, Jump, LearnedJump, levels_at
 from ode_runner.models.generator import Generator, sample_noise
-from ode_runner.models.predicted_field import GuidedField
-from ode_runner.models.rescaled_field import rescaled
+from ode_runner.models.generators.consistency import Consistency, Jump, LearnedJump, levels_at
+from ode_runner.models.generators.predicted_field import GuidedField
+from ode_runner.models.generators.rescaled_field import rescaled
 from ode_runner.objectives.consistency import ConsistencyTraining
 from ode_runner.paths.denoising_field import ConsistencyField
 from ode_runner.paths.named import path_named
 from ode_runner.paths.variance_exploding import VarianceExploding
-from ode_runner.tasks.gaussian_mixture import GaussianMixture
+from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
 from tests.helpers import check_refused, run_folders, typed
 from tests.problems import Compose, build

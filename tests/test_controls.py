@@ -14,13 +14,13 @@ from ode_runner.controls.named import CONTROLS, ControlName, control_named
 from ode_runner.controls.series import Series
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.cde import ControlledField
-from ode_runner.models.rde import WindowField, increments_and_areas
+from ode_runner.models.series.cde import ControlledField
+from ode_runner.models.series.rde import WindowField, increments_and_areas
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.midpoint import Midpoint
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.tasks.area import shoelace
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.midpoint import Midpoint
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.tasks.series.area import shoelace
 from ode_runner.types import State
 from tests.problems import slope
 

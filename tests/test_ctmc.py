@@ -16,10 +16,10 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.generator import sample_noise
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.gillespie import Gillespie
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.tau_leap import TauLeap
-from ode_runner.tasks.chains import (
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
+from ode_runner.solvers.markov_chains.tau_leap import TauLeap
+from ode_runner.tasks.dynamics.chains import (
     ChainJumps,
     ReverseChainJumps,
     ReverseMasterEquation,
@@ -28,7 +28,7 @@ from ode_runner.tasks.chains import (
     reverse_generator,
     uniform_generator,
 )
-from ode_runner.tasks.ctmc import CTMC
+from ode_runner.tasks.dynamics.ctmc import CTMC
 from ode_runner.tasks.variation import expected_variation, total_variation
 from ode_runner.types import Time
 from tests.helpers import record_of, typed

@@ -13,11 +13,11 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import WrappedField
 from ode_runner.integral import probe
 from ode_runner.integrator import Integrator
-from ode_runner.models import cnf
-from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import normal_log_density
+from ode_runner.models.flows import cnf
+from ode_runner.models.flows.cnf import ContinuousFlow
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.types import State, Time
 from tests.pairs import SEPARABLE, is_slow, solver_of
 from tests.problems import Compose, accepted_pairs, build

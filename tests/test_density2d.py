@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.models.density import normal_log_density
-from ode_runner.tasks.density2d import law_of
-from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
+from ode_runner.tasks.densities.density2d import law_of
+from ode_runner.tasks.densities.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
 from tests.helpers import record_of, run_folder, run_folders, typed
 
 POINTS = 20_000
@@ -118,7 +118,7 @@ def test_what_cannot_mean_anything_is_refused_in_a_sentence(
 
 @pytest.mark.slow
 def test_a_run_reports_the_fine_solve_the_gap_and_the_mass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ode_runner.tasks.density2d.FRAMES", 4)
+    monkeypatch.setattr("ode_runner.tasks.densities.density2d.FRAMES", 4)
     ended = typed(*PLANE, "model.trace=hutchinson", "trainer.animate=true", cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     metrics = record_of(tmp_path)["metrics"]

@@ -11,7 +11,7 @@ from ode_runner.build import build_experiment
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
-from ode_runner.models.ode_transformer import ODETransformer
+from ode_runner.models.depth.ode_transformer import ODETransformer
 from tests.helpers import TINY
 from tests.problems import Compose
 from tests.test_ode_transformer import Known

@@ -15,11 +15,11 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.fields.structured_field import SeparableField
 from ode_runner.integrator import Integrator
-from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
 from ode_runner.models.base import Model
-from ode_runner.models.data_controlled import DataControlled
-from ode_runner.models.input_layer import InputLayer
-from ode_runner.models.second_order import DampedField, SecondOrder, UndampedField
+from ode_runner.models.depth.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
+from ode_runner.models.depth.data_controlled import DataControlled
+from ode_runner.models.depth.input_layer import InputLayer
+from ode_runner.models.depth.second_order import DampedField, SecondOrder, UndampedField
 from ode_runner.networks.channels import ChannelMap
 from tests.helpers import options, record_of, typed
 from tests.problems import Compose, build

@@ -14,9 +14,9 @@ from ode_runner.field import VectorField
 from ode_runner.fields.structured_field import SeparableField
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.basis_functions import BASES, Basis
-from ode_runner.models.galerkin import Galerkin, expanded
-from ode_runner.models.stacked import Stacked
+from ode_runner.models.depth.basis_functions import BASES, Basis
+from ode_runner.models.depth.galerkin import Galerkin, expanded
+from ode_runner.models.depth.stacked import Stacked
 from ode_runner.solvers.mapped_field import MappedField
 from tests.helpers import options
 from tests.problems import Compose, Formula, build

@@ -22,7 +22,7 @@ from ode_runner.networks import attention
 from ode_runner.problem import Solution
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.jacobian import JacobianProducts
+from ode_runner.solvers.implicit.jacobian import JacobianProducts
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Formula, build

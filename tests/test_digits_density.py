@@ -12,8 +12,8 @@ from ode_runner.batch import Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.models.density import normal_log_density
-from ode_runner.tasks.digits_density import DigitsDensity
-from ode_runner.tasks.pixel_scale import Standardised, pixel_scale
+from ode_runner.tasks.images.digits_density import DigitsDensity
+from ode_runner.tasks.images.pixel_scale import Standardised, pixel_scale
 from tests.helpers import record_of, typed
 from tests.problems import Compose, compose_once
 

@@ -11,13 +11,13 @@ from torch.autograd.functional import jacobian as jacobian_of
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.models import residual_flow
 from ode_runner.models.density import normal_log_density
-from ode_runner.models.discrete_flow import DiscreteFlow
-from ode_runner.models.flow_layers import ActNorm
-from ode_runner.models.glow import InvertibleConvolution
-from ode_runner.models.lipschitz import LipschitzMLP
-from ode_runner.models.residual_flow import Roulette
+from ode_runner.models.flows import residual_flow
+from ode_runner.models.flows.discrete_flow import DiscreteFlow
+from ode_runner.models.flows.flow_layers import ActNorm
+from ode_runner.models.flows.glow import InvertibleConvolution
+from ode_runner.models.flows.lipschitz import LipschitzMLP
+from ode_runner.models.flows.residual_flow import Roulette
 from ode_runner.networks.dense import AffineMap
 from tests.problems import Compose, build
 

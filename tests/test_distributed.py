@@ -29,7 +29,7 @@ FAILING = """
 import os
 import torch.distributed as dist
 from ode_runner.errors import SolverFailed
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Fails(ODENet):
     def evolve(self, y0, ts, integrate):

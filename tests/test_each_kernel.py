@@ -26,7 +26,7 @@ from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
 from tests.problems import SmallNet
 from tests.test_c_code import compiler
 from tests.test_compiled_each import (

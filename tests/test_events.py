@@ -21,14 +21,14 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
-from ode_runner.solvers.adaptive_heun import AdaptiveHeun
-from ode_runner.solvers.alf import ALF
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.dopri8 import Dopri8
-from ode_runner.solvers.euler import Euler
-from ode_runner.solvers.implicit_euler import ImplicitEuler
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.adaptive_heun import AdaptiveHeun
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri8 import Dopri8
+from ode_runner.solvers.explicit.euler import Euler
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
+from ode_runner.solvers.reversible.alf import ALF
 from ode_runner.types import State, Time
 from tests.helpers import options
 from tests.problems import named_class

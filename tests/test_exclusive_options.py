@@ -41,7 +41,7 @@ def test_typed_alone_it_is_the_run_of_typing_both(tmp_path: Path) -> None:
 
 def test_in_a_yaml_of_ones_own_the_number_takes_the_place_of_the_size(tmp_path: Path) -> None:
     (tmp_path / "conf" / "solver").mkdir(parents=True)
-    own = "_target_: ode_runner.solvers.euler.Euler\nnum_steps: null\nstep_size: 0.5\n"
+    own = "_target_: ode_runner.solvers.explicit.euler.Euler\nnum_steps: null\nstep_size: 0.5\n"
     (tmp_path / "conf" / "solver" / "mine.yaml").write_text(own)
     assert typed("-cd", "conf", "solver=mine", "solver.num_steps=3", *SMALL, cwd=tmp_path).returncode == 0
     assert record_of(tmp_path)["config"]["solver"]["step_size"] is None

@@ -123,7 +123,7 @@ def test_a_model_that_cannot_be_asked_is_refused_by_what_it_says(folder: Path, m
     def evolve(*arguments: object) -> None:
         raise NotImplementedError("there are no states here")
 
-    monkeypatch.setattr("ode_runner.models.odenet.ODENet.evolve", evolve)
+    monkeypatch.setattr("ode_runner.models.depth.odenet.ODENet.evolve", evolve)
     ended = typed(f"export={folder}", cwd=folder)
     assert ended.returncode == 2
     assert "model=odenet: there are no states here, so that there is no field for a file. Use format=" in ended.stderr

@@ -157,6 +157,6 @@ def test_a_file_with_a_built_in_name_is_not_used_and_that_is_said(workshop: Path
     (workshop / "conf" / "model" / "odenet.yaml").write_text("_target_: own_pieces.Twice\ngap: 0.5\n")
     ended = typed("-cd", "conf", *QUICK, *TINY, cwd=workshop)
     assert ended.returncode == 0
-    assert record_of(workshop)["config"]["model"] == {"_target_": "ode_runner.models.odenet.ODENet"}
+    assert record_of(workshop)["config"]["model"] == {"_target_": "ode_runner.models.depth.odenet.ODENet"}
     assert ended.stderr.startswith("ode-run: warning: conf/model/odenet.yaml is not used: model=odenet is built in.")
     assert ended.stderr.count("\n") == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.tasks.feature_metrics import NEIGHBOURS, frechet, nearest, neighbourhoods
+from ode_runner.tasks.images.feature_metrics import NEIGHBOURS, frechet, nearest, neighbourhoods
 
 
 def standardised(count: int, features: int) -> Tensor:
@@ -65,7 +65,7 @@ def test_half_of_two_clusters_is_precise_and_recalls_half() -> None:
 
 @pytest.mark.parametrize("at_once", [3, 1000])
 def test_a_copy_is_at_distance_0_from_the_nearest(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr("ode_runner.tasks.feature_metrics.AT_ONCE", at_once)
+    monkeypatch.setattr("ode_runner.tasks.images.feature_metrics.AT_ONCE", at_once)
     images = torch.randn(10, 1, 3, 3, generator=torch.Generator().manual_seed(0)) + 1000
     places, distances = nearest(images[[7, 2]], images)
     assert places.tolist() == [7, 2]

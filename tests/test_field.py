@@ -10,7 +10,7 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.rk4 import RK4
 from tests.problems import Compose, Formula, SmallNet, build
 
 MODES = [Backprop(), Adjoint(rtol=None, atol=None)]

@@ -15,7 +15,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.types import State, Time
 from tests.pairs import PAIRS, Conditioned, ConditionedHalves, difference, is_slow, solver_of
 from tests.problems import Compose, build

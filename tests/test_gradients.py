@@ -27,13 +27,13 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri8 import Dopri8
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import ExplicitRungeKutta
-from ode_runner.solvers.reversible import ReversibleSolver
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.reversible.base import ReversibleSolver
 from tests.problems import (
     Compose,
     Formula,

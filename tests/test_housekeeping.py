@@ -93,8 +93,8 @@ def test_prune_empties_no_folder_above_those_named(tmp_path: Path) -> None:
 
 def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     classes = {
-        "model": {"_target_": "ode_runner.models.odenet.ODENet"},
-        "solver": {"_target_": "ode_runner.solvers.euler.Euler"},
+        "model": {"_target_": "ode_runner.models.depth.odenet.ODENet"},
+        "solver": {"_target_": "ode_runner.solvers.explicit.euler.Euler"},
         "gradient": {"_target_": "ode_runner.gradients.checkpoint.Checkpoint"},
         "optimizer": {"_target_": "torch.optim.Adam"},
         "network": {"_target_": "my_layers.Own", "inner": {"_target_": "ode_runner.networks.conv.Conv"}},

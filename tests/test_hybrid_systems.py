@@ -18,8 +18,8 @@ from ode_runner.event import Events
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.tasks.hybrid_system import HybridSystem
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.tasks.dynamics.hybrid_system import HybridSystem
 from tests.composition import Compose
 from tests.helpers import run_folder, typed
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from ode_runner.building.run_identity import identify
 from ode_runner.config import identity
 from ode_runner.recording.record import AXES, RunRecord
-from ode_runner.tasks.idx import FILES, find_file, hash_idx
-from ode_runner.tasks.mnist import Mnist
-from ode_runner.tasks.mnist_files import MNIST_CONTENT
+from ode_runner.tasks.images.idx import FILES, find_file, hash_idx
+from ode_runner.tasks.images.mnist import Mnist
+from ode_runner.tasks.images.mnist_files import MNIST_CONTENT
 from tests.helpers import TINY, options, own_models, record_of, run_folders, typed
 
 Compose = Callable[..., DictConfig]
@@ -98,7 +98,7 @@ def test_what_computes_the_same_is_one_run(one: tuple[str, ...], other: tuple[st
         ("gradient=adjoint",),
         ("network.width=9",),
         ("solver=bdf", "gradient=adjoint"),
-        ("model._target_=ode_runner.models.augmented.Augmented",),
+        ("model._target_=ode_runner.models.depth.augmented.Augmented",),
         ("trainer.max_grad_norm=1",),
     ],
 )
@@ -162,7 +162,7 @@ def test_cells_that_are_given_one_folder_are_not_one_run(tmp_path: Path) -> None
 def test_two_classes_under_one_name_of_ones_own_are_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     classes = "class Mine(ODENet):\n    pass\n\n\nclass Other(ODENet):\n    pass\n"
-    own_models(tmp_path, "of_my_own", f"from ode_runner.models.odenet import ODENet\n\n\n{classes}", "Mine")
+    own_models(tmp_path, "of_my_own", f"from ode_runner.models.depth.odenet import ODENet\n\n\n{classes}", "Mine")
     assert typed("-cd", "conf", "model=mine", *COMMAND, cwd=tmp_path).returncode == 0
     (tmp_path / "conf" / "model" / "mine.yaml").write_text("_target_: of_my_own.Other\n")
     assert typed("-cd", "conf", "model=mine", *COMMAND, cwd=tmp_path).returncode == 0

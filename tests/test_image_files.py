@@ -21,10 +21,10 @@ from ode_runner.errors import RefusedInput
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import UNKNOWN
-from ode_runner.tasks.drawn_shapes import drawn_shapes
-from ode_runner.tasks.image_files import find_images, read_images
-from ode_runner.tasks.images import transformed
-from ode_runner.tasks.own_images import OwnImages
+from ode_runner.tasks.images.base import transformed
+from ode_runner.tasks.images.drawn_shapes import drawn_shapes
+from ode_runner.tasks.images.image_files import find_images, read_images
+from ode_runner.tasks.images.own_images import OwnImages
 from tests.helpers import run_folder, typed
 from tests.problems import Compose, compose_once
 

@@ -11,9 +11,9 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples
-from ode_runner.tasks.digits_generation import DigitsGeneration
-from ode_runner.tasks.image_classifier import ImageClassifier, classifier_of
-from ode_runner.tasks.image_metrics import BY_CLASSIFIER, Images, image_metrics
+from ode_runner.tasks.images.digits_generation import DigitsGeneration
+from ode_runner.tasks.images.image_classifier import ImageClassifier, classifier_of
+from ode_runner.tasks.images.image_metrics import BY_CLASSIFIER, Images, image_metrics
 from tests.helpers import record_of, run_folder, typed
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def made(**changed: Any) -> DigitsGeneration:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ode_runner.tasks.image_classifier.STEPS", 100)
+    monkeypatch.setattr("ode_runner.tasks.images.image_classifier.STEPS", 100)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.diagonally_implicit import FixedImplicit
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.implicit_euler import ImplicitEuler
-from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
-from ode_runner.solvers.kvaerno5 import Kvaerno5
-from ode_runner.solvers.newton import Equations, Newton, StageTolerance, differentiable
+from ode_runner.solvers.implicit.diagonally_implicit import FixedImplicit
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
+from ode_runner.solvers.implicit.implicit_midpoint import ImplicitMidpoint
+from ode_runner.solvers.implicit.kvaerno5 import Kvaerno5
+from ode_runner.solvers.implicit.newton import Equations, Newton, StageTolerance, differentiable
 from tests.problems import (
     PROBLEMS,
     Compose,

@@ -12,10 +12,10 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers import linearised
-from ode_runner.solvers.dopri8 import Dopri8
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.jacobian import AT_ONCE, BATCHED_FROM, JacobianProducts, jacobian
+from ode_runner.solvers.explicit.dopri8 import Dopri8
+from ode_runner.solvers.implicit import linearised
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.jacobian import AT_ONCE, BATCHED_FROM, JacobianProducts, jacobian
 from tests.problems import Compose, Formula, build, offering
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -18,8 +18,8 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.types import State, Time
 
 pytestmark = pytest.mark.usefixtures("float64")

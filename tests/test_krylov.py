@@ -13,13 +13,13 @@ from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers import linearised
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
-from ode_runner.solvers.krylov import SPACE, gmres
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.linearised import LARGEST
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.implicit import linearised
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit_midpoint import ImplicitMidpoint
+from ode_runner.solvers.implicit.krylov import SPACE, gmres
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.implicit.linearised import LARGEST
 from tests.problems import Compose, Formula, SmallNet, build, offering
 from tests.test_implicit import solve_stage
 

@@ -26,7 +26,7 @@ def installed(plugin: str) -> bool:
 PLUGINS = {"local": "hydra_joblib_launcher", "slurm": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
 JOBLIB, SUBMITIT, RAY = (installed(plugin) for plugin in PLUGINS.values())
 FAILING = """
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Raises(ODENet):
     def evolve(self, y0, ts, integrate):
@@ -37,7 +37,7 @@ WAITING = """
 import time
 from pathlib import Path
 
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Waits(ODENet):
     def evolve(self, y0, ts, integrate):
@@ -91,7 +91,7 @@ def test_runs_at_the_same_time_share_the_cores_and_come_to_the_same(tmp_path: Pa
 SEEN = """
 import os
 from pathlib import Path
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Sees(ODENet):
     def __init__(self, network):

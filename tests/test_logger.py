@@ -78,7 +78,7 @@ def test_tensorboard_shows_the_pictures_and_the_configuration(completed: Path, e
         assert event.encoded_image_string == png
         assert (event.width, event.height) == Image.open(io.BytesIO(png)).size
     [text] = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("config/text_summary")]
-    assert "ode_runner.models.odenet.ODENet" in text
+    assert "ode_runner.models.depth.odenet.ODENet" in text
 
 
 def test_tensorboard_compares_runs_by_their_choices(events: Any) -> None:

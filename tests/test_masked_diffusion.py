@@ -11,11 +11,11 @@ from ode_runner.batch import Batch, TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.masked_diffusion import MaskedDiffusion
+from ode_runner.models.texts.masked_diffusion import MaskedDiffusion
 from ode_runner.objectives.masked_likelihood import BOUND, COPIES, MaskedLikelihood, masks
-from ode_runner.solvers.gillespie import Gillespie
-from ode_runner.tasks.markov_text import MarkovText
-from ode_runner.tasks.token_laws import MarkovLaw, random_transition
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
+from ode_runner.tasks.texts.markov_text import MarkovText
+from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
 from tests.composition import Compose
 from tests.problems import build
 

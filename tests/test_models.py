@@ -15,10 +15,10 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.gradients.forward import Forward
 from ode_runner.integrator import Integrator
-from ode_runner.models.augmented import Augmented
 from ode_runner.models.base import Integrate, Model, Numerics
-from ode_runner.models.odenet import ODENet
-from ode_runner.models.resnet import ResNet
+from ode_runner.models.depth.augmented import Augmented
+from ode_runner.models.depth.odenet import ODENet
+from ode_runner.models.depth.resnet import ResNet
 from ode_runner.networks.base import Network
 from ode_runner.problem import Solution
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta

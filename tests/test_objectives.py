@@ -21,7 +21,7 @@ from tests.helpers import TINY, own_models, record_of, rows_of, run_folder, type
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
 
 OWN = """
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.objectives.base import Loss, Objective
 
 

@@ -29,13 +29,13 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.models.copies import copied
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.leapfrog import Leapfrog
-from ode_runner.solvers.reversible_heun import ReversibleHeun
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.scipy_ivp import SciPy
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.implicit.implicit_midpoint import ImplicitMidpoint
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.libraries.scipy_ivp import SciPy
+from ode_runner.solvers.reversible.reversible_heun import ReversibleHeun
+from ode_runner.solvers.splitting.leapfrog import Leapfrog
 from tests.helpers import own_models, record_of, typed
 
 TS = torch.tensor([0.0, 0.3, 0.6, 1.2])

@@ -11,14 +11,14 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.depth_blocks import LayerField
-from ode_runner.models.ode_transformer import ODETransformer
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.depth_blocks import LayerField
+from ode_runner.models.depth.ode_transformer import ODETransformer
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks.attention import Layer
 from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.regularizers.smooth_parameters import SmoothParameters
 from ode_runner.regularizers.smooth_states import SmoothStates
-from ode_runner.solvers.euler import Euler
+from ode_runner.solvers.explicit.euler import Euler
 from tests.problems import Compose, build, slope
 
 pytestmark = pytest.mark.usefixtures("float64")

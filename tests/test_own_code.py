@@ -24,7 +24,7 @@ TINY = ("trainer.epochs=1", "task.train=40", "task.validation=20", "task.test=20
 OWN = """
 import math
 from torch import nn
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 from own_helpers import shape
 
 
@@ -98,7 +98,7 @@ def test_packages_and_this_program_are_not_ones_own(tmp_path: Path, monkeypatch:
     import_module = __import__("importlib").import_module
     import_module("own_package.layers")
     config = {"model": {"_target_": "own_package.layers.A", "of": [{"_target_": "torch.nn.ReLU"}]},
-              "task": {"_target_": "ode_runner.tasks.mnist.Mnist"}}  # fmt: skip
+              "task": {"_target_": "ode_runner.tasks.images.mnist.Mnist"}}  # fmt: skip
     assert list(own_modules(config)) == ["own_package/__init__.py", "own_package/layers.py", "own_package/parts.py"]
     inner = package / "inner"
     inner.mkdir()

@@ -14,10 +14,10 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _groups, _sentences, _with_error
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.structured_field import KnownEquation, MatrixField, SplitField
-from ode_runner.models.coefficients import Range, Ranges, learnable
-from ode_runner.tasks.known_equations import HeavyBall, Robertson, VanDerPol
-from ode_runner.tasks.known_problems import RATES
-from ode_runner.tasks.lotka_volterra import LotkaVolterraField
+from ode_runner.models.equations.coefficients import Range, Ranges, learnable
+from ode_runner.tasks.dynamics.known_equations import HeavyBall, Robertson, VanDerPol
+from ode_runner.tasks.dynamics.known_problems import RATES
+from ode_runner.tasks.dynamics.lotka_volterra import LotkaVolterraField
 from ode_runner.training.best_weights import NONE, better
 from ode_runner.training.gauss_newton import GaussNewton
 from tests.helpers import check_refused, record_of, run_folder, typed
@@ -275,7 +275,7 @@ def test_the_error_of_one_row_bends_all_numbers_unless_the_first_state_is_learne
     """Without that the worst of four numbers is off by 1.8 to 11.5 %, with it by 0.6 to 1.7 %, of eight draws."""
     predators(tmp_path / "c.csv", end=10.0, rows=101, noise=0.1)
     begin = ", ".join(f"{name}: {1.1 * value}" for name, value in PREDATORS.items())
-    field = f"model.field={{_target_: ode_runner.tasks.lotka_volterra.LotkaVolterraField, {begin}}}"
+    field = f"model.field={{_target_: ode_runner.tasks.dynamics.lotka_volterra.LotkaVolterraField, {begin}}}"
     worst = {}
     for y0 in ("given", "learned"):
         (tmp_path / y0).mkdir()

@@ -17,17 +17,17 @@ from ode_runner.field import VectorField, broadcast_time
 from ode_runner.fields.ledger import Ledger, Phase
 from ode_runner.integrator import Integrator
 from ode_runner.models.density_generator import DensityGenerator
-from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
 from ode_runner.models.generator import sample_noise
-from ode_runner.models.path_model import PathModel
-from ode_runner.models.predicted_field import GuidedField, PredictedField
+from ode_runner.models.generators.flow_matching import FlowMatching, nearest_pairs
+from ode_runner.models.generators.path_model import PathModel
+from ode_runner.models.generators.predicted_field import GuidedField, PredictedField
 from ode_runner.objectives.base import FLOOR
 from ode_runner.objectives.path_regression import PathRegression
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, convert
 from ode_runner.paths.named import path_named
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.tasks.gaussian_mixture import GaussianMixture
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
 from tests.helpers import check_refused, record_of, run_folders, typed
 from tests.problems import Compose, build, own_options

@@ -18,10 +18,10 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks.conv import ConvField
 from ode_runner.networks.dense import MLPField
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.mapped_field import LEAST
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Time

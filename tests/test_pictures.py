@@ -24,9 +24,9 @@ from ode_runner.plots.plane import animate_flow
 from ode_runner.recording.display import Display
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.tasks.base import ModelView, Task
-from ode_runner.tasks.half_moons import HalfMoons
-from ode_runner.tasks.linear import Linear, PowerField
-from ode_runner.tasks.trajectories import Trajectories
+from ode_runner.tasks.dynamics.linear import Linear, PowerField
+from ode_runner.tasks.dynamics.trajectories import Trajectories
+from ode_runner.tasks.points.half_moons import HalfMoons
 from tests.helpers import TINY, record_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
@@ -240,7 +240,7 @@ def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_a_picture_that_moves_is_a_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ode_runner.tasks.points.FRAMES", 4)
+    monkeypatch.setattr("ode_runner.tasks.points.base.FRAMES", 4)
     ended = typed(*QUICK, "trainer.animate=true", cwd=tmp_path, pictures=True)
     assert "not used" not in ended.stdout
     path = run_folder(tmp_path) / "plots" / "flow_in_motion.gif"
@@ -256,7 +256,7 @@ def test_a_picture_that_moves_is_a_gif(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_points_in_space_move_in_a_projection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ode_runner.tasks.points.FRAMES", 3)
+    monkeypatch.setattr("ode_runner.tasks.points.base.FRAMES", 3)
     few = ("task.train=60", "task.validation=20", "task.test=20", "trainer.epochs=1", "network.width=4", "logger=none")
     ended = typed("task=spheres", *few, "solver=euler", "trainer.animate=true", cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

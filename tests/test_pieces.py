@@ -20,8 +20,8 @@ from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.types import State, Time, Times
 from tests.pairs import PAIRS, is_slow, solver_of
 from tests.problems import Compose, build, named_class, offering

@@ -18,9 +18,9 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import solver_along
-from ode_runner.solvers.bosh3 import Bosh3
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.bosh3 import Bosh3
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
 from ode_runner.training.planned_pass import FEWEST_SEEN, MOST_PLANS, AttemptHistory, PlannedPasses
 from ode_runner.training.prepare_compiled import Compiled, _CapturedSolves, _plan_passes
 from ode_runner.training.trainer import Trainer

@@ -16,15 +16,15 @@ from ode_runner.field import VectorField, broadcast_time
 from ode_runner.fields.ledger import Phase
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.models.basis_functions import BASES
-from ode_runner.models.galerkin import expanded
+from ode_runner.models.depth.basis_functions import BASES
+from ode_runner.models.depth.galerkin import expanded
 from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.problem import Solution
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.regularizers.depth_varying import squared_differences
 from ode_runner.regularizers.singular_values import squared_norm
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.types import State, Time
 from tests.conftest import Compose
 from tests.helpers import TINY

@@ -13,21 +13,21 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.ab2 import AB2
-from ode_runner.solvers.ab3 import AB3
-from ode_runner.solvers.ab4 import AB4
-from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.euler import Euler
-from ode_runner.solvers.fixed_point_euler import FixedPointEuler
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.implicit_euler import ImplicitEuler
-from ode_runner.solvers.kvaerno3 import Kvaerno3
+from ode_runner.solvers.explicit.ab2 import AB2
+from ode_runner.solvers.explicit.ab3 import AB3
+from ode_runner.solvers.explicit.ab4 import AB4
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.euler import Euler
+from ode_runner.solvers.explicit.fixed_point_euler import FixedPointEuler
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.implicit.radau_iia5 import RadauIIA5
+from ode_runner.solvers.libraries.adams import Adams
+from ode_runner.solvers.libraries.scipy_ivp import SciPy
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.radau_iia5 import RadauIIA5
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.scipy_ivp import SciPy
 from tests.helpers import options
 from tests.problems import Compose, Formula, build, named_class, offering
 

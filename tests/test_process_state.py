@@ -74,7 +74,7 @@ def test_a_folder_that_is_moved_meanwhile_is_found_again(tmp_path: Path, monkeyp
 MEDDLING = """
 import os
 import torch
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Meddles(ODENet):
     def evolve(self, y0, ts, integrate):

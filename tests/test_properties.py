@@ -18,9 +18,9 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.libraries.torchdiffeq_pair import TorchdiffeqPair
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
 from tests.helpers import options
 from tests.problems import Compose, Formula, SmallNet, build, named_class, offering
 

@@ -12,8 +12,8 @@ from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
+from ode_runner.solvers.implicit.radau_iia5 import A, C, E, G, RadauIIA5, collocation
 from ode_runner.solvers.one_step import Step
-from ode_runner.solvers.radau_iia5 import A, C, E, G, RadauIIA5, collocation
 from tests.problems import Compose, Formula, SmallNet, build, linear, relaxation, robertson, sine, slope, van_der_pol
 
 pytestmark = pytest.mark.usefixtures("float64")

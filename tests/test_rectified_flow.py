@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField, broadcast_time
-from ode_runner.models.rectified_flow import RectifiedFlow
+from ode_runner.models.generators.rectified_flow import RectifiedFlow
 from ode_runner.types import State, Time
 from tests.helpers import check_refused, rows_of, run_folders, typed
 from tests.problems import Compose

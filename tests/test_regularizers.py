@@ -19,7 +19,7 @@ from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.objectives.regularized import Regularized

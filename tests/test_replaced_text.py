@@ -10,20 +10,20 @@ from ode_runner.batch import Batch, TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.d3pm import D3PM
-from ode_runner.models.discrete_flow_matching import DiscreteFlowMatching
 from ode_runner.models.generator import sample_noise
-from ode_runner.models.replaced_text import Kernel, kernel_noise
-from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.models.texts.d3pm import D3PM
+from ode_runner.models.texts.discrete_flow_matching import DiscreteFlowMatching
+from ode_runner.models.texts.replaced_text import Kernel, kernel_noise
+from ode_runner.models.texts.token_generator import TokenGenerator
 from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, StepLikelihood, step_divergence
 from ode_runner.paths.corruption import CorruptionName, corruption_named
 from ode_runner.paths.token_field import ReplacementField
-from ode_runner.solvers.ancestral import Ancestral
-from ode_runner.solvers.gillespie import Gillespie
-from ode_runner.solvers.tau_leap import TauLeap
+from ode_runner.solvers.markov_chains.ancestral import Ancestral
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
+from ode_runner.solvers.markov_chains.tau_leap import TauLeap
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovLaw, random_transition
-from ode_runner.tasks.token_metrics import frequencies
+from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_metrics import frequencies
 from ode_runner.tasks.variation import total_variation
 from ode_runner.types import Time
 from tests.composition import Compose

@@ -205,7 +205,7 @@ def test_a_real_sweep_is_reported_and_verified(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_a_run_of_ones_own_classes_is_verified(tmp_path: Path) -> None:
     own_models(
-        tmp_path, "my_models", "from ode_runner.models.odenet import ODENet\n\nclass Mine(ODENet): ...\n", "Mine"
+        tmp_path, "my_models", "from ode_runner.models.depth.odenet import ODENet\n\nclass Mine(ODENet): ...\n", "Mine"
     )
     assert ode_run("-cd", "conf", "model=mine", "trainer=quick", "logger=none", *TINY, cwd=tmp_path).returncode == 0
     elsewhere = tmp_path / "elsewhere"

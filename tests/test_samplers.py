@@ -17,11 +17,11 @@ from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, to_score
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.sampler import Sampler
-from ode_runner.solvers.sampling_grid import Level, sampling_grid
-from ode_runner.tasks.density2d import by_noise_level
-from ode_runner.tasks.gaussian_mixture import GaussianMixture
-from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
+from ode_runner.solvers.samplers.base import Sampler
+from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
+from ode_runner.tasks.densities.density2d import by_noise_level
+from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
+from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians
 from tests.helpers import options
 from tests.problems import Compose, build, named_class, slope
 

@@ -19,9 +19,9 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.scipy_ivp import DENSE, LARGEST, SciPy
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.libraries.scipy_ivp import DENSE, LARGEST, SciPy
 from ode_runner.types import State, Time
 from tests.helpers import TINY, options, record_of, typed
 from tests.problems import (

@@ -11,14 +11,14 @@ from ode_runner.batch import Batch, TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.replaced_text import kernel_noise
-from ode_runner.models.sedd import SEDD
+from ode_runner.models.texts.replaced_text import kernel_noise
+from ode_runner.models.texts.sedd import SEDD
 from ode_runner.objectives.score_entropy import score_entropy
 from ode_runner.paths.corruption import LinearCorruption
 from ode_runner.paths.token_field import RatioField
-from ode_runner.solvers.gillespie import Gillespie
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build

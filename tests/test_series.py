@@ -20,12 +20,12 @@ from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.forced import ForcedField, SeriesStem
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.forecasting import Forecast
-from ode_runner.tasks.series import Series
-from ode_runner.tasks.series_classes import SeriesClasses
-from ode_runner.tasks.series_times import MOST
+from ode_runner.tasks.series.series import Series
+from ode_runner.tasks.series.series_classes import SeriesClasses
+from ode_runner.tasks.series.series_times import MOST
 from tests.helpers import record_of, run_folder, typed
 from tests.problems import Compose, compose_once, predators
 

@@ -18,8 +18,8 @@ from ode_runner.commands.forecast import together
 from ode_runner.errors import RefusedInput
 from ode_runner.networks.recognition import Recognition
 from ode_runner.tasks.forecasting import Forecast
-from ode_runner.tasks.series_forecast import SeriesForecast
-from ode_runner.tasks.series_readings import rows_up_to
+from ode_runner.tasks.series.series_forecast import SeriesForecast
+from ode_runner.tasks.series.series_readings import rows_up_to
 from tests.helpers import record_of, run_folder, typed
 from tests.problems import Compose, compose_once
 

@@ -20,14 +20,14 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.cde import CDE
+from ode_runner.models.series.cde import CDE
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.midpoint import Midpoint
-from ode_runner.solvers.reversible_heun import ReversibleHeun
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.tasks.area import Area, shoelace
-from ode_runner.tasks.chirality import Chirality
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.midpoint import Midpoint
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.reversible.reversible_heun import ReversibleHeun
+from ode_runner.tasks.series.area import Area, shoelace
+from ode_runner.tasks.series.chirality import Chirality
 from tests.helpers import options, typed
 from tests.problems import Compose, build, named_class
 

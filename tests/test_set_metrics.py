@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.batch import Split
-from ode_runner.tasks.half_moons import HalfMoons
+from ode_runner.tasks.points.half_moons import HalfMoons
 from ode_runner.tasks.set_metrics import set_scalars
 from tests.helpers import record_of, rows_of, run_folder, typed
 

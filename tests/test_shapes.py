@@ -11,8 +11,8 @@ from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem
-from ode_runner.solvers.leapfrog import Leapfrog
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.splitting.leapfrog import Leapfrog
 from tests.problems import Compose, build
 
 SOLVER = RK4(num_steps=2, step_size=None)

@@ -14,16 +14,16 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
-from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.diagonally_implicit import AdaptiveImplicit
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.libraries.adams import Adams
+from ode_runner.solvers.libraries.torchdiffeq_pair import TorchdiffeqPair
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
-from ode_runner.solvers.reversible import ReversibleSolver
+from ode_runner.solvers.reversible.base import ReversibleSolver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
 from tests.helpers import options
 from tests.problems import (
     PROBLEMS,

@@ -14,7 +14,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.objectives.supervised import Supervised
-from ode_runner.tasks.spiral_vae import SpiralVAE, spirals
+from ode_runner.tasks.dynamics.spiral_vae import SpiralVAE, spirals
 from tests.helpers import record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once, learners
 

@@ -5,7 +5,7 @@ import torch
 
 from ode_runner.problem import Solution
 from ode_runner.solvers.stability import amplification
-from ode_runner.tasks.known_equations import Exponential
+from ode_runner.tasks.dynamics.known_equations import Exponential
 from tests.problems import Compose, build
 
 pytestmark = pytest.mark.usefixtures("float64")

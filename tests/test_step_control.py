@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput, SolverFailed
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri8 import Dopri8
 from ode_runner.solvers.step_control import FILTERS, Controller, RowControllers, StepControl
 from tests.detest import DETEST, END
 from tests.problems import Compose, Formula, build, offering, oscillating_growth, relaxation

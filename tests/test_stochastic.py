@@ -19,7 +19,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Time, Times
 from tests.problems import slope

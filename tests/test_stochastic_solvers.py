@@ -20,19 +20,19 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integral import Integral, Integrand, Pull
 from ode_runner.integrator import Integrator
-from ode_runner.models.latent_sde import PosteriorEquation
+from ode_runner.models.equations.latent_sde import PosteriorEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
 from ode_runner.noise.brownian_path import BrownianPath, Calculus, Noise, NoiseKind
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.euler_maruyama import EulerMaruyama
-from ode_runner.solvers.heun_sde import HeunSDE
-from ode_runner.solvers.midpoint_sde import MidpointSDE
-from ode_runner.solvers.milstein import Milstein
-from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
-from ode_runner.solvers.srk import StochasticRungeKutta
-from ode_runner.solvers.stochastic import StochasticSolver
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.stochastic.base import StochasticSolver
+from ode_runner.solvers.stochastic.euler_maruyama import EulerMaruyama
+from ode_runner.solvers.stochastic.heun_sde import HeunSDE
+from ode_runner.solvers.stochastic.midpoint_sde import MidpointSDE
+from ode_runner.solvers.stochastic.milstein import Milstein
+from ode_runner.solvers.stochastic.reversible_heun_sde import ReversibleHeunSDE
+from ode_runner.solvers.stochastic.srk import StochasticRungeKutta
 from ode_runner.types import State, Time
 from tests.helpers import options
 from tests.problems import named_class, slope

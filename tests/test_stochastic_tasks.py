@@ -16,14 +16,14 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.models.latent_sde import LatentSDE
-from ode_runner.models.sde import LearnedEquation
+from ode_runner.models.equations.latent_sde import LatentSDE
+from ode_runner.models.equations.sde import LearnedEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.objectives.transition_likelihood import TransitionLikelihood
-from ode_runner.solvers.heun_sde import HeunSDE
-from ode_runner.tasks.stochastic_paths import StochasticPaths
+from ode_runner.solvers.stochastic.heun_sde import HeunSDE
+from ode_runner.tasks.dynamics.stochastic_paths import StochasticPaths
 from tests.helpers import check_refused, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once
 from tests.resuming import check_resumed

@@ -20,14 +20,14 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
-from ode_runner.solvers.ab2 import AB2
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.expm import Expm
-from ode_runner.solvers.fixed_point_euler import FixedPointEuler
-from ode_runner.solvers.lie import Lie
-from ode_runner.solvers.semi_implicit_euler import SemiImplicitEuler
-from ode_runner.solvers.strang import Strang
-from ode_runner.tasks.known_problems import HeavyBall
+from ode_runner.solvers.explicit.ab2 import AB2
+from ode_runner.solvers.explicit.fixed_point_euler import FixedPointEuler
+from ode_runner.solvers.markov_chains.expm import Expm
+from ode_runner.solvers.splitting.lie import Lie
+from ode_runner.solvers.splitting.semi_implicit_euler import SemiImplicitEuler
+from ode_runner.solvers.splitting.strang import Strang
+from ode_runner.tasks.dynamics.known_problems import HeavyBall
 from ode_runner.types import State, Time
 from tests.problems import Compose, build, slope
 

@@ -15,7 +15,7 @@ from tests.helpers import TINY, before_step, own_models, run_folders, started, t
 CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")
 LONGER = ("trainer.epochs=30", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none", *TINY)
 FAILING = """
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 
 class Raises(ODENet):
     def evolve(self, y0, ts, integrate):

@@ -20,9 +20,9 @@ from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
 from ode_runner.networks.separable import Separable, SeparableMLP
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.symplectic import SplittingSolver
-from ode_runner.tasks.pendulum import PendulumField
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.splitting.symplectic import SplittingSolver
+from ode_runner.tasks.dynamics.pendulum import PendulumField
 from tests.helpers import options
 from tests.problems import Compose, Formula, build, named_class, offering, slope
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.kvaerno5 import Kvaerno5
+from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.kvaerno5 import Kvaerno5
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
 from ode_runner.solvers.tableau import Tableau, advance, stage_time
 from tests.problems import Compose, build, looks_beyond, offering

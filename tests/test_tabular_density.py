@@ -17,7 +17,7 @@ from ode_runner.batch import Drawn, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import ModelView
-from ode_runner.tasks.tabular_density import TabularDensity
+from ode_runner.tasks.densities.tabular_density import TabularDensity
 from tests.helpers import run_folder, typed
 from tests.problems import Compose, compose_once
 

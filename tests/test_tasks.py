@@ -18,16 +18,16 @@ from torch import Tensor
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks import half_moons
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
-from ode_runner.tasks.digit_images import read_digits
-from ode_runner.tasks.digits_density import DigitsDensity
-from ode_runner.tasks.idx import FILES, names_of
-from ode_runner.tasks.image_generation import ImageGeneration
-from ode_runner.tasks.images import ImageClassification, random_crop
-from ode_runner.tasks.mnist import Mnist
-from ode_runner.tasks.stochastic_paths import StochasticPaths
+from ode_runner.tasks.dynamics.stochastic_paths import StochasticPaths
+from ode_runner.tasks.images.base import ImageClassification, random_crop
+from ode_runner.tasks.images.digit_images import read_digits
+from ode_runner.tasks.images.digits_density import DigitsDensity
+from ode_runner.tasks.images.idx import FILES, names_of
+from ode_runner.tasks.images.image_generation import ImageGeneration
+from ode_runner.tasks.images.mnist import Mnist
+from ode_runner.tasks.points import half_moons
 from tests.helpers import options
 from tests.problems import Compose, compose_once
 
@@ -448,7 +448,7 @@ def test_packed_files_and_dotted_names_are_read(
 def test_nothing_is_downloaded_among_somebodys_files(
     make: MakeTask, tmp_path: Path, place: str, kept: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setattr("ode_runner.tasks.images.mnist_files.MNIST", lambda *_, **__: pytest.fail("a download"))
     folder = tmp_path / "theirs" / place
     folder.mkdir(parents=True)
     for name in kept:
@@ -467,7 +467,7 @@ def test_a_download_that_ends_halfway_leaves_no_files_of_it(
         if not whole:
             raise RuntimeError("the line is cut")
 
-    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", download)
+    monkeypatch.setattr("ode_runner.tasks.images.mnist_files.MNIST", download)
     whole = False
     with pytest.raises(RefusedInput, match="the line is cut"):
         make("mnist", data_dir=str(tmp_path / "new"))

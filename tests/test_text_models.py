@@ -10,11 +10,11 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.autoregressive import Autoregressive
 from ode_runner.models.generator import sample_noise
-from ode_runner.models.one_shot import OneShot
-from ode_runner.models.pass_model import PassModel
-from ode_runner.solvers.gillespie import Gillespie
+from ode_runner.models.texts.autoregressive import Autoregressive
+from ode_runner.models.texts.one_shot import OneShot
+from ode_runner.models.texts.pass_model import PassModel
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
 from tests.composition import Compose
 from tests.problems import build
 

@@ -13,8 +13,8 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.problem import SolveOptions
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri8 import Dopri8
 from tests.problems import Compose, Formula, accepted_pairs, build, is_first_of_its_family
 from tests.test_gradients import finely, is_implicit
 

@@ -12,13 +12,13 @@ from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.generator import sample_noise
-from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.models.texts.token_generator import TokenGenerator
 from ode_runner.paths.corruption import CorruptionName, corruption_named
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.gillespie import Gillespie
-from ode_runner.solvers.token_sampler import highest
-from ode_runner.tasks.dyck import Dyck
-from ode_runner.tasks.token_laws import (
+from ode_runner.solvers.markov_chains.gillespie import Gillespie
+from ode_runner.solvers.markov_chains.token_sampler import highest
+from ode_runner.tasks.texts.dyck import Dyck
+from ode_runner.tasks.texts.token_laws import (
     BracketLaw,
     MarkovLaw,
     TableLaw,
@@ -27,7 +27,7 @@ from ode_runner.tasks.token_laws import (
     random_table,
     random_transition,
 )
-from ode_runner.tasks.token_metrics import bigram_variation, frequencies, unigram_loss
+from ode_runner.tasks.texts.token_metrics import bigram_variation, frequencies, unigram_loss
 from ode_runner.tasks.variation import expected_variation, total_variation
 from tests.composition import Compose
 from tests.problems import build

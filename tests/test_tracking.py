@@ -16,8 +16,8 @@ from ode_runner.integrator import Integrator
 from ode_runner.objectives.base import Loss
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.plots.tracking import animate_tracking
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.tasks.tracking import Tracking, circle
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.tasks.points.tracking import Tracking, circle
 from tests.helpers import check_refused, record_of, typed
 from tests.problems import Compose, build, compose_once
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from ode_runner.batch import Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks.dynamics.trajectories import Trajectories
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution
-from ode_runner.tasks.trajectories import Trajectories
 from tests.helpers import options, record_of, run_folder, typed
 from tests.problems import Compose, Formula, build, compose_once, learners, named_class
 

@@ -10,16 +10,16 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.augmented import Augmented
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.augmented import Augmented
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks import attention
 from ode_runner.networks.attention import Layer, LayerSizes, Norm, attended, turned
 from ode_runner.networks.embeddings import FromPatches, ToPatches
 from ode_runner.networks.mlp import MLP
 from ode_runner.networks.tokens import token_network
 from ode_runner.networks.transformer import Transformer
-from ode_runner.solvers import linearised
-from ode_runner.solvers.midpoint import Midpoint
+from ode_runner.solvers.explicit.midpoint import Midpoint
+from ode_runner.solvers.implicit import linearised
 from tests.problems import Compose, build
 
 pytestmark = pytest.mark.usefixtures("float64")

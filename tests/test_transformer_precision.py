@@ -7,7 +7,7 @@ from torch import Tensor
 from ode_runner.batch import Batch, Split
 from ode_runner.build import build_experiment
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.models.masked_diffusion import MaskedDiffusion
+from ode_runner.models.texts.masked_diffusion import MaskedDiffusion
 from tests.composition import Compose
 
 SMALL = ("network.width=16", "network.heads=2", "trainer.device=cpu")

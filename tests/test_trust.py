@@ -21,7 +21,7 @@ from tests.reporting import reported
 
 Compose = Callable[..., DictConfig]
 COMMAND = (*TINY, "trainer.epochs=1", "logger=none")
-OWN = "from ode_runner.models.odenet import ODENet\n\nclass Mine(ODENet): ...\n"
+OWN = "from ode_runner.models.depth.odenet import ODENet\n\nclass Mine(ODENet): ...\n"
 LEAVES_A_MARK = "from pathlib import Path\nPath('executed').mkdir()\n"
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.models.edm import Preconditioned
+from ode_runner.models.generators.edm import Preconditioned
 from ode_runner.networks.unet import SelfAttention, UNet
 from ode_runner.paths.named import path_named
 

@@ -49,7 +49,7 @@ def test_the_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> 
         return finished.stdout
 
     assert "odenet" in run("--help")
-    assert "_target_: ode_runner.models.odenet.ODENet" in run("--cfg", "job")
+    assert "_target_: ode_runner.models.depth.odenet.ODENet" in run("--cfg", "job")
     assert str(site / "ode_runner" / "conf") in run("--info", "searchpath")
     run("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
     record = record_of(here)

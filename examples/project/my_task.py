@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from ode_runner.field import VectorField
-from ode_runner.tasks.trajectories import Trajectories
+from ode_runner.tasks.dynamics.trajectories import Trajectories
 
 
 class BrusselatorField(VectorField):

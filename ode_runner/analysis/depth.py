@@ -20,7 +20,7 @@ from ode_runner.plots.depth import draw_layers
 from ode_runner.plots.figure_types import Figure
 from ode_runner.problem import Integrate, TakesStates, WrappedIntegrate
 from ode_runner.regularizers.depth_varying import Layered
-from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
+from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiated_further
 from ode_runner.types import State
 
 

@@ -17,7 +17,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
+from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 
 ROUNDS = 5  # of the power method for the flow map's largest stretch

@@ -12,7 +12,7 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.types import State, Time
 
 LARGEST = 20_000_000  # numbers of all samples' Jacobians together, 160 MB; beyond, the solver's own products are used

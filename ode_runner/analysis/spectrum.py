@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.jacobian import JacobianProducts
-from ode_runner.solvers.krylov import orthogonalised
+from ode_runner.solvers.implicit.jacobian import JacobianProducts
+from ode_runner.solvers.implicit.krylov import orthogonalised
 from ode_runner.types import State
 
 

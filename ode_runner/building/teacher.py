@@ -11,7 +11,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.errors import CheckpointRefused, RefusedInput, as_typed
 from ode_runner.models.base import Model
 from ode_runner.models.generator import Generator
-from ode_runner.models.taught import EXACT, TaughtModel
+from ode_runner.models.generators.taught import EXACT, TaughtModel
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.unfinished import what_became_of

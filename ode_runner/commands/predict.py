@@ -30,7 +30,7 @@ from ode_runner.tasks.classification import Classification
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
-from ode_runner.tasks.token_task import TokenTask
+from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.types import Times, Trajectory
 
 SHOWN = 10  # samples of the test split, where no inputs are given

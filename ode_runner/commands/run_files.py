@@ -7,7 +7,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import FOLDER, stored_yaml
-from ode_runner.tasks.data_folder import data_folder
+from ode_runner.tasks.images.data_folder import data_folder
 
 
 def where_files_are(folder: Path, record: RunRecord, *, typed: Collection[str]) -> Iterator[str]:

@@ -12,14 +12,14 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view, samples_by
 from ode_runner.experiment.signals import stop_on_signals
-from ode_runner.models.text_generator import TextGenerator
+from ode_runner.models.texts.text_generator import TextGenerator
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.sampled import SampledTask
-from ode_runner.tasks.token_task import TokenTask
+from ode_runner.tasks.texts.token_task import TokenTask
 
 MOST = 1_000_000  # samples
 PRINTED = 16  # of texts

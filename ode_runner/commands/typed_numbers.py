@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ode_runner.errors import RefusedInput, as_typed
-from ode_runner.tasks.dates import FORM, MONTH, days_of
+from ode_runner.tasks.series.dates import FORM, MONTH, days_of
 
 MOST_TIMES = 1_000_000
 DATES = "times=[2024-03-01,2024-03-02]"

@@ -21,11 +21,11 @@ from ode_runner.field import StochasticField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.first_order import first_order
+from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.stochastic import StochasticSolver
+from ode_runner.solvers.stochastic.base import StochasticSolver
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -23,7 +23,7 @@ from ode_runner.errors import CannotCompile
 from ode_runner.field import KnownJacobian
 from ode_runner.fields.ledger import Tally
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit, FixedImplicit
+from ode_runner.solvers.implicit.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit, FixedImplicit
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.types import State, Time, Times, Trajectory

@@ -12,7 +12,7 @@ from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.sensitivities import jacobian
 from ode_runner.fields.ledger import Phase
-from ode_runner.models.estimated import EstimatedModel
+from ode_runner.models.equations.estimated import EstimatedModel
 from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.numbers import draw_estimates
 from ode_runner.recording.csv_table import write_csv

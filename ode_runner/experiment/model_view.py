@@ -16,7 +16,7 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.ledger import Phase
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator
-from ode_runner.models.path_model import PathModel
+from ode_runner.models.generators.path_model import PathModel
 from ode_runner.tasks.base import ModelView
 from ode_runner.types import Times, Trajectory
 

@@ -2,7 +2,7 @@
 
 from ode_runner.batch import Batch
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.models.series_model import SeriesModel
+from ode_runner.models.series.series_model import SeriesModel
 from ode_runner.solvers.base import AdaptiveSolver
 
 MOST = 4  # evaluations of a step of rk4, which leads from one row to the next

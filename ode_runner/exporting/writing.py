@@ -19,7 +19,7 @@ from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, Traceabl
 from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
-from ode_runner.tasks.token_task import TokenTask
+from ode_runner.tasks.texts.token_task import TokenTask
 
 WEIGHTS = "safetensors"
 PARTS = ("field", "solve")

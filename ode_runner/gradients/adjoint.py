@@ -10,9 +10,9 @@ from ode_runner.gradients.continuous import backward_solver, block_sizes, check_
 from ode_runner.gradients.stochastic_adjoint import solve_with_stochastic_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.steps_to_event import without_event
-from ode_runner.solvers.stochastic import StratonovichRungeKutta
+from ode_runner.solvers.stochastic.base import StratonovichRungeKutta
 
 
 @final

@@ -13,7 +13,7 @@ from ode_runner.gradients.observation import Redrawn
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import FixedStepSolver, Solver
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times

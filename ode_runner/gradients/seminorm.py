@@ -10,7 +10,7 @@ from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit.implicit import ImplicitSolver
 
 
 @final

@@ -12,7 +12,7 @@ from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.paths.token_field import KnownTokenField, MaskedField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_task import TokenTask
+from ode_runner.tasks.texts.token_task import TokenTask
 
 BOUND = "nelbo"  # the name of the bound, beside the loss
 VALIDATION = 0  # the seed of what is drawn outside training

@@ -1,8 +1,7 @@
-"""Numerical methods: one module per method, chosen by `conf/solver/*.yaml`.
+"""Numerical methods: one module per method, in a folder of its kind, chosen by `conf/solver/*.yaml`.
 
-`base` says what a solver is. `rk4` is a method on a fixed grid: a tableau, stepped by `runge_kutta` and `one_step`.
-`dopri5` is a pair with step size control, whose loop is in `embedded`; `step_control` chooses the next size.
-Implicit methods build on `implicit` and `newton`, stochastic ones on `stochastic`, samplers of diffusion models on
-`sampler`, and those of tokens on `token_sampler`. Solvers know fields and problems, and neither models nor gradient
-modes.
+The modules here are what methods are made of. `base` says what a solver is. `explicit/rk4` is a method on a fixed grid:
+a tableau, stepped by `runge_kutta` and `one_step`. `explicit/dopri5` is a pair with step size control, whose loop is in
+`embedded`; `step_control` chooses the next size. What only methods of one kind share is in their folder, such as
+`implicit/newton` and `samplers/base`. Solvers know fields and problems, and neither models nor gradient modes.
 """

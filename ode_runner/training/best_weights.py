@@ -9,7 +9,7 @@ from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.experiment.task_contract import check_criterion
-from ode_runner.models.estimated import EstimatedModel
+from ode_runner.models.equations.estimated import EstimatedModel
 from ode_runner.training.gauss_newton import evaluated
 
 NONE = {"objective": math.nan, "chosen_by": math.nan, "epoch": 0}  # before the first epoch has ended

@@ -15,7 +15,7 @@ from ode_runner.config.identity import DIGITS
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
-from ode_runner.models.staged import StagedModel
+from ode_runner.models.generators.staged import StagedModel
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.schedules import Schedule, Scheduler

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Batch
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.rk38 import RK38
+from ode_runner.solvers.explicit.rk38 import RK38
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks.measure import BenchmarkFailed
 from tests.benchmarks.ours import endless, under_plain_names

@@ -16,8 +16,8 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
-from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import TRACE
+from ode_runner.models.flows.cnf import ContinuousFlow
 from tests.benchmarks.clock import InTurn, add_pairs
 from tests.benchmarks.density import distance, dopri5, trained
 from tests.benchmarks.measure import BenchmarkFailed

@@ -15,9 +15,9 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.implicit_euler import ImplicitEuler
-from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.kvaerno5 import Kvaerno5
+from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
+from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
+from ode_runner.solvers.implicit.kvaerno5 import Kvaerno5
 from tests.benchmarks.clock import InTurn, add_pairs
 from tests.benchmarks.density import distance
 from tests.benchmarks.measure import BenchmarkFailed

@@ -16,9 +16,9 @@ from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.one_step import ExplicitRungeKutta
-from ode_runner.solvers.rk4 import RK4
 from tests.benchmarks.clock import InTurn, add_pairs, seconds_with_children
 from tests.benchmarks.compiled_implicit import gradient_step
 from tests.benchmarks.density import distance

@@ -19,10 +19,10 @@ from ode_runner.batch import Batch, Split
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.cde import CDE
+from ode_runner.models.series.cde import CDE
 from ode_runner.networks.sequence import SequenceNetwork
-from ode_runner.solvers.rk38 import RK38
-from ode_runner.tasks.chirality import Chirality
+from ode_runner.solvers.explicit.rk38 import RK38
+from ode_runner.tasks.series.chirality import Chirality
 from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.density import Side, distance
 from tests.benchmarks.measure import BenchmarkFailed, Spread

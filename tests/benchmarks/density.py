@@ -24,13 +24,13 @@ from ode_runner.batch import TaskSpec
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import TRACE, normal_log_density
+from ode_runner.models.flows.cnf import ContinuousFlow
 from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.rk38 import RK38
-from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk38 import RK38
+from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians
 from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.models.basis_functions import BASES
-from ode_runner.models.galerkin import expanded
+from ode_runner.models.depth.basis_functions import BASES
+from ode_runner.models.depth.galerkin import expanded
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.mapped_field import MappedField
 from tests.benchmarks.clock import LEAST_PAIRS, add_pairs, quartiles

@@ -14,7 +14,7 @@ from ode_runner.batch import Batch, Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.tasks.classification import Samples
-from ode_runner.tasks.idx import FILES
+from ode_runner.tasks.images.idx import FILES
 from ode_runner.training.schedules import RateScheduler
 from ode_runner.training.trainer import Trainer
 

@@ -20,7 +20,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
 from tests.benchmarks.clock import InTurn, add_pairs, quartiles, timed
 
 TOLERANCES = (1e-3, 1e-5)

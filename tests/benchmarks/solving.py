@@ -30,9 +30,9 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
-from ode_runner.solvers.rk4 import RK4
 from tests.benchmarks.clock import add_pairs
 from tests.benchmarks.problems import Posed, middle, small
 from tests.benchmarks.report import describe, print_rows

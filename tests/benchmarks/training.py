@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ode_runner.models.odenet import ODENet
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks.accuracy import race
 from tests.benchmarks.agreement import EVALUATIONS_PER_STEP, Agreement, check_odenet, check_resnet

@@ -43,9 +43,18 @@ def folders() -> str:
     for heading, places in MAP.items():
         lines.append(f"| **{heading}** | |")
         for place in places:
-            file = PACKAGE / (f"{place}__init__.py" if place.endswith("/") else f"{place}.py")
-            lines.append(f"| `{place}` | {_first_line(file)} |")
+            for file in _files(place):
+                name = file.parent if file.name == "__init__.py" else file.with_suffix("")
+                shown = f"{name.relative_to(PACKAGE).as_posix()}{'/' * (name == file.parent)}"
+                lines.append(f"| `{shown}` | {_first_line(file)} |")
     return "\n".join(lines)
+
+
+def _files(place: str) -> list[Path]:
+    """Where it is said what a place of `MAP` is, and each folder within it."""
+    if not place.endswith("/"):
+        return [PACKAGE / f"{place}.py"]
+    return [PACKAGE / place / "__init__.py", *sorted(PACKAGE.glob(f"{place}*/__init__.py"))]
 
 
 def drawing() -> str:

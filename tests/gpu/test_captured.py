@@ -24,8 +24,8 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.generator import sample_noise
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.status import status_of
-from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.fehlberg2 import Fehlberg2
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.training.planned_pass import PlannedPasses
 from ode_runner.training.prepare_compiled import compile_training

@@ -1,0 +1,1 @@
+"""Flows with a log density: continuous, and of finitely many layers."""

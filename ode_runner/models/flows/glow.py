@@ -1,0 +1,129 @@
+"""Glow: a flow for images."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.models.flows.discrete_flow import DiscreteFlow
+from ode_runner.models.flows.flow_layers import ActNorm, Chain, FlowLayer, Mapped, SqueezedPart
+from ode_runner.networks.base import Network
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.types import State
+
+LARGEST_LOG_SCALE = 2.0  # of a coupling: unbounded ones diverge
+
+
+@final
+class Glow(DiscreteFlow):
+    """`steps` steps on each of `levels` levels, each a normalisation, a 1x1 convolution and an affine coupling.
+
+    Before each level an image is squeezed to a quarter of its places, and after it half of its channels are split off.
+
+    Args:
+        width: channels within a coupling.
+
+    Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. NeurIPS 2018. There the base law of what
+    is split off is learned; here it is standard normal.
+    """
+
+    of_images: ClassVar[bool] = True
+
+    def __init__(self, network: Network, *, levels: int, steps: int, width: int) -> None:
+        check_sizes("model", levels=levels, steps=steps, width=width)
+        shape = network.spec.input_shape
+        if network.spec.condition or len(shape) != 3 or any(side % 2**levels for side in shape[1:]):
+            instead = "coupling_flow, or another number of levels" if math.prod(shape) > 1 else "cnf"
+            raise IncompatibleChoice(
+                f"model=glow halves the sides of images {levels} times (model.levels), and takes no condition; this "
+                f"task's data have shape {shape}{' and a condition' if network.spec.condition else ''}. Use "
+                f"model={instead}."
+            )
+        super().__init__(network, _steps(shape, levels, steps, width))
+
+
+def _steps(shape: Sequence[int], levels: int, steps: int, width: int) -> Iterator[FlowLayer]:
+    channels, height, across = shape
+    for level in range(1, levels + 1):
+        channels, height, across = 4 * channels, height // 2, across // 2
+        for _ in range(steps):
+            step = ActNorm((channels, height, across)), InvertibleConvolution(channels), ImageCoupling(channels, width)
+            yield SqueezedPart(Chain(step), level=level)
+        channels //= 2
+
+
+@final
+class InvertibleConvolution(FlowLayer):
+    """A 1x1 convolution by P L U: a fixed permutation, and triangular matrices that are learned.
+
+    L has ones on its diagonal, U has `sign` exp(d), so that log |det| is the sum of d at every place. `factors` holds
+    L below its diagonal, U above, and d on it. It begins as a random rotation.
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", upper.diagonal().sign())
+        log_diagonal = upper.diagonal().abs().log().diag()
+        self.factors = nn.Parameter(lower.tril(-1) + log_diagonal + upper.triu(1))
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        lower, upper = self._triangular()
+        weight = self.permutation @ lower @ upper
+        return Mapped(F.conv2d(x, weight[:, :, None, None]), self._log_det(x))
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        lower, upper = self._triangular()
+        columns = self.permutation.T @ y.transpose(0, 1).flatten(1)
+        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+        columns = torch.linalg.solve_triangular(upper, columns, upper=True)
+        x = columns.view(y.shape[1], y.shape[0], *y.shape[2:]).transpose(0, 1)
+        return Mapped(x, -self._log_det(y))
+
+    def _triangular(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(len(self.sign), dtype=self.factors.dtype, device=self.factors.device)
+        diagonal = (self.sign * self.factors.diagonal().exp()).diag()
+        return self.factors.tril(-1) + identity, self.factors.triu(1) + diagonal
+
+    def _log_det(self, x: State) -> Tensor:
+        return (x[0, 0].numel() * self.factors.diagonal().sum()).expand(len(x))
+
+
+@final
+class ImageCoupling(FlowLayer):
+    """The second half of the channels is scaled and shifted by convolutions of the first; it begins as the identity."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.kept = channels // 2
+        first = nn.Conv2d(self.kept, width, 3, padding=1)
+        last = nn.Conv2d(width, 2 * (channels - self.kept), 3, padding=1)
+        for p in last.parameters():
+            nn.init.zeros_(p)
+        # tanh first: a pixel that no training image has lit, and a test image lights, must not shift others far
+        self.layers = nn.Sequential(first, nn.Tanh(), nn.Conv2d(width, width, 1), nn.SiLU(), last)
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        kept, changed = x.tensor_split([self.kept], dim=1)
+        shift, log_scale = self._of(kept)
+        y = torch.cat([kept, (changed + shift) * log_scale.exp()], dim=1)
+        return Mapped(y, log_scale.flatten(1).sum(dim=1))
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        kept, changed = y.tensor_split([self.kept], dim=1)
+        shift, log_scale = self._of(kept)
+        x = torch.cat([kept, changed * (-log_scale).exp() - shift], dim=1)
+        return Mapped(x, -log_scale.flatten(1).sum(dim=1))
+
+    def _of(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = self.layers(kept).chunk(2, dim=1)
+        return shift, LARGEST_LOG_SCALE * torch.tanh(raw / LARGEST_LOG_SCALE)

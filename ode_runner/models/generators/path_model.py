@@ -1,0 +1,132 @@
+"""What the models share that learn the field of a Gaussian path by regression."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import VectorField, broadcast_time
+from ode_runner.integral import Integral
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.density import TRACE, data_shape, encode_data, exact_trace, normal_log_density
+from ode_runner.models.density_generator import DensityGenerator
+from ode_runner.models.generator import Generator
+from ode_runner.models.generators.predicted_field import GuidedField, PredictedField
+from ode_runner.networks.base import Network
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
+from ode_runner.paths.denoising_field import KnownLaw
+from ode_runner.paths.heads import Head, convert
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Times
+
+
+class PathModel(Model, PathLearner):
+    """Learns the field of a path from data, at t = 0, to noise, at t = 1; samples run from `start_time` to `end_time`.
+
+    Answers are log densities, by the same field from `end_time` to `start_time`, of which the noise there is taken to
+    be normal. Where there is a condition, both are given it; samples may be guided, log densities are not, for a
+    guided field is that of no law.
+
+    Args:
+        guidance: of samples, see `GuidedField`.
+        hidden: share of conditions that training replaces by zeros.
+        start_time: where the field is asked for by samplers first.
+        end_time: and last.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES, Answer.STATES})
+    objective: ClassVar[Objective[PathLearner]] = PathRegression()
+    takes_integrals: ClassVar[bool] = True
+    test_only: ClassVar[frozenset[str]] = frozenset({"guidance"})
+    field: PredictedField
+    of_path: bool = True  # whether data and noise are independent, as the reverse equation of a path takes them to be
+
+    def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
+        super().__init__(network)
+        self.spec, self.shape = network.spec, data_shape(network)
+        conditional = network.spec.condition > 0
+        if guidance != 1 and not conditional:
+            raise IncompatibleChoice(
+                f"model.guidance={guidance:g} needs a condition to be guided by, and this task gives none. Use "
+                "task.conditional=true, or leave model.guidance out."
+            )
+        if not 0 <= hidden < 1:
+            raise RefusedInput(f"model.hidden must be 0 or more and less than 1, not {hidden}.")
+        if guidance != 1 and hidden == 0:
+            raise RefusedInput(
+                f"model.guidance={guidance:g} needs a model that does without its condition, and model.hidden=0 "
+                "hides none in training. Use model.hidden=0.1."
+            )
+        if not 0 <= end_time < start_time <= 1:
+            raise RefusedInput(
+                f"samples end at model.end_time={end_time:g} and begin at {start_time:g}: the end must be 0 or more, "
+                "and before the beginning."
+            )
+        self.head = nn.Identity()
+        self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time
+        self.trace = Integral(exact_trace, judged=True)
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The data, and the condition that is given with them, if there is one."""
+        return encode_data(self.stem, inputs, self.spec)
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """From data to noise; times beyond the ends of the path are taken for these."""
+        return integrate(self.field, y0, self._within(ts))
+
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+        """The log density of data, (batch,)."""
+        solution = integrate(self.field, encoding, self._within(ts), integrals={TRACE: self.trace})
+        std = self.field.path.noise_std
+        normal = normal_log_density(solution.ys[-1] / std) - math.prod(self.shape) * math.log(std)
+        return normal + solution.integrals[TRACE][-1]
+
+    def generator(self) -> Generator:
+        return self._generator(self.field)
+
+    def _generator(self, field: PredictedField) -> Generator:
+        """A generator by a field with the guidance that samples are to have."""
+        start, end = self.start_time, self.end_time
+        if self.guidance == 1:
+            return DensityGenerator(field=field, shape=self.shape, start=start, end=end, of_path=self.of_path)
+        guided = GuidedField(field, scale=self.guidance)
+        return Generator(field=guided, shape=self.shape, start=start, end=end, of_path=self.of_path)
+
+    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
+        return integrate.evaluate(self.field.inner, t, x, given=given)
+
+    def learned_field(self) -> VectorField | None:
+        """The field of the path; None where data and noise belong together, for then it is another one."""
+        return self.field if self.of_path else None
+
+    def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
+        if not self.of_path or not isinstance(self.spec.field, KnownLaw):
+            return None
+        path, head = self.field.path, self.field.head
+        law = self.spec.field.along(path)
+        if head is Head.V:
+            return law(t, x, *given)
+        return convert(path, Head.X0, head, broadcast_time(t, x), x, law.denoise(t, x, *given))
+
+    def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
+        return Coupled(data, noise, given)
+
+    def times(self, uniform: Tensor) -> Tensor:
+        return self.end_time + (self.start_time - self.end_time) * uniform
+
+    def _looked_at(self, default: float) -> str:
+        """In words, at what times training looks, where it is not from the end of a path that is the default to 1."""
+        ends = (self.end_time, self.start_time)
+        return "" if ends == (default, 1.0) else f" from t={ends[0]:g} to {ends[1]:g}"
+
+    def _within(self, ts: Times) -> Times:
+        return ts.clamp(self.end_time, self.start_time)

@@ -1,0 +1,102 @@
+"""A neural controlled differential equation."""
+
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.controls.base import Control, path_at, slope_at
+from ode_runner.controls.named import ControlName, control_named
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.models.base import Numerics
+from ode_runner.models.series.control_stem import ControlStem
+from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.reading import reading_network
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.series import draw_control
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+PLACES = 40  # of a picture, between two rows
+
+
+@final
+class CDE(SeriesModel):
+    """dz = F(z) dX along a control X through the rows of a series; z begins at an affine map of the first row.
+
+    Args:
+        control: how X leads from row to row; see `ode_runner.controls`.
+        time: whether the time of a row is a channel of X. Without it the speed at which values change is not seen.
+        counts: whether X tells how often each channel has been observed so far; None: where values may be missing.
+
+    Kidger, Morrill, Foster, Lyons. Neural Controlled Differential Equations for Irregular Time Series. NeurIPS 2020.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    stem: ControlStem
+
+    def __init__(self, network: Network, *, control: ControlName, time: bool, counts: bool | None) -> None:
+        network = reading_network(network, "cde")
+        super().__init__(network)
+        spec, self.control = network.spec, control_named(control)
+        _check(control, self.control, time=time, causal=spec.causal, blanks=spec.blanks)
+        counted = spec.blanks if counts is None else counts
+        channels = time + network.channels * (1 + counted)
+        self.stem = ControlStem(
+            self.control, network.initial(channels), time=time, counted=counted, at_every_row=spec.causal
+        )
+        self.field = ControlledField(network.matrix_field(channels), longest=None if self.control.kinks else 1.0)
+        self.head = network.head()
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        rows = y0.given[0].shape[1] // self.control.pieces + 1
+        return integrate(self.field, y0, self.control.pieces * self.places(ts, rows=rows))
+
+    def intervals(self, *, rows: int) -> int:
+        return self.control.pieces * super().intervals(rows=rows)
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """The control of the first of the inputs."""
+        knots, coefficients = (x[0].cpu() for x in self.stem.path(inputs[:1]))
+        s = torch.linspace(0, len(coefficients), PLACES * (len(knots) - 1) + 1).to(knots)
+        names = self.stem.names(inputs.shape[-1] - 2)
+        yield "control", draw_control(s / self.control.pieces, path_at(s, knots[0], coefficients), knots, names)
+
+
+class ControlledField(VectorField):
+    """F(z) dX/ds, given coefficients of dX/ds; `longest`: no step of adaptive solvers may be longer, in pieces of X."""
+
+    batched_time = True
+
+    def __init__(self, matrices: nn.Module, *, longest: float | None) -> None:
+        super().__init__()
+        self.matrices, self.longest = matrices, longest
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.longest
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        (coefficients,) = given
+        return (self.matrices(y) * slope_at(t, coefficients)[:, None]).sum(
+            dim=-1
+        )  # cheaper than a product by a library
+
+
+def _check(name: str, control: Control, *, time: bool, causal: bool, blanks: bool) -> None:
+    """Raises IncompatibleChoice or RefusedInput where the control is none for the task, or has no time to go by."""
+    if causal and not (control.causal_with_blanks if blanks else control.causal):
+        why = "fills in what is missing from later rows" if control.causal else "leads from row to row by all of them"
+        raise IncompatibleChoice(
+            f"this task asks for an answer at every row from no later one, and model.control={name} {why}. "
+            f"Use model.control={'rectilinear' if blanks else 'hermite'}."
+        )
+    if control.pieces > 1 and not time:
+        raise RefusedInput(
+            f"model.control={name} goes on in time first, and model.time=false leaves time out. Use model.time=true, "
+            "or model.control=linear."
+        )

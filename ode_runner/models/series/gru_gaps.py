@@ -1,0 +1,43 @@
+"""A recurrent network that is told the time between rows."""
+
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from ode_runner.encoding import Encoding
+from ode_runner.models.base import Numerics
+from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.reading import SeriesReader, reading_network
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import PathStates, Times
+
+
+@final
+class GRUGaps(SeriesModel):
+    """A GRU over the rows: the values, which of them were observed, and the time since the row before. No solve.
+
+    The baseline `GRU-dt` of Rubanova et al. 2019 and Kidger et al. 2020.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.NONE
+    stem: SeriesReader
+
+    def __init__(self, network: Network) -> None:
+        network = reading_network(network, "gru_gaps")
+        super().__init__(network)
+        self.stem, self.head = network.stem(), network.head()
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        states = self.stem.along(inputs)
+        return Encoding(states[:, 0], given=(states,))
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """At times between two rows, the states after the first of them."""
+        (states,) = y0.given
+        rows = self.places(ts, rows=states.shape[1]).floor().long()
+        return Solution(ys=states.transpose(0, 1)[rows])
+
+    def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
+        """The state after each row, however many `times` are asked for."""
+        return encoding.given[0].transpose(0, 1)

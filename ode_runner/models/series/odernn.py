@@ -1,0 +1,83 @@
+"""A recurrent cell at every row, and a flow from row to row."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.controls.series import Series
+from ode_runner.encoding import Encoding
+from ode_runner.field import VectorField, WrappedField
+from ode_runner.models.base import Numerics
+from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.reading import features, reading_network
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+
+@final
+class ODERNN(SeriesModel):
+    """Between two rows the state flows for as long as lies between them; at a row a GRU cell is told what is there.
+
+    A row without any value tells nothing: the state flows through it, so that answers may be asked for at such rows.
+
+    A unit of the solver's time is the way from one row to the next; that of the flow's is the longest series that is
+    learned from. In the unit of the rows, a change of the field would move the end of a series as many times further,
+    and so much further than one of the cell, beside which it could not be learned. The flow begins at 0, as a GRU.
+
+    Rubanova, Chen, Duvenaud. Latent ODEs for Irregularly-Sampled Time Series. NeurIPS 2019.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    stem: "RowStem"
+
+    def __init__(self, network: Network) -> None:
+        network = reading_network(network, "odernn")
+        super().__init__(network)
+        self.stem, self.head = RowStem(network.cell()), network.head()
+        self.field = GapField(network.flow(), unit=network.spec.duration)
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        rows, told = y0.given
+        places = self.places(ts, rows=rows.shape[1])
+        h = y0.y0
+        states = [h] * int((places == 0).sum())
+        for row in range(1, rows.shape[1]):
+            if len(states) == len(places):
+                break
+            due = places[(places > row - 1) & (places < row)]
+            times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
+            flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
+            h = torch.where(told[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
+            states += [*flowed[1:-1], *[h] * int((places == row).sum())]
+        return Solution(ys=torch.stack(states))
+
+
+@final
+class GapField(WrappedField):
+    """f(h) times the time between two rows in units of the flow's; that in units of the rows is given, (batch, 1)."""
+
+    def __init__(self, inner: VectorField, *, unit: float) -> None:
+        super().__init__(inner)
+        self.unit = unit or 1.0  # a series of one row lasts no time
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        (gap,) = given
+        return gap / self.unit * self.inner(t, y)
+
+
+@final
+class RowStem(nn.Module):
+    """The state after the first row, and what the cell is told of all rows, with 1 for those that tell something."""
+
+    def __init__(self, cell: nn.GRUCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, rows: Tensor) -> Encoding:
+        series = Series.of_rows(rows)
+        told = features(series)
+        first = told[:, 0]
+        some = series.observed.any(dim=-1).to(told)
+        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (told, some))

@@ -1,0 +1,125 @@
+"""A neural controlled differential equation over windows of rows, of which increments and areas are kept."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ode_runner.controls.linear import LinearControl
+from ode_runner.encoding import Encoding
+from ode_runner.field import VectorField
+from ode_runner.models.base import Numerics
+from ode_runner.models.series.control_stem import ControlStem
+from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.reading import reading_network
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+
+@final
+class RDE(SeriesModel):
+    """dz = F(z) dX along straight lines from row to row, a window of rows by one equation that does not change in it.
+
+    In a window that is dz/ds = sum_i F_i X_i + sum_ij A_ij DF_j F_i, with the increments X of the path over the window
+    and its areas A_ij, half the integral of x_i dx_j - x_j dx_i from the window's first row (the log-ODE method, depth
+    2). It costs a product with dF/dz for each channel, and a step a window in place of a step a row.
+
+    Args:
+        window: rows of a window.
+        time: whether the time of a row is a channel.
+        counts: whether the channels tell how often each has been observed so far; None: where values may be missing.
+
+    Morrill, Salvi, Kidger, Foster. Neural Rough Differential Equations for Long Time Series. ICML 2021, section 3.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    at_every_row: ClassVar[bool] = False
+    stem: "WindowStem"
+
+    def __init__(self, network: Network, *, window: int, time: bool, counts: bool | None) -> None:
+        check_sizes("model", window=window)
+        network = reading_network(network, "rde")
+        super().__init__(network)
+        counted = network.spec.blanks if counts is None else counts
+        channels = time + network.channels * (1 + counted)
+        rows = ControlStem(LinearControl(), network.initial(channels), time=time, counted=counted, at_every_row=False)
+        self.stem = WindowStem(rows, window=window)
+        self.field = WindowField(network.matrix_field(channels))
+        self.head = network.head()
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, self.places(ts, rows=y0.given[0].shape[1] + 1))
+
+    def intervals(self, *, rows: int) -> int:
+        return -(-super().intervals(rows=rows) // self.stem.window)
+
+
+@final
+class WindowStem(nn.Module):
+    """Rows of series to the state at the first, with increments and areas of every window, and a break after each."""
+
+    def __init__(self, rows: ControlStem, *, window: int) -> None:
+        super().__init__()
+        self.rows, self.window = rows, window
+
+    def forward(self, rows: Tensor) -> Encoding:
+        knots, lines = self.rows.path(rows)
+        given = increments_and_areas(lines.squeeze(2), self.window)
+        return Encoding(self.rows.initial(knots[:, 0]), given=given, breaks=[*range(1, given[0].shape[1])])
+
+
+def increments_and_areas(steps: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Increments and areas of every window of lines (series, row, channel).
+
+    They are (series, window, channel) and (series, window, channel, channel).
+
+    The last window is filled with lines of length 0.
+    """
+    steps = pad(steps, (0, 0, 0, -steps.shape[1] % window)).unflatten(1, (-1, window))
+    so_far = steps.cumsum(dim=2) - steps
+    products = so_far.transpose(2, 3) @ steps
+    return steps.sum(dim=2), (products - products.transpose(2, 3)) / 2
+
+
+class WindowField(VectorField):
+    """sum_i F_i X_i + sum_ij A_ij DF_j F_i of the window that the time is in, given X and A of all windows."""
+
+    batched_time = True
+
+    def __init__(self, matrices: nn.Module) -> None:
+        super().__init__()
+        self.matrices = matrices
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        increments, areas = (_of_window(t, z) for z in given)
+        matrices = self.matrices(y)
+        along = (matrices @ increments[..., None]).squeeze(2)
+        return along + derivatives(self.matrices, y, matrices @ areas).sum(dim=2)
+
+
+def derivatives(matrices: nn.Module, y: State, directions: Tensor) -> Tensor:
+    """The derivative of each column of the matrices (batch, state, channel) in the direction of one of `directions`.
+
+    Pushed forward as the derivative of a product from the left, which all gradient modes can differentiate again.
+    """
+    channels = directions.shape[2]
+
+    def columns(copies: Tensor) -> Tensor:
+        of_all: Tensor = matrices(copies.flatten(0, 1))
+        return of_all.unflatten(0, (channels, -1)).diagonal(dim1=0, dim2=3)
+
+    found, pull, *_ = torch.func.vjp(columns, y.expand(channels, *y.shape))
+    _, push, *_ = torch.func.vjp(lambda left: pull(left)[0], torch.zeros_like(found))
+    pushed: Tensor = push(directions.movedim(2, 0))[0]
+    return pushed
+
+
+def _of_window(t: Time, given: Tensor) -> Tensor:
+    """What is given of the window that begins at `t` or before, (series, ...); `t` is () or (series,)."""
+    window = t.detach().floor().long().clamp(0, given.shape[1] - 1)
+    if t.dim():
+        return given[torch.arange(len(given), device=given.device), window]
+    return given.index_select(1, window.view(1)).squeeze(1)

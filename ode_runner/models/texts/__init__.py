@@ -1,0 +1,1 @@
+"""Models of texts: diffusion over tokens, and baselines."""

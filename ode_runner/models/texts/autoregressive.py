@@ -1,0 +1,44 @@
+"""Texts token by token."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.models.texts.pass_model import LearnedTokens, PassModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.tokens import token_network
+
+
+@final
+class Autoregressive(PassModel):
+    """p(x) as the product of what each token is given those before it, by a network that sees no later ones.
+
+    The likelihood of a text takes one pass, a sample one for each token.
+
+    Bengio, Ducharme, Vincent, Jauvin. A Neural Probabilistic Language Model. JMLR 2003. · Vaswani et al. Attention Is
+    All You Need. NeurIPS 2017.
+    """
+
+    def __init__(self, network: Network) -> None:
+        layers, spec = token_network(network, "autoregressive"), network.spec
+        if not layers.causal:
+            raise IncompatibleChoice(
+                "model=autoregressive says each token by those before it, and network.causal=false lets positions see "
+                "later ones. Use network.causal=true."
+            )
+        super().__init__(network)
+        self.field = EarlierTokens(layers.denoiser(symbols=spec.tokens + 1, outputs=spec.tokens), tokens=spec.tokens)
+
+    @property
+    def passes(self) -> int:
+        return self.shape[0]
+
+
+@final
+class EarlierTokens(LearnedTokens):
+    """Each position is told the token before it, and the first that there is none."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(x[:, :1], self.tokens), x[:, :-1]], dim=1)

@@ -1,0 +1,63 @@
+"""Flow matching of texts in the space of logits."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.models.texts.coded_text import CodedField, CodedText
+from ode_runner.networks.base import Network
+from ode_runner.networks.tokens import two_sided_network
+from ode_runner.paths.linear import Linear
+from ode_runner.types import State, Time
+
+
+@final
+class LogitFlow(CodedText):
+    """Learns the velocity from noise to logits of texts, of which the network sees the probabilities, their softmax.
+
+    A token stands for the logits `scale` (e_token - 1 / tokens), with which N(0, I) is mixed evenly in time. The
+    network says what each token is, by the soft points that a solve goes through, and is taught by the cross-entropy
+    alone; the mean of the logits by its probabilities makes the velocity.
+
+    Args:
+        scale: of the logits. The larger, the earlier on the way from noise to text tokens are decided.
+        end_time: where samples end, and each position becomes the token of the largest logit.
+
+    Stark, Jing, Wang, Corso, Berger, Barzilay, Jaakkola. Dirichlet Flow Matching with Applications to DNA Sequence
+    Design. ICML 2024. · Eijkelboom, Bartosh, Naesseth, Welling, van de Meent. Variational Flow Matching for Graph
+    Generation. NeurIPS 2024. Both have another path.
+    """
+
+    def __init__(self, network: Network, *, scale: float, end_time: float) -> None:
+        layers, tokens = two_sided_network(network, "logit_flow"), network.spec.tokens
+        if scale <= 0:
+            raise RefusedInput(f"model.scale must be above 0, not {scale:g}. Use model.scale=3.")
+        super().__init__(network, end_time=end_time, regression=0.0)
+        self.coded = f"logits of scale {scale:g}"
+        self.field = LogitField(layers.denoiser(symbols=tokens, outputs=tokens), tokens=tokens, scale=scale)
+
+
+@final
+class LogitField(CodedField):
+    """What a network says of the probabilities of tokens, (batch, position, tokens)."""
+
+    points: Tensor
+
+    def __init__(self, inner: VectorField, *, tokens: int, scale: float) -> None:
+        super().__init__()
+        self.inner, self.path, self.batched_time = inner, Linear(), inner.batched_time
+        self.register_buffer("points", logit_codes(tokens, scale), persistent=False)
+
+    def codes(self) -> Tensor:
+        return self.points
+
+    def logits(self, t: Time, x: State, *given: Tensor) -> Tensor:
+        return self.inner(t, x.softmax(dim=-1), *given)
+
+
+def logit_codes(tokens: int, scale: float) -> Tensor:
+    """Logits of tokens that are certain, (token, token): `scale` more of the token than of all others, of mean 0."""
+    return scale * (torch.eye(tokens) - 1 / tokens)

@@ -1,0 +1,1 @@
+"""Explicit methods: one step, several steps, pairs with step size control."""

@@ -1,0 +1,1 @@
+"""Implicit methods, for stiff problems, and how the equations of their stages are solved."""

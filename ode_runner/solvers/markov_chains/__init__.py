@@ -1,0 +1,1 @@
+"""Methods for Markov chains in continuous time, samplers of texts among them."""

@@ -1,0 +1,1 @@
+"""Methods whose every step can be undone."""

@@ -1,0 +1,1 @@
+"""Samplers of diffusion models, which step from noise level to noise level."""

@@ -1,0 +1,160 @@
+"""What a sampler is: a solver that steps from noise level to noise level, by what a field takes the data to be."""
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from ode_runner.devices.transfer import read_times
+from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.fields.counted_field import uncounted
+from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import MOST_STEPS, Solver
+from ode_runner.solvers.samplers.sampling_grid import GridName, Level, sampling_grid
+from ode_runner.solvers.tableau import time_tensor
+from ode_runner.types import State, Times
+
+ROUNDING = 1e-4  # of times, in steps
+
+
+class Denoised(NamedTuple):
+    """A state of a solve and what the field has made of it."""
+
+    level: Level
+    x: State
+    x0: State  # E[x_0 | x]
+
+    @property
+    def eps(self) -> State:
+        """E[e | x], the noise that is left where the data are taken off."""
+        return (self.x - self.level.alpha * self.x0) / self.level.sigma
+
+    def at(self, level: Level) -> State:
+        """The state of this data and this noise at another level: a step of DDIM, and dense output of any sampler."""
+        return level.alpha * self.x0 + level.sigma * self.eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(Solver):
+    """A solver for the field of a Gaussian path, whose steps go by alpha, sigma and the denoised state.
+
+    `num_steps` is of the whole span, whose times `grid` chooses; None: `usual_grid` where the noise level is finite at
+    the first time, otherwise quadratic. It sets no step size, for its steps are not equal.
+    """
+
+    kind: ClassVar[str] = "a sampler"
+    fields: ClassVar[type] = DenoisingField
+    fields_in_words: ClassVar[str] = "the field of a Gaussian path, such as that of task=density2d model=exact"
+    usual_grid: ClassVar[GridName] = "logsnr"
+    num_steps: int | None
+    step_size: float | None
+    grid: GridName | None
+    order: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.step_size is not None or self.num_steps is None:
+            raise RefusedInput(
+                f"solver.num_steps={as_typed(self.num_steps)} solver.step_size={as_typed(self.step_size)}: a sampler "
+                "has steps of unequal lengths, so many in its whole span. Type solver.num_steps=20."
+            )
+        if not 1 <= self.num_steps <= MOST_STEPS:
+            raise RefusedInput(f"solver.num_steps must be from 1 to {MOST_STEPS:,}, not {self.num_steps}.")
+
+    def refined(self) -> Self:
+        """The same sampler with four times as many steps."""
+        return replace(self, num_steps=min(4 * self.steps, MOST_STEPS))
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        assert self.num_steps is not None
+        return self.num_steps
+
+    def solve(self, field: Any, y0: State, ts: Times) -> Solution:
+        """Times within a step are read off by the data and the noise that the step began with, at no evaluation."""
+        times = read_times(ts)
+        if times[0] == times[-1]:
+            return Solution(ys=torch.stack([y0] * len(times)))
+        path = path_of(field)
+        self._check_start(Level.at(path, times[0]))
+        self._check_direction(times)
+        grid = self.grid or self._grid_from(Level.at(path, times[0]))
+        levels = sampling_grid(path, times[0], times[-1], grid=grid, steps=self.steps)
+        ys, x, history = [y0], y0, list[Denoised]()
+        for now, after in pairwise(levels):
+            history.append(self.denoised(field, now, x))
+            if len(history) > 1:
+                history[-1] = self.corrected(history)
+            while len(ys) < len(times) and _is_before(times[len(ys)], now.t, after.t):
+                ys.append(history[-1].at(Level.at(path, times[len(ys)])))
+            if math.isinf(after.rho):  # there is no level beyond, and nothing of the data left
+                x = history[-1].at(after)
+            else:
+                x = self.step(field, history, after, last=after is levels[-1])
+        return Solution(ys=torch.stack([*ys, *[x] * (len(times) - len(ys))]), accepted=self.steps)
+
+    def _grid_from(self, level: Level) -> GridName:
+        """Where alpha is 0, a grid of noise levels would spend most of its steps on noise alone."""
+        return self.usual_grid if math.isfinite(level.log_snr) else "quadratic"
+
+    def _check_start(self, level: Level) -> None:
+        """Raises RefusedInput where no first step can be made from a level."""
+        if level.sigma == 0:
+            raise RefusedInput(
+                f"{type(self).__name__} divides by the noise that is left, and at t = {level.t:g} there is none. "
+                "Begin later, or use a solver of ordinary equations, such as solver=heun."
+            )
+
+    def _check_direction(self, times: Sequence[float]) -> None:
+        """Raises RefusedInput where noise would be drawn on the way from data to noise."""
+        if self.draws and times[-1] > times[0]:
+            raise RefusedInput(
+                f"{type(self).__name__} draws noise on its way from noise to data, and there is no such way back from "
+                f"t = {times[0]:g} to {times[-1]:g}. Use a solver without noise, such as solver=ddim."
+            )
+
+    @staticmethod
+    def denoised(field: Any, level: Level, x: State) -> Denoised:
+        """The denoised state at a level, by one evaluation."""
+        return Denoised(level, x, field.denoise(time_tensor(level.t, x), x))
+
+    def corrected(self, history: list[Denoised]) -> Denoised:
+        """The last of the history again, where what has been evaluated there improves the step that led to it."""
+        return history[-1]
+
+    @abc.abstractmethod
+    def step(self, field: Any, history: list[Denoised], after: Level, *, last: bool) -> State:
+        """The state at the level `after`, from all that was denoised so far, the present state last."""
+
+
+def _is_before(t: float, begin: float, end: float) -> bool:
+    """Whether a time lies in a step before its end; one that differs from the end by its rounding does not."""
+    return (end - t) / (end - begin) > ROUNDING
+
+
+def path_of(field: Any) -> GaussianPath:
+    """The path of a field, whatever it is wrapped in."""
+    own = uncounted(field)
+    assert isinstance(own, DenoisingField | ConsistencyField)
+    return own.path
+
+
+def standard_normal(field: Any, t: float, u: float, y: State) -> Tensor:
+    """A standard normal number for each element, of the path of the noise between two times.
+
+    Raises:
+        RefusedInput: the noise does not tell the times apart.
+    """
+    noise = field.driving_noise
+    w = noise.increment(t, u, y).w
+    span = abs(noise.path.nearest(u) - noise.path.nearest(t))
+    if not span:
+        raise RefusedInput(f"the step from t = {t:g} to {u:g} is too short for its noise. Use fewer steps.")
+    return w / span**0.5

@@ -1,0 +1,191 @@
+"""What solvers of stochastic equations share: steps of a fixed grid along one Brownian path."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, cast
+
+from torch import Tensor
+
+from ode_runner.devices.transfer import read_times
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.counted_field import CountedField, name_of, uncounted
+from ode_runner.fields.driving_noise import DrivingNoise
+from ode_runner.noise.brownian_path import Calculus, Increment, NoiseKind
+from ode_runner.paths.denoising_field import DenoisingField
+from ode_runner.solvers import quadrature
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
+from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation, convertible
+from ode_runner.solvers.tableau import Point, time_tensor
+from ode_runner.types import State, Times
+
+
+class Stepped(NamedTuple):
+    """The result of a step."""
+
+    y1: State
+    f0: State  # the drift where it began, in the solver's calculus
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticMethod(FixedStepSolver, abc.ABC):
+    """A method for dy = f dt + g dW that steps along one Brownian path, in one calculus, with some kinds of noise.
+
+    A field that states its drift in the other calculus is converted, but for general noise. Integrals along a solve are
+    summed up by the rule of the left end, whose error is O(dt) as that of the state's law is.
+    """
+
+    fields: ClassVar[type] = StochasticField
+    calculus: ClassVar[Calculus]
+    noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind)
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    def check_integrals(self) -> None:
+        """They are taken along with the step."""
+
+    def takes_field(self, field: VectorField) -> bool:
+        if not super().takes_field(field):
+            return False
+        own = cast("StochasticField", uncounted(field))
+        return own.noise_kind in self.noises and convertible(own, self.calculus)
+
+    def check_field(self, field: VectorField) -> None:
+        if super().takes_field(field) and not self.takes_field(field):
+            raise IncompatibleChoice(self._refusal(cast("StochasticField", uncounted(field))))
+        super().check_field(field)
+
+    def _refusal(self, own: StochasticField) -> str:
+        name = type(self).__name__
+        if own.noise_kind not in self.noises:
+            able = " or ".join(kind for kind in NoiseKind if kind in self.noises)
+            return (
+                f"{name} takes {able} noise, and {name_of(own)} states {own.noise_kind} noise. Use "
+                "solver=euler_maruyama for Ito's equations, or solver=heun_sde for Stratonovich's."
+            )
+        other = "euler_maruyama" if own.calculus is Calculus.ITO else "heun_sde"
+        return (
+            f"{name} solves {self.calculus} equations, and {name_of(own)} states an {own.calculus} drift with general "
+            f"noise, for which neither is converted into the other. Use solver={other}."
+        )
+
+    def gain(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Tensor | None:
+        """What integrals along the field gain in a step, (batch, integral): by their rates where it begins."""
+        along = quadrature.counted(field)
+        if along is None:
+            return None
+        if isinstance(uncounted(field), DenoisingField):
+            raise IncompatibleChoice(
+                f"{name_of(field)} is solved backwards in time with noise, and no integral is taken on such a way. "
+                "Use a solver of ordinary equations, such as solver=dopri5."
+            )
+        return (t1 - t0) * along.rates(time_tensor(t0, y0), y0, f0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticSolver(StepwiseSolver, StochasticMethod):
+    """A method whose step depends on the state where it begins and on the noise within it alone."""
+
+    @abc.abstractmethod
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
+        """A step from (t0, y0) to t0 + dt."""
+
+    def repeats(self, field: VectorField) -> bool:
+        """Whether every step along the field is a `step`, the last one too."""
+        return not isinstance(uncounted(field), DenoisingField)
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        steps = self.grid_steps(ts)
+        if not steps:
+            return
+        self.check_direction(field, ts)
+        driving_noise(field).prepare([(interval.t0, interval.t1) for interval in steps], y0)
+        equation = self.equation(field, steps[0].t0, y0)
+        for interval in steps:
+            step = self.taken(field, equation, interval, y0)
+            yield step
+            y0 = step.y1
+
+    def grid_steps(self, ts: Times) -> list[AcceptedStep]:
+        """The steps of a solve, each of which ends on an output time or between two."""
+        steps = [
+            AcceptedStep(t0=t0, t1=t1, due=[t1] if i == len(grid) - 2 else [])
+            for grid in self.grids(ts)
+            for i, (t0, t1) in enumerate(pairwise(grid))
+        ]
+        return [*steps[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in steps[-1:])]
+
+    def check_direction(self, field: VectorField, ts: Times) -> None:
+        """Raises RefusedInput where an equation of Ito's is to be solved backwards in time."""
+        own = cast("StochasticField", uncounted(field))
+        times = read_times(ts)
+        first, last = times[0], times[-1]
+        if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and last < first:
+            raise RefusedInput(
+                f"{type(self).__name__} solves Ito's equations, which look ahead only: along the same path from "
+                f"t = {first:g} to {last:g} it would solve another one. Use solver=heun_sde."
+            )
+
+    def equation(self, field: VectorField, t0: float, y0: State) -> StochasticEquation:
+        """The equation of the field, in the calculus of the method."""
+        return StochasticEquation(field, self.calculus, t0, y0)
+
+    def taken(self, field: VectorField, equation: StochasticEquation, interval: AcceptedStep, y0: State) -> Step:
+        """The step from `y0`."""
+        t0, t1 = interval.t0, interval.t1
+        if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
+            gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
+            return Step(t0=t0, t1=t1, due=interval.due, last=interval.last, y0=y0, y1=y0, ks=[], gain=gain)
+        y1, f0 = self.step(equation, t0, t1 - t0, y0, driving_noise(field).increment(t0, t1, y0))
+        return self.noted(field, interval, y0, y1, f0)
+
+    def noted(self, field: VectorField, interval: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
+        """The step that led from `y0` to `y1`, and what integrals gain by it."""
+        gain = self.gain(field, interval.t0, interval.t1, y0, f0)
+        return Step(
+            t0=interval.t0, t1=interval.t1, due=interval.due, last=interval.last, y0=y0, y1=y1, ks=[], gain=gain
+        )
+
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
+        """The step taken again, with the same noise."""
+        return self.taken(field, self.equation(field, interval.t0, y0), interval, y0)
+
+    def outputs(self, step: Step) -> list[State]:
+        return [step.y1 for _ in step.due]
+
+    def gains(self, field: VectorField, step: Step) -> list[Tensor]:
+        del field
+        return [] if step.gain is None else [step.gain for _ in (step.t1, *step.due)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StratonovichRungeKutta(StochasticSolver):
+    """A Runge-Kutta method in what the equation gains, drift dt + diffusion dW: ordinary rules of calculus hold.
+
+    So it solves any equation driven by the same path, that of the adjoint among them.
+
+    Ruemelin. Numerical Treatment of Stochastic Differential Equations. SIAM J. Numer. Anal. 1982.
+    """
+
+    kind: ClassVar[str] = "of fixed step, for Stratonovich equations"
+    fields_in_words: ClassVar[str] = "a stochastic field, whose noise may be of any kind if its drift is Stratonovich's"
+    calculus: ClassVar[Calculus] = Calculus.STRATONOVICH
+
+    @abc.abstractmethod
+    def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:
+        """The state at t0 + dt. `rise(t, y)` is what drift and noise of the step add to it, and `first` that at y0."""
+
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
+        f0, first = equation.rise(t0, y0, dt, noise)
+        return Stepped(self.advance(lambda t, y: equation.rise(t, y, dt, noise)[1], t0, dt, y0, first), f0)
+
+
+def driving_noise(field: VectorField) -> DrivingNoise:
+    """The noise to which the solve has bound the field."""
+    assert isinstance(field, CountedField)
+    return field.driving_noise

@@ -1,0 +1,1 @@
+"""Laws of points whose density is learned."""

@@ -1,0 +1,270 @@
+"""Densities in the plane, from points drawn of a known law."""
+
+import math
+from collections.abc import Iterator
+from statistics import fmean
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ode_runner.batch import Drawn, Split, TaskSpec
+from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.field import VectorField
+from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField, KnownLaw
+from ode_runner.paths.heads import LATEST
+from ode_runner.paths.named import PathName, path_named
+from ode_runner.paths.noise_level import NoiseLevel
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.density import animate_samples, draw_density, draw_samples
+from ode_runner.plots.figure_types import Figure
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
+from ode_runner.tasks.densities.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
+from ode_runner.tasks.density import DensityTask, in_parts, mass_of
+from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts, split_sizes
+
+Name = Literal[
+    "8gaussians",
+    "8gaussians_narrow",
+    "moons",
+    "circles",
+    "pinwheel",
+    "checkerboard",
+    "2spirals",
+    "swissroll",
+    "rings",
+]
+REACH = 5.0  # the mass is summed up in [-REACH, REACH] each way,
+SHOWN = 3.5  # a picture holds [-SHOWN, SHOWN], with the noise that samples begin as,
+MARGIN = 0.25  # and both hold the data with so much of their extent around
+FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # where a learned field is compared with the true one; a seed
+CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in the still one, frames in the moving one
+
+
+@final
+class Density2D(DensityTask):
+    """Points of a law in the plane, chosen by `name` from those of `plane_laws`.
+
+    `mass` is the integral of the learned density over a square around the data, by the run's own solver, from `grid`
+    times `grid` cells: 1 for a flow that is solved well enough. `mass_error` is that of the sum.
+
+    Where it is `conditional`, the model is told the component that each point is of, in ones and zeros behind it; the
+    density of mass and pictures is the mean over components. `right_centre` is then the share of samples that are
+    nearest to the centre of their own component, where components have centres.
+
+    Args:
+        radius: of the circle of eight normal laws, whose name begins with 8gaussians; None: that of the name.
+        std: of each of them.
+        path: between the law and noise, for the true field; None: linear.
+        start_time: where samples by the true field begin; None: at 1.
+        end_time: where they end; None: where the path says.
+        clock: what a solve by the true field counts steps in: `rho`, sigma / alpha, of x / alpha; None: t.
+    """
+
+    of_known_law: ClassVar[bool] = True
+    of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time", "clock"})
+
+    def __init__(
+        self,
+        *,
+        name: Name,
+        radius: float | None,
+        std: float | None,
+        conditional: bool,
+        path: PathName | None,
+        start_time: float | None,
+        end_time: float | None,
+        clock: Literal["t", "rho"] | None,
+        train: int,
+        validation: int,
+        test: int,
+        grid: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        sizes = split_sizes(train=train, validation=validation, test=test)
+        check_counts(2, MOST_EACH_WAY, grid=grid)
+        law = law_of(name, radius, std)
+        if conditional and law.components == 1:
+            raise RefusedInput(f"task.conditional=true needs a law of several components; task.name={name} has one.")
+        points, component = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed))
+        if conditional:
+            points = torch.cat([points, one_hot(component, law.components)], dim=1)
+        drawn = points.float().split(list(sizes.values()))
+        entropy = law.entropy_within if conditional else law.entropy
+        super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
+        self.grid, self.centres = grid, law.centres
+        self.conditions = torch.eye(law.components if conditional else 0, device=device)
+        field, sampled = _known_field(law, path, start_time, end_time, name=name, clock=clock)
+        self.spec = TaskSpec(
+            input_shape=(2,),
+            output_shape=(2,),
+            condition=len(self.conditions),
+            std=float(drawn[0][:, :2].std()),
+            field=field,
+            sampled=sampled,
+        )
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        mass = self._mass(view) if view.answers else {}
+        return super().model_metrics(view) | mass
+
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
+        """How far the field of a path is from the true one: the root mean square of the difference, where data go."""
+        law = self.spec.field
+        if not isinstance(law, KnownLaw) or not isinstance(field, DenoisingField) or isinstance(field, KnownLaw):
+            return {}
+        true, drawn = law.along(field.path), torch.Generator().manual_seed(FIELD)
+        data, condition = self.spec.parted(self.points[Split.TEST])
+        noise = torch.randn(data.shape, generator=drawn).to(data)
+        given = [condition] if self.spec.condition else []
+        squares = {}
+        for t in FIELD_TIMES:
+            x = field.path.noised(torch.tensor(t), data, noise).to(next(field.parameters()).dtype)
+            apart = field(x.new_tensor(t), x, *given) - true(x.new_tensor(t), x, *given)
+            squares[t] = float(apart.square().sum(dim=1).mean())
+        named = {f"field_rmse_t{t:g}": square**0.5 for t, square in squares.items()}
+        return {"field_rmse": fmean(squares.values()) ** 0.5} | named
+
+    def sample_metrics(self, samples: Tensor) -> dict[str, float]:
+        return super().sample_metrics(samples) | self._right_centre(samples)
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality="nll")
+        test, _ = self.spec.parted(self.points[Split.TEST][:SAMPLES])
+        side = self._side(SHOWN)
+        cells, _ = self._cells(CELLS, side)
+        density = self._density(view, cells).view(CELLS, CELLS) if view.tells else None
+        whole = None if view.sample is None else self.drawn(view, times=TIMES).path
+        path, drawn = (None, 0) if whole is None else (whole[:, :SAMPLES], whole.shape[1])
+        samples, tested = None if path is None else path[-1], len(self.points[Split.TEST])
+        yield "density", draw_density(test, density, samples=samples, side=side, tested=tested, drawn=drawn)
+        if path is not None:
+            yield "samples", draw_samples(path, side=side, drawn=drawn)
+        if path is not None and view.animate:
+            yield "samples_in_motion", animate_samples(self.drawn(view, times=FRAMES).path[:, :SAMPLES], side=side)
+
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side(SHOWN), drawn=drawn.path.shape[1])
+
+    def _mass(self, view: ModelView) -> dict[str, float]:
+        cells, area = self._cells(self.grid, self._side(REACH))
+        return mass_of(self._density(view, cells).view(self.grid, self.grid), area)
+
+    def _density(self, view: ModelView, points: Tensor) -> Tensor:
+        """The learned density at points of the plane, by the run's own solver: the mean over conditions."""
+        told = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
+        parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
+        return torch.stack(parts).exp().mean(dim=0)
+
+    def _right_centre(self, samples: Tensor) -> dict[str, float]:
+        if not len(self.conditions) or self.centres is None:
+            return {}
+        component = self.sampled_conditions().argmax(dim=1).cpu()
+        nearest = torch.cdist(samples.cpu().double(), self.centres).argmin(dim=1)
+        return {"right_centre": float((nearest == component).double().mean())}
+
+    def _side(self, least: float) -> tuple[float, float]:
+        """From where to where, in both directions: the data and what is around them, and [-least, least]."""
+        points, _ = self.spec.parted(torch.cat(list(self.points.values())))
+        low, high = float(points.min()), float(points.max())
+        margin = MARGIN * (high - low)
+        return min(-least, low - margin), max(least, high + margin)
+
+    def _cells(self, count: int, side: tuple[float, float]) -> tuple[Tensor, float]:
+        """Middles of cells, (count^2, 2), first coordinate first, and the area of each."""
+        low, high = side
+        size = (high - low) / count
+        middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
+        return torch.cartesian_prod(middles, middles), size**2
+
+
+def _known_field(
+    law: PlaneLaw,
+    path: PathName | None,
+    start_time: float | None,
+    end_time: float | None,
+    *,
+    name: Name,
+    clock: Literal["t", "rho"] | None,
+) -> tuple[GaussianMixture | None, tuple[float, float] | None]:
+    """The law's field along a path, and where a solve begins and ends; None where noised densities are not known.
+
+    Raises:
+        RefusedInput: a path is named, and there is no such field.
+    """
+    field = true_field(law, path)
+    if field is None and path is not None:
+        raise RefusedInput(
+            f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)} is none. "
+            f"Use task.name={' or '.join(GAUSSIANS)}."
+        )
+    if field is None:
+        return None, None
+    sampled = sampled_span(field.path, start_time, end_time)
+    return by_noise_level(field, sampled) if clock == "rho" else (field, sampled)
+
+
+def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
+    """The field between the law and noise, along the linear path unless another is named; None: it is not known."""
+    if law.centres is None or law.std is None:
+        return None
+    return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)
+
+
+def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tuple[GaussianMixture, tuple[float, float]]:
+    """The field of x / alpha over rho = sigma / alpha, and where a solve of it begins and ends.
+
+    Raises:
+        RefusedInput: it would begin at an infinite rho.
+    """
+    start, end = (float(rho) for rho in field.path.rho(torch.tensor(sampled, dtype=torch.float64)))
+    if not math.isfinite(start):
+        raise RefusedInput(
+            f"task.clock=rho: sigma / alpha of {type(field.path).__name__} is infinite at t = {sampled[0]:g}. Use "
+            f"task.start_time={LATEST:g}, or task.path=vp."
+        )
+    return field.along(NoiseLevel(rho_max=start)), (1.0, end / start)
+
+
+def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> tuple[float, float]:
+    """Where a solve from noise to data begins and ends.
+
+    Raises:
+        RefusedInput: it does not run from later to earlier, within the path.
+    """
+    first, last = 1.0 if start is None else start, path.end_time if end is None else end
+    if not 0 <= last < first <= 1:
+        raise RefusedInput(
+            f"task.start_time={first:g} task.end_time={last:g}: samples run from noise, at t = 1, towards data, at "
+            "t = 0. Leave them out, or type task.start_time=1 task.end_time=0.001."
+        )
+    if not torch.isfinite(path.sigma_dot(torch.tensor(last))):
+        raise RefusedInput(
+            f"task.end_time={last:g}: the velocity of {type(path).__name__} is infinite there. Use {END_TIME:g}."
+        )
+    return first, last
+
+
+def law_of(name: Name, radius: float | None, std: float | None) -> PlaneLaw:
+    """The distribution of this name.
+
+    Raises:
+        RefusedInput: a radius or a standard deviation that is not positive, or of another law than eight normal ones.
+    """
+    for option, value in (("radius", radius), ("std", std)):
+        if value is not None and name not in GAUSSIANS:
+            raise RefusedInput(
+                f"task.{option} is of task.name={' or '.join(GAUSSIANS)}, and not of {name}. Leave it out."
+            )
+        if value is not None and value <= 0:
+            raise RefusedInput(f"task.{option} must be above 0, not {value}.")
+    if name in OTHERS:
+        return OTHERS[name]
+    own_radius, own_std = GAUSSIANS[name]
+    return gaussians(own_radius if radius is None else radius, own_std if std is None else std)

@@ -1,0 +1,261 @@
+"""The density of points from a file of one's own."""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Drawn, Split, TaskSpec
+from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.figure_types import Figure
+from ode_runner.plots.scatter_matrix import draw_scatter_matrix
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.densities.column_scales import ColumnScales
+from ode_runner.tasks.densities.point_file import Points, content_of, read_points
+from ode_runner.tasks.density import DensityTask, in_parts, mass_of
+from ode_runner.tasks.own_data import OwnDataTask
+from ode_runner.tasks.series.series_splits import drawn_parts, share_of
+from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts
+
+DRAWN, DRAW = 6000, 0  # points where no file is named; their seed
+LEAST = 10  # rows to learn from
+ROUNDED = 10  # a column with as many rows for each of its values is one of rounded or whole numbers
+MARGIN = 0.25  # of the extent of the data around them, within which the mass is summed up
+MOST_CELLS = 2  # columns of which a mass is summed up: the cells of more would be millions
+
+
+@final
+class TabularDensity(DensityTask, OwnDataTask):
+    """Points of a file, a row each, whose density is learned in the columns' own units.
+
+    Models are given columns of mean 0 and standard deviation 1 in the training rows; log densities, `nll` and samples
+    are of the file's units. Rows are held back at random, the same ones for every seed. With one or two columns `mass`
+    is the integral of the density over the data and a quarter of their extent around them, by the run's own solver.
+
+    Without a file, the points are drawn of a law whose entropy is known: `height`, a normal law; `load`, around the
+    square of how far the height is from its mean; `price`, the exponential of that and noise.
+
+    Args:
+        file: csv, parquet or npz.
+        columns: by name; None: all.
+        log: columns that models are given as logarithms, such as prices.
+        bounds: by name, low and high: columns that models are given as logits, so that no mass is beyond.
+        validation: part of the rows.
+        test: part of the rows.
+        grid: cells each way, by which the mass is summed up.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: str | None,
+        columns: list[str] | None,
+        log: list[str],
+        bounds: dict[str, list[float]] | None,
+        validation: float,
+        test: float,
+        grid: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        check_counts(2, MOST_EACH_WAY, grid=grid)
+        read, entropy = _drawn(columns) if file is None else (read_points(Path(file), columns), None)
+        self.grid, self.bounds, self.log = grid, _checked_bounds(bounds or {}), log
+        _check_values(read, log, self.bounds)
+        self.read, self.parts = read, _split(read, validation, test)
+        self.scales = self._measured().to(device)
+        self.column_names = read.columns
+        super().__init__(self._inputs(device), entropy=entropy, seed=seed, device=device)
+        size = len(read.columns)
+        self.spec = TaskSpec(input_shape=(size,), output_shape=(size,), std=float(self.points[Split.TRAIN].std()))
+
+    @classmethod
+    def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
+        file, columns = options.get("file"), options.get("columns")
+        return {"file": None if file is None else content_of(str(file), columns)}
+
+    def with_data(self, path: Path) -> Self:
+        new = copy.copy(self)
+        new.read = read_points(path, self.column_names, option="data")
+        _check_values(new.read, self.log, self.bounds)
+        new.parts, new.entropy = dict.fromkeys(Split, list(range(len(new.read.rows)))), None  # of another law
+        new.points = new._inputs(self.ts.device)
+        return new
+
+    def statistics(self) -> dict[str, Tensor]:
+        return self.scales.state_dict()
+
+    def use_statistics(self, found: Mapping[str, Tensor]) -> None:
+        self.scales = ColumnScales.of(found).to(self.ts.device)
+        self.points = self._inputs(self.ts.device)
+
+    def introduction(self) -> Iterator[str]:
+        held = ", ".join(f"{len(own)} {split}" for split, own in self.parts.items())
+        yield f"read {self.read.source}: {len(self.read.rows)} rows ({held})"
+        training = self.read.values[self.parts[Split.TRAIN]]
+        for place, name in enumerate(self.column_names):
+            x = training[:, place]
+            told = f"mean {x.mean():.4g}, std {x.std():.4g}, {x.min():.4g} to {x.max():.4g}"
+            yield f"  {name}: {told}{' (as a logarithm)' if name in self.log else ''}"
+        yield from self._rounded(training)
+        yield from self._repeated(training)
+
+    def log_determinant(self, inputs: Tensor) -> Tensor:
+        return self.scales.log_determinant(inputs)
+
+    def own_units(self, points: Tensor) -> Tensor:
+        return self.scales.data(points)
+
+    def as_inputs(self, data: Tensor) -> Tensor:
+        return self.scales.inputs(data)
+
+    @property
+    def elements(self) -> Sequence[str]:
+        return self.column_names
+
+    @property
+    def sample_names(self) -> Sequence[str]:
+        return [str(row) for row in self.read.rows[self.parts[Split.TEST]]]
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        measured = view.answers and len(self.column_names) <= MOST_CELLS
+        return super().model_metrics(view) | (self._mass(view) if measured else {})
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality="nll")
+        if view.sample is not None:
+            yield from self.sample_figures(self.drawn(view))
+
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        test, samples = self.read.values[self.parts[Split.TEST]], self.own_units(drawn.path[-1]).cpu().numpy()
+        yield "samples", draw_scatter_matrix(test, samples, names=self.column_names)
+
+    def _measured(self) -> ColumnScales:
+        """The scales of the training rows; columns that do not change are refused."""
+        names, values = self.read.columns, self.read.values
+        low, high = torch.tensor([self.bounds.get(name, (0.0, 1.0)) for name in names], dtype=torch.float64).T
+        scales = ColumnScales.measured(
+            torch.from_numpy(values[self.parts[Split.TRAIN]]),
+            log=torch.tensor([name in self.log for name in names]),
+            bounded=torch.tensor([name in self.bounds for name in names]),
+            low=low,
+            high=high,
+        )
+        for name, mean, std in zip(names, scales.mean.tolist(), scales.std.tolist(), strict=True):
+            if not std > 1e-12 * abs(mean):
+                raise RefusedInput(
+                    f"{self.read.source}, column '{name}': the same number in all rows to learn from, which has no "
+                    "density. Leave it out: task.columns=[...]."
+                )
+        return scales
+
+    def _inputs(self, device: torch.device) -> dict[Split, Tensor]:
+        inputs = self.scales.inputs(torch.from_numpy(self.read.values).to(device)).float()
+        return {split: inputs[torch.tensor(own, device=device)] for split, own in self.parts.items()}
+
+    def _rounded(self, training: np.ndarray) -> Iterator[str]:
+        """Which columns sit on few values, or are told apart no more as models are given them."""
+        inputs = self.points[Split.TRAIN].cpu().numpy()
+        for place, name in enumerate(self.column_names):
+            values, given = (len(np.unique(x[:, place])) for x in (training, inputs))
+            if values * ROUNDED <= len(training):
+                yield (
+                    f"  {name} has {values} values in {len(training)} rows: a law of so few has no density, and its "
+                    "NLL falls without end. Add noise of the width of a step, or leave it out."
+                )
+            elif 2 * given < values:
+                positive = self.read.values[:, place].min() > 0
+                instead = f"Try task.log=[{as_typed(name)}]." if positive else "Leave the rows with these out."
+                yield (
+                    f"  {name} has {values} values, of which models are given {given}: the largest make all others "
+                    f"alike. {instead}"
+                )
+
+    def _repeated(self, training: np.ndarray) -> Iterator[str]:
+        """How many test rows are rows to learn from, too, whose density is learned by heart."""
+        held = self.parts[Split.TEST]
+        if held == self.parts[Split.TRAIN]:
+            return  # none is held back
+        learned = set(map(tuple, training.tolist()))
+        count = sum(row in learned for row in map(tuple, self.read.values[held].tolist()))
+        if count:
+            yield (
+                f"  {count} of {len(held)} test rows are the same as one to learn from: if that is no chance, leave "
+                "repeated rows out, for a model may know them by heart."
+            )
+
+    def _mass(self, view: ModelView) -> dict[str, float]:
+        """The mass of the density of the models' inputs, which is that of the data: a map changes no mass."""
+        points = torch.cat(list(self.points.values()))
+        low, high = points.amin(dim=0), points.amax(dim=0)
+        size = (high - low) * (1 + 2 * MARGIN) / self.grid
+        middles = (torch.arange(self.grid, device=points.device) + 0.5)[:, None] * size + low - MARGIN * (high - low)
+        cells = torch.cartesian_prod(*middles.T).view(-1, len(self.column_names))
+        density = in_parts(lambda inputs: view.predict(inputs, None), cells).double().exp()
+        return mass_of(density.view((self.grid,) * len(self.column_names)), float(size.double().prod()))
+
+
+def _drawn(columns: list[str] | None) -> tuple[Points, float]:
+    """Points of a known law, and its entropy in nats.
+
+    Raises:
+        RefusedInput: columns are named, of which there is no file.
+    """
+    if columns is not None:
+        raise RefusedInput(f"task.columns={as_typed(columns)} are those of a file. Name it: task.file=points.csv.")
+    z = torch.randn(DRAWN, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(DRAW))
+    stds = (15.0, 0.5, 0.5)
+    height, load, price = 170 + stds[0] * z[:, 0], z[:, 0] ** 2 + stds[1] * z[:, 1], (z[:, 0] + stds[2] * z[:, 2]).exp()
+    values = torch.stack([height, load, price], dim=1).numpy()
+    names, rows = ["height", "load", "price"], np.arange(1, DRAWN + 1)
+    entropy = sum(math.log(2 * math.pi * math.e * std**2) / 2 for std in stds)  # the mean of log price is 0
+    return Points(source="points drawn by the program", columns=names, rows=rows, values=values), entropy
+
+
+def _split(read: Points, validation: float, test: float) -> dict[Split, list[int]]:
+    """Numbers of the rows of each split; where none are held back, those of training."""
+    for name, part in (("validation", validation), ("test", test)):
+        if not 0 <= part < 1:
+            raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {part}.")
+    count = len(read.rows)
+    held = {"validation": share_of(validation, count), "test": share_of(test, count)}
+    if count - sum(held.values()) < LEAST:
+        raise RefusedInput(
+            f"{read.source} has {count} rows, of which {max(0, count - sum(held.values()))} would be left to learn "
+            f"from, and {LEAST} are the least. Give it more rows, or smaller task.validation and task.test."
+        )
+    return drawn_parts(count, **held)
+
+
+def _checked_bounds(bounds: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    for name, ends in bounds.items():
+        if len(ends) != 2 or not ends[0] < ends[1]:
+            raise RefusedInput(f"task.bounds: those of '{name}' must be low and high, such as [0,1], not {ends}.")
+    return {name: (float(ends[0]), float(ends[1])) for name, ends in bounds.items()}
+
+
+def _check_values(read: Points, log: Sequence[str], bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raises RefusedInput unless these are columns, whose cells have logarithms or are within their bounds."""
+    limits = {**{("log", name): (0.0, math.inf) for name in log}, **{("bounds", k): v for k, v in bounds.items()}}
+    for (option, name), (low, high) in limits.items():
+        if name not in read.columns:
+            raise RefusedInput(f"task.{option}: '{name}' is none of the columns. They are: {', '.join(read.columns)}.")
+        if option == "bounds" and name in log:
+            raise RefusedInput(f"task.log and task.bounds both name the column '{name}'. Leave one of them out.")
+        values = read.values[:, read.columns.index(name)]
+        outside = ~((values > low) & (values < high))
+        if outside.any():
+            what = "has no logarithm" if option == "log" else f"is not between {low:g} and {high:g}"
+            row = outside.argmax()
+            raise RefusedInput(
+                f"{read.source}, row {read.rows[row]}, column '{name}': {values[row]:g} {what}. "
+                f"Leave it out of task.{option}, or that row out."
+            )

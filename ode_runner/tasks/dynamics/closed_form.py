@@ -1,0 +1,236 @@
+"""Teaching problems whose answers are known: every error is the solver's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.plots.figure_types import Figure
+from ode_runner.plots.known_solution import draw_known_solution
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.dynamics.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol
+from ode_runner.tasks.least_squares import LeastSquaresTask
+from ode_runner.tasks.observations import reference_solution, with_roots
+from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.types import Scalar, Times, Trajectory
+
+Name = Literal[
+    "car", "exponential", "sine", "square", "circle", "vanderpol", "gradient_flow", "heavy_ball", "robertson"
+]
+ORBIT = 2000  # times on the way, between which crossings of an axis are looked for
+DRAWN = 257  # times of the picture
+POINTS, NOISE = 20, 0.01  # of observations
+OBSERVED = "observed"  # the part of a batch that is learned from
+EARLIEST = 1e-6  # of the picture's times where they are even on a logarithmic axis
+
+
+@final
+class ClosedForm(LeastSquaresTask):
+    """One solution from a known beginning, asked for at the last time.
+
+    Metrics: `rmse`, the distance from the true state at the last time; `invariant_drift`, by how much what the true
+    solution conserves has changed; and of `problem=circle` the `radius`, of `gradient_flow` the `final_size`, both the
+    norm of the last state, of `vanderpol` the `period`. All splits are the same for model=exact, which learns nothing.
+    Unknown numbers of the equation are learned from observations of the solution with noise (model=parametric).
+
+    Args:
+        problem: by name.
+        mu: of van der Pol's equation; None: 1.
+        friction: of the heavy ball; None: 1.
+        horizon: the last time; None: the problem's own.
+        points: observations after the first time, at even times; None: 20.
+        noise: of these, in standard deviations of each coordinate over them; None: 0.01.
+    """
+
+    of_known_law: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.EQUATION})
+    of_learning: ClassVar[frozenset[str]] = frozenset({"points", "noise"})
+    objective: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        problem: Name,
+        mu: float | None,
+        friction: float | None,
+        horizon: float | None,
+        points: int | None,
+        noise: float | None,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.name, self.seed, self.device = problem, seed, device
+        self.points, self.noise = POINTS if points is None else points, NOISE if noise is None else noise
+        check_counts(1, points=self.points)
+        check_deviations(noise=self.noise)
+        self.problem = chosen_problem(problem, mu=mu, friction=friction)
+        if horizon is not None and horizon <= 0:
+            raise RefusedInput(f"task.horizon must be above 0, not {horizon}.")
+        self.horizon = self.problem.horizon if horizon is None else horizon
+        self.y0 = torch.tensor([self.problem.y0], dtype=torch.float64)
+        shape = (len(self.problem.y0),)
+        self.spec = TaskSpec(
+            input_shape=shape,
+            output_shape=shape,
+            every_time=True,
+            autonomous=True,
+            state_itself=True,
+            span=(0.0, self.horizon),
+            field=self.problem.field,
+        )
+        self.batch = self._batch(torch.tensor([0.0, self.horizon], dtype=torch.float64))
+
+    def coordinates(self) -> Sequence[str]:
+        return self.problem.names
+
+    def size(self, split: Split) -> int:
+        return 1
+
+    @property
+    def each_once(self) -> bool:
+        return True
+
+    @cached_property
+    def observed(self) -> Batch:
+        """The solution at times after the first, with noise."""
+        true = self._observable
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(true.targets.shape, generator=generator, dtype=torch.float64).to(self.device)
+        noise[0] = 0  # where it begins is known
+        targets = true.targets + self.noise * self._spread * noise
+        return true._replace(targets=targets, part=OBSERVED)
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        yield self.batch if split is Split.TEST else self.observed
+        if self.name == "vanderpol" and split is Split.TEST:
+            yield self._batch(torch.linspace(0, self.horizon, ORBIT, dtype=torch.float64))._replace(part="orbit")
+
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Errors in units of each coordinate's standard deviation over the observations.
+
+        Raises:
+            RefusedInput: there can be none, for the solution has left all bounds.
+        """
+        if self.horizon >= self.problem.bound:
+            raise RefusedInput(
+                f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, and nothing can be observed "
+                f"up to t={self.horizon:g}. Use a smaller task.horizon."
+            )
+        return ((outputs.values - batch.targets) / self._spread)[1:].flatten()
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        if batch.part == OBSERVED:
+            return super().loss(outputs, batch)
+        if self.horizon >= self.problem.bound:
+            raise SolverFailed(
+                f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, over which the solver has "
+                f"stepped to t={self.horizon:g}. An adaptive solver, such as solver=dopri5, sees it coming."
+            )
+        return (outputs.values - batch.targets)[-1].square().sum(dim=-1).mean()
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        if batch.part == "orbit":
+            return {"period": period(batch.ts, outputs.values[:, 0])}
+        if batch.part == OBSERVED:
+            return {"mse": self.residuals(outputs, batch).square().mean()}
+        last = outputs.values[-1]
+        found = {"mse": (last - batch.targets[-1]).square().sum(dim=-1).mean()}
+        match self.name:
+            case "circle":
+                found["radius"] = last.norm(dim=-1).mean()
+            case "gradient_flow":
+                found["final_size"] = last.norm(dim=-1).mean()
+        if self.problem.invariant is not None:
+            drift = self.problem.invariant(last) - self.problem.invariant(outputs.values[0])
+            found["invariant_drift"] = drift.abs().max()
+        return found
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        return with_roots(means)
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        ts = self._drawn_times()
+        true, found = self._solution(ts)[:, 0], view.predict(self.y0.to(self.device), ts.to(self.device))[:, 0].cpu()
+        seen = None if view.exact else (self.observed.ts.cpu(), self.observed.targets[:, 0].cpu())
+        names, log = self.problem.names, self.problem.decades
+        yield "solution", draw_known_solution(ts, true, found, names=names, log=log, seen=seen)
+
+    def _batch(self, ts: Times) -> Batch:
+        targets = self._solution(ts)
+        return Batch(self.y0.to(self.device), ts.to(self.device), targets.to(self.device))
+
+    @cached_property
+    def _observable(self) -> Batch:
+        return self._batch(torch.linspace(0, self.horizon, self.points + 1, dtype=torch.float64))
+
+    @cached_property
+    def _spread(self) -> Tensor:
+        """Standard deviation of each coordinate (state,) over the times of observations; 1 where it does not change."""
+        spread = self._observable.targets[1:].std(dim=(0, 1), correction=0)
+        return torch.where(spread > 0, spread, torch.ones_like(spread))
+
+    def _solution(self, ts: Times) -> Trajectory:
+        """True states (time, 1, state)."""
+        if self.problem.exact is not None:
+            return self.problem.exact(ts)[:, None]
+        return reference_solution(self.problem.field, self.y0, ts, stiff=self.problem.stiff)
+
+    def _drawn_times(self) -> Times:
+        if not self.problem.decades:
+            return torch.linspace(0, self.horizon, DRAWN, dtype=torch.float64)
+        later = torch.logspace(0, 1, DRAWN - 1, base=self.horizon / EARLIEST, dtype=torch.float64) * EARLIEST
+        return torch.cat([later.new_zeros(1), later[:-1], later.new_tensor([self.horizon])])
+
+
+def chosen_problem(name: Name, *, mu: float | None, friction: float | None) -> KnownProblem:
+    """The problem of this name.
+
+    Raises:
+        RefusedInput: a parameter is out of range, or of another problem.
+    """
+    for option, value, owner in (("mu", mu, "vanderpol"), ("friction", friction, "heavy_ball")):
+        if value is not None and name != owner:
+            raise RefusedInput(f"task.{option}={value:g} is of task.problem={owner}, and not of {name}. Leave it out.")
+        if value is not None and value < 0:
+            raise RefusedInput(f"task.{option} must be 0 or more, not {value:g}.")
+    if name == "vanderpol":
+        return van_der_pol(1.0 if mu is None else mu)
+    if name == "heavy_ball":
+        return heavy_ball(1.0 if friction is None else friction)
+    return PLAIN[name]()
+
+
+def period(ts: Times, states: Tensor) -> Scalar:
+    """Between the last two times at which x crosses 0 in one direction; NaN where there are no two.
+
+    The states (time, 2) are (x, x'), so that x is known between two times by the cubic through both ends.
+    """
+    x, v = states.unbind(dim=1)
+    latest = [crossings(ts, x * sign, v * sign) for sign in (1, -1)]
+    several = [found for found in latest if len(found) > 1]
+    if not several:
+        return x.new_tensor(torch.nan)
+    last = max(several, key=lambda found: float(found[-1]))
+    return last[-1] - last[-2]
+
+
+def crossings(ts: Times, x: Tensor, v: Tensor) -> Tensor:
+    """The times at which x, with derivative v, passes from below 0 to above."""
+    [places] = ((x[:-1] < 0) & (x[1:] >= 0)).nonzero(as_tuple=True)
+    h, low, high = ts[places + 1] - ts[places], x.new_zeros(len(places)), x.new_ones(len(places))
+    for _ in range(60):  # halvings, down to rounding
+        middle = (low + high) / 2
+        below = _between(middle, h, x[places], x[places + 1], v[places], v[places + 1]) < 0
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return ts[places] + h * high
+
+
+def _between(s: Tensor, h: Tensor, x0: Tensor, x1: Tensor, v0: Tensor, v1: Tensor) -> Tensor:
+    """Hermite's cubic at the fraction s of an interval of length h."""
+    r = 1 - s
+    return r**2 * (1 + 2 * s) * x0 + s**2 * (1 + 2 * r) * x1 + s * r * h * (r * v0 - s * v1)

@@ -1,0 +1,1 @@
+"""Images: to be classified, given a density, or generated."""

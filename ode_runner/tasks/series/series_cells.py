@@ -1,0 +1,94 @@
+"""Cells of a table as numbers: measurements, times, and dates as times."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.tasks.series.dates import FORM, days_of
+
+BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
+BLANK_CELL = "Leave a cell without a measurement empty."  # what to do about a cell that is no number
+TIME_CELL = f"Write a number, or a date in the form {FORM}."
+
+
+def measurements(column: pd.Series, first: int, path: Path, *, advice: str = BLANK_CELL) -> np.ndarray:
+    """The cells of a column as float64, NaN where blank.
+
+    Args:
+        column: of a file.
+        first: the number of its first row, as a spreadsheet counts.
+        path: of the file, for messages.
+        advice: what to do about a cell that is no number.
+
+    Raises:
+        RefusedInput: a cell is no finite number.
+    """
+    return _numbers(column, first, path, advice)
+
+
+def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, bool]:
+    """A column of times as float64, and whether they are dates, which become days since 1970-01-01.
+
+    Arguments and errors are those of `measurements`.
+    """
+    if _holds_dates(column):
+        return _days(column, first, path), True
+    return _numbers(column, first, path, _about_times(column)), False
+
+
+def _about_times(column: pd.Series) -> str:
+    """What to do about a cell that is no time; where not even the first is one, the column may be another."""
+    begins = _first_cell(column)
+    if begins.lstrip("+-.")[:1].isdigit():
+        return TIME_CELL
+    name = as_typed(str(column.name))
+    return (
+        f"{TIME_CELL} If that column is not the time: task.time=NAME, and task.series={name} if it tells series apart."
+    )
+
+
+def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarray:
+    """The cells of a column as float64, NaN where blank; a cell that is no number is refused with this advice."""
+    found = np.empty(len(column))
+    for place, cell in enumerate(column):
+        try:
+            found[place] = math.nan if is_blank(cell) else float(cell)
+        except (TypeError, ValueError):
+            found[place] = math.inf
+        if math.isinf(found[place]):
+            raise RefusedInput(
+                f"{path}, row {place + first}, column '{column.name}': {str(cell).strip()!r} is no finite number. "
+                f"{advice}"
+            )
+    return found
+
+
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether the first cell that is not blank is a date."""
+    return days_of(_first_cell(column)) is not None
+
+
+def _first_cell(column: pd.Series) -> str:
+    """The first that is not blank, "" where all are."""
+    return next((str(cell).strip() for cell in column if not is_blank(cell)), "")
+
+
+def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:
+    """The cells of a column of dates as float64, NaN where blank."""
+    found = [math.nan if is_blank(cell) else days_of(str(cell).strip()) for cell in column]
+    for place, day in enumerate(found):
+        if day is None:
+            cell = str(column.iloc[place]).strip()
+            raise RefusedInput(
+                f"{path}, row {place + first}, column '{column.name}': {cell!r} is no date, as the first is. "
+                f"Write {FORM}."
+            )
+    return np.array(found, dtype=np.float64)
+
+
+def is_blank(cell: object) -> bool:
+    """Whether a cell is empty: nothing was measured."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK

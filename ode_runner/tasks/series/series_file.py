@@ -1,0 +1,284 @@
+"""Series of measurements from the columns of a file."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ode_runner.config.help import conf_dir, did_you_mean
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.missing_file import why_missing
+from ode_runner.tasks.series.dates import date_texts
+from ode_runner.tasks.series.series_cells import is_blank, measurements, times_of
+from ode_runner.tasks.series.table_file import read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which column is what; None and [] are what the file's own columns decide, or nothing."""
+
+    time: str | None  # None: the first column that has no other role
+    series: str | None  # None: all rows are of one series
+    values: tuple[str, ...] | None  # None: all that have no other role
+    inputs: tuple[str, ...]
+    label: str | None
+    sort: bool  # whether the rows of a series may come in any order
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Roles":
+        """The roles that a task's options give to columns."""
+        values = options.get("values")
+        return cls(
+            time=options.get("time"),
+            series=options.get("series"),
+            values=None if values is None else tuple(values),
+            inputs=tuple(options.get("inputs") or ()),
+            label=options.get("label"),
+            sort=bool(options.get("sort")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recorded:
+    """One series as it was recorded in a file."""
+
+    name: str
+    rows: np.ndarray  # (points,) numbers of its rows in the file
+    times: np.ndarray  # (points,), increasing, in the file's unit
+    values: np.ndarray  # (points, columns), NaN where a cell is blank
+    inputs: np.ndarray  # (points, inputs), likewise
+    label: str | None  # None: the file says none
+
+    @property
+    def first(self) -> int:
+        """The number of its first row."""
+        return int(self.rows[0])
+
+    def with_values(self) -> "Recorded":
+        """The series without the rows that have no value."""
+        return self.at(~np.isnan(self.values).all(axis=1))
+
+    def at(self, points: np.ndarray) -> "Recorded":
+        """The series of some of its points, given by their places or by a mask."""
+        arrays = {name: getattr(self, name)[points] for name in ("rows", "times", "values", "inputs")}
+        return replace(self, **arrays)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesFile:
+    """What was read: the names of the columns by their role, and the series in the order of the file."""
+
+    path: Path
+    time: str
+    values: list[str]
+    inputs: list[str]
+    series: list[Recorded]
+    dates: bool  # whether times are dates: days since 1970-01-01
+
+    def recorded(self) -> list[Recorded]:
+        """The series without the rows that have no value.
+
+        Raises:
+            RefusedInput: one of them has no other.
+        """
+        for one in self.series:
+            if np.isnan(one.values).all():
+                of = f" of series {one.name}" if one.name else ""
+                raise RefusedInput(
+                    f"{self.path}, rows {one.rows[0]} to {one.rows[-1]}{of}: blank in every column of values "
+                    f"({', '.join(self.values)}). Leave {'these rows' if of else 'such a file'} out."
+                )
+        return [one.with_values() for one in self.series]
+
+    def time_text(self, time: float) -> str:
+        """A time as it stands in the file."""
+        return date_texts([time])[0] if self.dates else f"{time:.10g}"
+
+    def content(self) -> str:
+        """A hash of names and numbers, in 12 hexadecimal digits."""
+        dates = ("dates",) if self.dates else ()
+        digest = hashlib.sha256(repr((self.time, self.values, self.inputs, *dates)).encode())
+        for one in self.series:
+            digest.update(repr((one.name, one.label, one.times.shape)).encode())
+            for array in (one.times, one.values, one.inputs):
+                digest.update((array + 0.0).tobytes())  # -0.0 is 0.0
+        return digest.hexdigest()[:12]
+
+
+def find_file(name: str) -> Path:
+    """The file of this name, or the one that comes with the program.
+
+    Raises:
+        RefusedInput: there is neither.
+    """
+    path = Path(name)
+    shipped = {file.stem: file for file in sorted((conf_dir() / "shipped").glob("*.csv"))}
+    if path.is_file() or name in shipped:
+        return path if path.is_file() else shipped[name]
+    raise RefusedInput(
+        f"task.file={name}: {why_missing(name)}. Type its path, or one that comes with us: {', '.join(shipped)}."
+    )
+
+
+def read_series(path: Path, roles: Roles) -> SeriesFile:
+    """The series in a file, rows grouped by series in the order of their first appearance.
+
+    Raises:
+        RefusedInput: it cannot be read, a column is missing, a cell of a number holds something else, or the times of a
+            series do not increase. The sentence names file, row and column; rows are counted as a spreadsheet does.
+    """
+    table, first = read_table(path)
+    roles = _resolved(table, roles, path)
+    assert roles.time is not None
+    assert roles.values is not None
+    whole, dates = _numbers(table, first, roles, path)
+    keys = [""] * len(table) if roles.series is None else _names(table[roles.series])
+    labels = None if roles.label is None else _names(table[roles.label])
+    series = []
+    for key, own in _rows_by_series(table, keys).items():
+        chosen = np.array(own)
+        if roles.series is not None and not key:
+            raise RefusedInput(
+                f"{path}, row {whole.rows[own[0]]}, column '{roles.series}': blank, so that the row is of no series. "
+                "Write the name of one, or leave the row out."
+            )
+        chosen = chosen[np.argsort(whole.times[chosen], kind="stable")] if roles.sort else chosen
+        one = whole.at(chosen)
+        _check_times(one.times, one.rows, key, roles.time, path, dates=dates)
+        label = None if labels is None else _one_label([labels[i] for i in chosen], one.rows, key, path)
+        series.append(replace(one, name=key, label=label))
+    if not series:
+        raise RefusedInput(f"{path} has no rows below its heads.")
+    return SeriesFile(
+        path=path,
+        time=roles.time,
+        values=list(roles.values),
+        inputs=list(roles.inputs),
+        series=series,
+        dates=dates,
+    )
+
+
+def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple[Recorded, bool]:
+    """All rows of a table as if they were of one series, and whether their times are dates."""
+    assert roles.values is not None
+    values, inputs = (
+        [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
+    )
+    times, dates = times_of(table[roles.time], first, path)
+    whole = Recorded(
+        name="",
+        rows=np.arange(len(table)) + first,
+        times=times,
+        values=np.stack(values, axis=1),
+        inputs=np.array(inputs).reshape(len(inputs), len(table)).T,
+        label=None,
+    )
+    return whole, dates
+
+
+def _names(column: pd.Series) -> list[str]:
+    """The cells of a column of names, "" where blank; NA may be a name."""
+    return ["" if cell is None or cell != cell else str(cell).strip() for cell in column]
+
+
+def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each series, by its name, without blank rows; `keys` are the names row by row."""
+    rows: dict[str, list[int]] = {}
+    columns = [table.iloc[:, place] for place in range(table.shape[1])]  # a row of pandas takes a hundred times longer
+    for row, (key, *cells) in enumerate(zip(keys, *columns, strict=True)):
+        if not all(map(is_blank, cells)):
+            rows.setdefault(key, []).append(row)
+    return rows
+
+
+def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
+    """Raises RefusedInput unless these are columns of values and all their cells positive."""
+    for name in names:
+        if name not in read.values:
+            raise RefusedInput(f"task.log: '{name}' is no column of values. They are: {', '.join(read.values)}.")
+        place = read.values.index(name)
+        for one in read.series:
+            low = one.values[:, place] <= 0
+            if low.any():
+                raise RefusedInput(
+                    f"{read.path}, row {one.rows[low.argmax()]}, column '{name}': "
+                    f"{one.values[low.argmax(), place]:g} has no logarithm. Leave it out of task.log."
+                )
+
+
+def content_of(name: str, roles: Roles) -> str | None:
+    """`SeriesFile.content` of a file; None where it cannot be read. One that has not changed is not read again."""
+    try:
+        path = find_file(name)
+        stat = path.stat()
+        return _content(path, roles, stat.st_size, stat.st_mtime_ns)
+    except (OSError, RefusedInput):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
+    del size, changed  # for the cache alone
+    return read_series(path, roles).content()
+
+
+def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
+    """The roles with a name for every column.
+
+    Raises:
+        RefusedInput: one is not there, or has two roles; or none is left for the values.
+    """
+    there = [str(name) for name in table.columns]
+    taken = (roles.series, roles.label, *roles.inputs, *(roles.values or ()))
+    time = roles.time or next((name for name in there if name not in taken), there[0])
+    others = [name for name in (time, roles.series, roles.label) if name is not None]
+    values = roles.values or tuple(name for name in there if name not in others and name not in roles.inputs)
+    single = {"time": roles.time, "series": roles.series, "label": roles.label}
+    named = [(option, name) for option, name in single.items() if name is not None]
+    named += [(option, name) for option in ("values", "inputs") for name in getattr(roles, option) or []]
+    for option, name in named:
+        if name not in there:
+            close = did_you_mean(name, there)
+            raise RefusedInput(f"task.{option}: {path} has no column '{name}'.{close} It has: {', '.join(there)}.")
+    for name in values:
+        if name in others or values.count(name) > 1:
+            raise RefusedInput(f"task.values: the column '{name}' of {path} has another role. Name others.")
+    if not values:
+        raise RefusedInput(f"{path} has no column of values besides {', '.join(others)}.")
+    return Roles(time=time, series=roles.series, values=values, inputs=roles.inputs, label=roles.label, sort=roles.sort)
+
+
+def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool) -> None:
+    """Raises RefusedInput unless they are there and increase."""
+    of = f" of series {key}" if key else ""
+
+    def text(time: float) -> str:
+        return date_texts([time])[0] if dates else f"{time:.10g}"
+
+    for place, time in enumerate(times):
+        if math.isnan(time):
+            raise RefusedInput(f"{path}, row {rows[place]}, column '{column}': the time is missing.")
+        if place and time == times[place - 1]:
+            both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {text(time)}"
+            advice = "Keep one of them." if key else "Keep one of them, or name task.series."
+            raise RefusedInput(f"{path}, column '{column}': {both}. {advice}")
+        if place and time < times[place - 1]:
+            raise RefusedInput(
+                f"{path}, row {rows[place]}, column '{column}': the times{of} run backwards, from "
+                f"{text(times[place - 1])} to {text(time)}. Sort the rows, or say task.sort=true."
+            )
+
+
+def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str | None:
+    """That of a series, which is the same in all its rows; None where these are blank."""
+    for row, label in zip(rows, labels, strict=True):
+        if label != labels[0]:
+            raise RefusedInput(f"{path}, row {row}: series {key} has the labels {labels[0]!r} and {label!r}.")
+    return labels[0] or None

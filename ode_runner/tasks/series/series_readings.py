@@ -1,0 +1,116 @@
+"""Windows of series whose first rows a model reads, to answer for all of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ode_runner.batch import Split
+from ode_runner.tasks.series.series_samples import Measured
+from ode_runner.tasks.series.series_splits import Piece, SeriesSplits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadingSplits:
+    """Which windows are in each split: pieces that begin at the first row that is read, and are scored after the last.
+
+    Rows that are held back are forecast from those before them. A series that is held back is forecast as many rows at
+    a time as in a window, each of its rows once. No more rows are read than the longest window of training reads.
+    """
+
+    splits: SeriesSplits
+    observed: float  # part of the rows of a window that is read
+
+    most: int = 0  # rows that a model has learned to read
+
+    @classmethod
+    def learned(cls, splits: SeriesSplits, *, observed: float) -> Self:
+        """The splits, in which at most as many rows are read as in the longest window of training."""
+        windows = cls(splits=splits, observed=observed)
+        most = max(piece.scored - piece.begin for piece in windows.pieces(Split.TRAIN))
+        return replace(windows, most=most)
+
+    def pieces(self, split: Split) -> list[Piece]:
+        part = {Split.TRAIN: 0.0, Split.VALIDATION: self.splits.validation, Split.TEST: self.splits.test}[split]
+        series = self.splits.parts[split]
+        if split is Split.TRAIN:
+            return [self._parted(p.series, p.begin, p.stop) for i in series for p in self.splits.windows(i)]
+        if part and self.splits.by == "time":
+            return [self._held_back(i, split) for i in series]
+        return [piece for i in series for piece in self._one_after_another(i)]
+
+    def before(self, number: int, stop: int) -> Piece:
+        """What is read of a series for a forecast from the row `stop` on, which is not."""
+        return Piece(number, max(0, stop - self.most), stop, stop, stop)
+
+    def _held_back(self, number: int, split: Split) -> Piece:
+        ends = self.splits.ends[number]
+        scored, stop = (ends.train, ends.validation) if split is Split.VALIDATION else (ends.validation, ends.test)
+        return self.before(number, scored)._replace(stop=stop)
+
+    def _one_after_another(self, number: int) -> list[Piece]:
+        end = self.splits.ends[number].train
+        first = self._parted(number, 0, min(self.splits.window or end, end))
+        length = first.stop - first.scored
+        starts = range(first.scored, end, length) if end > 1 else ()
+        return [self.before(number, scored)._replace(stop=min(scored + length, end)) for scored in starts]
+
+    def _parted(self, number: int, begin: int, stop: int) -> Piece:
+        rows = stop - begin
+        scored = begin + min(max(1, round(self.observed * rows)), rows - 1)
+        return Piece(number, begin, stop, scored, scored)
+
+
+class Readings(NamedTuple):
+    """Windows, filled up to the longest of them."""
+
+    inputs: Tensor  # (windows, rows, columns + 2), as `Series.rows` makes them
+    times: Tensor  # (windows, rows), from 0
+    values: Tensor  # (windows, rows, columns), 0 where unknown
+    known: Tensor  # (windows, rows, columns), bool
+    asked: Tensor  # (windows, rows), bool: rows after those that are read
+    real: Tensor  # (windows, rows), bool: False where filled up
+
+    def to(self, device: torch.device) -> "Readings":
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        return Readings(*(part.to(device, dtype if part.is_floating_point() else None) for part in self))
+
+
+def readings_of(pieces: Sequence[Piece], series: Sequence[Measured], *, most: int, causal: bool) -> Readings:
+    """The rows of the pieces, in times from where each begins; of them at `most` so many are read.
+
+    `causal`: inputs have the rows that are asked for, too, at their times and without their values.
+    """
+    rows, columns = max(piece.stop - piece.begin for piece in pieces), series[0].values.shape[1]
+    times = torch.zeros(len(pieces), rows, dtype=torch.float64)
+    values = torch.full((len(pieces), rows, columns), math.nan, dtype=torch.float64)
+    for place, piece in enumerate(pieces):
+        own, many = series[piece.series], piece.stop - piece.begin
+        times[place, :many] = own.times[piece.begin : piece.stop] - own.times[piece.begin]
+        values[place, :many] = own.values[piece.begin : piece.stop]
+    numbers = torch.arange(rows)
+    read, real = (
+        numbers < torch.tensor(counts)[:, None]
+        for counts in ([p.scored - p.begin for p in pieces], [p.stop - p.begin for p in pieces])
+    )
+    given = real if causal else read
+    seen = values.masked_fill(~read[..., None], math.nan).masked_fill(~given[..., None], 0.0)
+    inputs = torch.cat([seen, torch.where(given, times, 0.0)[..., None], given[..., None].to(seen)], dim=-1)
+    width = rows if causal else most  # networks without recurrence take so many rows and no others
+    inputs = pad(inputs[:, :width], (0, 0, 0, max(0, width - rows)))
+    return Readings(inputs, times, values.nan_to_num(0.0), ~values.isnan(), real & ~read, real)
+
+
+def rows_up_to(times: Tensor, *, start: float, longest: float) -> tuple[Tensor, list[int]]:
+    """Increasing `times` after `start`, with others between, so that none are further apart; their places."""
+    found, places = list[float](), list[int]()
+    for before, time in pairwise([start, *times.tolist()]):
+        count = max(1, math.ceil((time - before) / longest))
+        found += [before + (time - before) * k / count for k in range(1, count)] + [time]
+        places.append(len(found) - 1)
+    return torch.tensor(found, dtype=torch.float64), places

@@ -1,0 +1,123 @@
+"""Stretches of series as tensors."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.series.series_file import Recorded, SeriesFile
+from ode_runner.tasks.series.series_scaling import Scaling
+from ode_runner.tasks.series.series_splits import Piece
+
+GRAIN = 2.0**-30  # units of time: times of two windows that differ by less, from rounding, are one
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A series in the model's units, float64."""
+
+    times: Tensor  # (points,), from 0; rows with at least one value
+    values: Tensor  # (points, columns), NaN where blank
+    knots: list[Tensor]  # (knots, 2) of each input: time and value
+
+
+def in_units(one: Recorded, whole: Recorded, scales: Scaling, read: SeriesFile) -> Measured:
+    """A series in these units.
+
+    Args:
+        one: its rows with values.
+        whole: all its rows, those with inputs alone too.
+        scales: the units.
+        read: the file that it is of, for messages.
+
+    Raises:
+        RefusedInput: rows are too close together to be told apart, or an input has no value.
+    """
+    unit, origin = float(scales.unit), one.times[0]
+    times = _rounded((one.times - origin) / unit)
+    close = np.diff(times) <= 0
+    if close.any():
+        place = int(close.argmax())
+        raise RefusedInput(
+            f"{read.path}, rows {one.rows[place]} and {one.rows[place + 1]}, column '{read.time}': their times are too "
+            "close together for a series of this length. Keep one of them."
+        )
+    clock = torch.from_numpy(_rounded((whole.times - origin) / unit))
+    inputs = scales.scaled_inputs(whole.inputs)
+    knots = [torch.stack([clock, u], dim=-1)[~u.isnan()] for u in inputs.T]
+    for name, own in zip(read.inputs, knots, strict=True):
+        if not len(own):
+            raise RefusedInput(f"{read.path}, column '{name}': an input without a value in series {one.name}.")
+    return Measured(torch.from_numpy(times), scales.scaled(one.values), knots)
+
+
+def _rounded(times: np.ndarray) -> np.ndarray:
+    return np.round(times / GRAIN) * GRAIN
+
+
+class Samples(NamedTuple):
+    """Pieces, filled up to the longest of them."""
+
+    inputs: Tensor  # (samples, columns + 1 + inputs * knots * 2)
+    times: Tensor  # (samples, rows), from 0
+    values: Tensor  # (samples, rows, columns), 0 where unknown
+    known: Tensor  # (samples, rows, columns), bool
+    real: Tensor  # (samples, rows), bool: False where filled up
+
+    def to(self, device: torch.device) -> "Samples":
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        return Samples(*(part.to(device, dtype if part.is_floating_point() else None) for part in self))
+
+
+def samples_of(pieces: Sequence[Piece], series: Sequence[Measured]) -> Samples:
+    """The rows of the pieces that are scored, in times from where each begins."""
+    rows, columns = max(piece.stop - piece.scored for piece in pieces), series[0].values.shape[1]
+    times = torch.zeros(len(pieces), rows, dtype=torch.float64)
+    values = torch.full((len(pieces), rows, columns), math.nan, dtype=torch.float64)
+    real = torch.zeros(len(pieces), rows, dtype=torch.bool)
+    for place, piece in enumerate(pieces):
+        own, many = series[piece.series], piece.stop - piece.scored
+        times[place, :many] = own.times[piece.scored : piece.stop] - own.times[piece.begin]
+        values[place, :many], real[place, :many] = own.values[piece.scored : piece.stop], True
+    inputs = inputs_of(pieces, series, spans=times.amax(dim=1).tolist())
+    return Samples(inputs, times, values.nan_to_num(0.0), ~values.isnan(), real)
+
+
+def inputs_of(pieces: Sequence[Piece], series: Sequence[Measured], *, spans: Sequence[float]) -> Tensor:
+    """State, number of the series, and knots (samples, columns + 1 + inputs * knots * 2), for solves so long."""
+    starts = torch.stack([_start(piece, series[piece.series]) for piece in pieces])
+    numbers = torch.tensor([[float(piece.series)] for piece in pieces], dtype=torch.float64)
+    if not series[0].knots:
+        return torch.cat([starts, numbers], dim=1)
+    knots = [
+        _between(own, float(series[piece.series].times[piece.begin]), span)
+        for piece, span in zip(pieces, spans, strict=True)
+        for own in series[piece.series].knots
+    ]
+    longest = max(map(len, knots))
+    filled = torch.stack([torch.cat([own, own[-1:].expand(longest - len(own), 2)]) for own in knots])
+    return torch.cat([starts, numbers, filled.view(len(pieces), -1)], dim=1)
+
+
+def _start(piece: Piece, own: Measured) -> Tensor:
+    """The values (columns,) at the beginning, as far as known rows tell."""
+    time, clock, values = float(own.times[piece.begin]), own.times[: piece.known], own.values[: piece.known]
+    at = [
+        float(np.interp(time, clock[seen].numpy(), column[seen].numpy()))
+        for column, seen in zip(values.T, ~values.T.isnan(), strict=True)
+    ]
+    return torch.tensor(at, dtype=torch.float64)
+
+
+def _between(knots: Tensor, start: float, span: float) -> Tensor:
+    """The knots that a solve from `start` over `span` sees, in times of its own."""
+    first = max(int((knots[:, 0] <= start).sum()) - 1, 0)
+    last = min(int((knots[:, 0] < start + span).sum()) + 1, len(knots))
+    own = knots[first : max(last, first + 1)].clone()
+    own[:, 0] -= start
+    return own

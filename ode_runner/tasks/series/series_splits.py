@@ -1,0 +1,156 @@
+"""Which rows of series are learned from, and which are held back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.plots.curves import Samples
+from ode_runner.tasks.series.series_file import Recorded
+
+
+class Ends(NamedTuple):
+    """How many rows of a series, from its first, end before validation, before the test, and at all."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class Piece(NamedTuple):
+    """A part of a series for which one solve is made."""
+
+    series: int
+    begin: int  # the row at which the solve begins
+    stop: int  # after its last row
+    scored: int  # the first row whose error counts
+    known: int  # rows before this one may tell where it begins
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesSplits:
+    """The last rows of every series are held back, or whole series are; `validation` and `test` are parts of them."""
+
+    series: Sequence[Recorded]  # rows with at least one value
+    columns: Sequence[str]
+    path: Path
+    by: Literal["time", "series"]
+    validation: float
+    test: float
+    window: int | None
+    start: Literal["last", "first"]
+    least: int = 2  # rows to learn from that each series must have
+    every_column: bool = True  # and in them a value of every column
+
+    @cached_property
+    def parts(self) -> dict[Split, list[int]]:
+        """The numbers of the series of each split; with `by` time all are in each.
+
+        Raises:
+            RefusedInput: none is left to learn from.
+        """
+        everything = list(range(len(self.series)))
+        if self.by == "time":
+            return dict.fromkeys(Split, everything)
+        validation, test = (share_of(part, len(everything)) for part in (self.validation, self.test))
+        left = len(everything) - validation - test
+        if left < 1:
+            raise RefusedInput(
+                f"task.split=series leaves none of {len(everything)} series to learn from. "
+                "Use task.split=time, or smaller task.validation and task.test."
+            )
+        return drawn_parts(len(everything), validation=validation, test=test)
+
+    @cached_property
+    def ends(self) -> list[Ends]:
+        """Where the rows of each split end, in each series.
+
+        Raises:
+            RefusedInput: a series has too few rows to be parted, or a column none to begin with.
+        """
+        return [self._ends(one) for one in self.series]
+
+    def pieces(self) -> dict[Split, dict[str, list[Piece]]]:
+        """The pieces to be solved, by split and part; the test asks for the training rows too, as the part `fit`."""
+        training = self.parts[Split.TRAIN]
+        whole = [self._rollout(i, 0, self.ends[i].train) for i in training]
+        found = {Split.TRAIN: {"": [piece for i in training for piece in self.windows(i)]}}
+        for split, part in ((Split.VALIDATION, self.validation), (Split.TEST, self.test)):
+            found[split] = {"": [self._held_back(i, split) for i in self.parts[split]] if part else whole}
+        if self.test:
+            found[Split.TEST]["fit"] = whole
+        return found
+
+    def samples(self) -> Samples:
+        """In words, what is solved for in training and in validation."""
+        window = f"windows of {self.window} rows" if self.window else "all training rows"
+        if not self.validation:
+            return Samples(window, "the training rows from the first on")
+        return Samples(window, "rows held back" if self.by == "time" else "whole series held back")
+
+    def rows(self, number: int) -> dict[Split, int]:
+        """How many rows of a series are in each split."""
+        ends = self.ends[number]
+        if self.by == "series":
+            return {split: ends.test if number in self.parts[split] else 0 for split in Split}
+        counts = (ends.train, ends.validation - ends.train, ends.test - ends.validation)
+        return dict(zip(Split, counts, strict=True))
+
+    def _ends(self, one: Recorded) -> Ends:
+        rows = len(one.times)
+        test, validation = (share_of(part, rows) if self.by == "time" else 0 for part in (self.test, self.validation))
+        train = rows - test - validation
+        name = f"series {one.name} of {self.path}" if one.name else str(self.path)
+        if train < self.least:
+            raise RefusedInput(
+                f"{name}, from row {one.first} on: {rows} with values, of which {max(train, 0)} would be left to learn "
+                f"from, and {self.least} are the least. Give it more rows, or smaller task.validation and task.test."
+            )
+        for place, column in enumerate(self.columns if self.every_column else ()):
+            if np.isnan(one.values[:train, place]).all():
+                raise RefusedInput(
+                    f"{name}, rows {one.rows[0]} to {one.rows[train - 1]}, column '{column}': blank in all rows to "
+                    "learn from. Leave it out of task.values."
+                )
+        return Ends(train, train + validation, rows)
+
+    def windows(self, number: int) -> list[Piece]:
+        """All windows of a series' training rows, one from each row that leaves room for it."""
+        train = self.ends[number].train
+        window = min(self.window or train, train)
+        return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
+
+    def _held_back(self, number: int, split: Split) -> Piece:
+        """The rows of a series that a split holds back: all of them, or those at its end."""
+        ends = self.ends[number]
+        if self.by == "series":
+            known = ~np.isnan(self.series[number].values)
+            begin = int(known.argmax(axis=0).max())  # from where every column has had a value
+            return Piece(number, begin, ends.test, begin, begin + 1)
+        scored, stop = (ends.train, ends.validation) if split is Split.VALIDATION else (ends.validation, ends.test)
+        return self._rollout(number, scored, stop)
+
+    def _rollout(self, number: int, scored: int, stop: int) -> Piece:
+        if self.start == "first" or scored == 0:
+            return Piece(number, 0, stop, scored, self.ends[number].train)
+        return Piece(number, scored - 1, stop, scored, scored)
+
+
+def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
+    """Which of `count` series are in each split, the same for every seed; a split without any has those of training."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    left = count - validation - test
+    train, other = sorted(order[:left]), order[left:]
+    held = {Split.VALIDATION: sorted(other[:validation]), Split.TEST: sorted(other[validation:])}
+    return {Split.TRAIN: train} | {split: own or train for split, own in held.items()}
+
+
+def share_of(part: float, count: int) -> int:
+    """The part of `count` as a whole number: at least one, unless the part is 0."""
+    return max(1, round(part * count)) if part else 0

@@ -1,0 +1,1 @@
+"""Sequences of tokens: to be generated, or answered by another sequence."""

@@ -1,0 +1,50 @@
+"""Texts of a Markov chain."""
+
+from typing import final
+
+import torch
+
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.sizes import check_counts, split_sizes
+from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_task import TokenTask, split_texts
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MOST_SCALE = 50  # where normal numbers are 10 apart, a probability is 1e-217: not 0, which has no logarithm
+
+
+@final
+class MarkovText(TokenTask):
+    """Letters, each of which depends on the one before it, by transition probabilities that are a softmax of normals.
+
+    A text is valid if none of its transitions has a probability of 0.01 or less; of true texts most are.
+
+    Args:
+        letters: so many, up to 26.
+        length: letters of a text.
+        scale: of the normal numbers: the larger, the more one letter says of the next.
+        chain_seed: of the transitions, which are the same whatever the seed of a run.
+    """
+
+    def __init__(
+        self,
+        *,
+        letters: int,
+        length: int,
+        scale: float,
+        chain_seed: int,
+        train: int,
+        validation: int,
+        test: int,
+        samples: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        check_counts(2, letters=letters, length=length)
+        if letters > len(LETTERS):
+            raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
+        if not 0 <= scale <= MOST_SCALE:
+            raise RefusedInput(f"task.scale must be from 0 to {MOST_SCALE}, not {scale}.")
+        law = MarkovLaw(random_transition(letters, scale=scale, seed=chain_seed), length=length)
+        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
+        super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

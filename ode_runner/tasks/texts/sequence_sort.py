@@ -1,0 +1,15 @@
+"""Sorting."""
+
+from typing import final
+
+from torch import Tensor
+
+from ode_runner.tasks.texts.token_sequences import TokenSequences
+
+
+@final
+class SequenceSort(TokenSequences):
+    """The tokens of a sequence in rising order."""
+
+    def answer(self, tokens: Tensor) -> Tensor:
+        return tokens.sort(dim=1).values
