@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling import c_products, machine_code
-from ode_runner.compiling.c_operations import NoCode
-from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.graph import compile_library
-from ode_runner.compiling.loop_fusion import with_fused_loops
-from ode_runner.compiling.machine_code import function_of, library
-from ode_runner.compiling.recorder import record
+from ode_runner.compiling.c_code import machine_code, products
+from ode_runner.compiling.c_code.graph import compile_library
+from ode_runner.compiling.c_code.loop_fusion import with_fused_loops
+from ode_runner.compiling.c_code.machine_code import function_of, library
+from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.recorder import record
+from ode_runner.compiling.c_code.source import c_source
 from ode_runner.errors import CannotCompile
 
 aten = torch.ops.aten
@@ -112,7 +112,7 @@ def test_operations_on_large_tensors_are_one_loop_where_nothing_else_reads_what_
 def test_one_loop_finds_what_several_do(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [torch.rand(64, 64, dtype=dtype), torch.rand(64, 64, dtype=dtype), torch.tensor(0.5, dtype=dtype)]
     of_one = compiled(combined, examples)(*examples)
-    monkeypatch.setattr("ode_runner.compiling.loop_fusion.SMALLEST", 10_000)
+    monkeypatch.setattr("ode_runner.compiling.c_code.loop_fusion.SMALLEST", 10_000)
     for ours, theirs in zip(of_one, compiled(combined, examples)(*examples), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -169,7 +169,7 @@ def test_an_operation_without_c_code_is_told() -> None:
 
 
 @compiler
-@pytest.mark.skipif(c_products._address(torch.float32) is None, reason="this build of PyTorch shows no BLAS")
+@pytest.mark.skipif(products._address(torch.float32) is None, reason="this build of PyTorch shows no BLAS")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_large_products_are_those_of_the_library_however_the_matrices_lie(dtype: torch.dtype) -> None:
     def function(x: Tensor, w: Tensor) -> list[Tensor]:
@@ -185,7 +185,7 @@ def test_large_products_are_those_of_the_library_however_the_matrices_lie(dtype:
 
 
 def test_large_products_without_a_library_are_left_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(c_products, "_address", lambda dtype: None)
+    monkeypatch.setattr(products, "_address", lambda dtype: None)
     with pytest.raises(NoCode, match="large"):
         c_source({"f": record(lambda x: [x @ x], [torch.rand(60, 60)])})
 

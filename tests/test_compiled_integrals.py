@@ -104,7 +104,9 @@ def test_in_machine_code_they_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     """The exact trace of layers that push tangents, and an estimated price."""
     rnode = RNODE(weight=1.0, noise="rademacher").integral(torch.zeros(4, 3), training=True)
     integrals = {"trace": Integral(exact_trace, True), "rnode": rnode}
-    monkeypatch.setattr("ode_runner.compiling.graph._by_inductor", lambda *_: pytest.fail("an operation has no C code"))
+    monkeypatch.setattr(
+        "ode_runner.compiling.c_code.graph._by_inductor", lambda *_: pytest.fail("an operation has no C code")
+    )
     field = MLPField([3, 5, 3], time=True)
     check_same(DOPRI5, lambda mode: counted(mode, field, integrals), SPANS[:2])
 
@@ -143,7 +145,9 @@ def test_an_adjoint_equation_along_integrals_is_the_one_that_the_mode_solves(
 def test_an_adjoint_equation_along_integrals_in_machine_code_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     mode, integrals = Adjoint(rtol=None, atol=None), {"price": Integral(Price(), True)}
     field = counted(mode, Conditioned(), integrals, given())
-    monkeypatch.setattr("ode_runner.compiling.graph._by_inductor", lambda *_: pytest.fail("an operation has no C code"))
+    monkeypatch.setattr(
+        "ode_runner.compiling.c_code.graph._by_inductor", lambda *_: pytest.fail("an operation has no C code")
+    )
     check_same_adjoint(mode, DOPRI5, field, within=1e-9)
 
 

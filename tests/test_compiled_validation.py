@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Split
-from ode_runner.compiling import c_operations
+from ode_runner.compiling.c_code import operations
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
@@ -197,7 +197,7 @@ def test_auto_compiles_no_validation_of_large_fields(composed: Compose) -> None:
 
 @pytest.mark.usefixtures("uncompiled")
 def test_what_cannot_be_compiled_is_validated_as_it_is(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(c_operations, "_SPECIAL", {})  # no product has C code
+    monkeypatch.setattr(operations, "_SPECIAL", {})  # no product has C code
     count, said = compiled_kinds(cell(composed, "task=half_moons"), validations=FEWEST_SOLVES)
     assert (count, said) == (0, ["validation is not compiled: an operation of the field has no C code"])
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import ode_runner as ode
 from ode_runner.batch import Split
-from ode_runner.compiling import c_operations
-from ode_runner.compiling.graph import compile_graph
-from ode_runner.compiling.recorder import Recording
+from ode_runner.compiling.c_code import operations
+from ode_runner.compiling.c_code.graph import compile_graph
+from ode_runner.compiling.c_code.recorder import Recording
 from ode_runner.compiling.solves import CompiledSolves
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
@@ -490,7 +490,7 @@ def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytes
     def careless(made: Any, name: str, recording: Recording) -> Any:
         return lambda *inputs: recording.outputs
 
-    monkeypatch.setattr("ode_runner.compiling.graph.function_of", careless)
+    monkeypatch.setattr("ode_runner.compiling.c_code.graph.function_of", careless)
     with pytest.raises(CannotCompile, match="off by"):
         compile_graph(lambda a, b: [a * b], [torch.ones(3), torch.ones(3)])
     with pytest.raises(CannotCompile, match="no finite value"):
@@ -604,7 +604,7 @@ def test_auto_compiles_where_training_is_long_and_the_field_small(
 
 @pytest.mark.usefixtures("uncompiled")
 def test_auto_gives_pytorchs_compiler_longer_training_only(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(c_operations, "_SPECIAL", {})  # no product has C code
+    monkeypatch.setattr(operations, "_SPECIAL", {})  # no product has C code
     made = experiment(composed, "trainer.compile=auto")
     assert compiled_seconds(made, steps=FEWEST_FUSED - 1, processes=1, say=print) is None
     assert compiled_seconds(made, steps=FEWEST_FUSED, processes=1, say=print) is not None

@@ -13,10 +13,10 @@ import ode_runner as ode
 from ode_runner import integrator
 from ode_runner.api import solving
 from ode_runner.compiling import cuda_kernel, each_kernel
-from ode_runner.compiling.c_source import HEADER
+from ode_runner.compiling.c_code.machine_code import _library
+from ode_runner.compiling.c_code.source import HEADER
 from ode_runner.compiling.each_kernel import BACKWARD, FORWARD, compile_each_kernel, kernel_source
 from ode_runner.compiling.each_steps import EachSteps
-from ode_runner.compiling.machine_code import _library
 from ode_runner.compiling.stepper import values_of
 from ode_runner.errors import CannotCompile, RefusedInput, SolverFailed
 from ode_runner.field import VectorField

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.compiling import machine_code
-from ode_runner.compiling.c_operations import NoCode
+from ode_runner.compiling.c_code import machine_code
+from ode_runner.compiling.c_code.operations import NoCode
 from ode_runner.config.typed_options import shortened_options
 from ode_runner.distributed.rendezvous import cores
 from ode_runner.experiment import process_state, signals

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling import cuda_kernel
-from ode_runner.compiling.c_operations import NoCode
-from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.driver import driver_source
+from ode_runner.compiling.c_code.drivers import driver_source
+from ode_runner.compiling.c_code.graph import check_right, refusing
+from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.recorder import record
+from ode_runner.compiling.c_code.source import c_source
 from ode_runner.compiling.each_solves import checked_pair, enter_steps_anew, solution_of_each
 from ode_runner.compiling.each_steps import EachSteps
-from ode_runner.compiling.graph import check_right, refusing
 from ode_runner.compiling.one_call import Control, SolveCall, differentiable
-from ode_runner.compiling.recorder import record
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import values_of
 from ode_runner.errors import CannotCompile

@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.c_code.graph import has_code
 from ode_runner.compiling.each_steps import EachSteps
-from ode_runner.compiling.graph import has_code
 from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import compilable, values_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling.graph import Function, has_code
+from ode_runner.compiling.c_code.graph import Function, has_code
 from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import check_repeated, values_of

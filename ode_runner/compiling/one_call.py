@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.driver import driver_source
-from ode_runner.compiling.graph import compile_library
+from ode_runner.compiling.c_code.drivers import driver_source
+from ode_runner.compiling.c_code.graph import compile_library
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.errors import CannotCompile
 from ode_runner.fields.counted_field import CountedField

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.graph import Function, compile_graph
+from ode_runner.compiling.c_code.graph import Function, compile_graph
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_runs import WholeRuns

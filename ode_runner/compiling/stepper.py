@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.graph import has_code
+from ode_runner.compiling.c_code.graph import has_code
 from ode_runner.compiling.integrals import StepsWithIntegrals
 from ode_runner.compiling.solves import check_lasting
 from ode_runner.compiling.steps import CompiledSteps, Packed

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling.graph import Function, compile_graph
+from ode_runner.compiling.c_code.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.values import Equation
 from ode_runner.field import VectorField

@@ -7,8 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.driver import driver_source
-from ode_runner.compiling.graph import Function, compile_library
+from ode_runner.compiling.c_code.drivers import driver_source
+from ode_runner.compiling.c_code.graph import Function, compile_library
 from ode_runner.compiling.steps import Packed
 from ode_runner.types import State, Trajectory
 

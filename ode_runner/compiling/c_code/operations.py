@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_elementwise import EXPRESSIONS, code_of_elements, number
-from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, sum_over
-from ode_runner.compiling.c_products import LARGEST_LOOP, matrix_product
-from ode_runner.compiling.recorder import Operation
+from ode_runner.compiling.c_code.elementwise import EXPRESSIONS, code_of_elements, number
+from ode_runner.compiling.c_code.loops import Name, Place, elementwise, nest, place, sum_over
+from ode_runner.compiling.c_code.products import LARGEST_LOOP, matrix_product
+from ode_runner.compiling.c_code.recorder import Operation
 
 aten = torch.ops.aten
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import TYPES, Name, elementwise
-from ode_runner.compiling.recorder import Inlined, Operation
+from ode_runner.compiling.c_code.loops import TYPES, Name, elementwise
+from ode_runner.compiling.c_code.recorder import Inlined, Operation
 
 aten = torch.ops.aten
 

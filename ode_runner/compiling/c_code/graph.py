@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ode_runner.compiling.c_operations import NoCode
-from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.machine_code import POSSIBLE, function_of, library
-from ode_runner.compiling.recorder import record
+from ode_runner.compiling.c_code.machine_code import POSSIBLE, function_of, library
+from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.recorder import record
+from ode_runner.compiling.c_code.source import c_source
 from ode_runner.config.garbage_collection import collector_off
 from ode_runner.errors import CannotCompile, RefusedInput
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import TYPES, Name, product
+from ode_runner.compiling.c_code.loops import TYPES, Name, product
 
 LARGEST_LOOP = 131_072  # multiplications in a product, above which the library is worth its call
 ROUTINES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}  # of BLAS; matrices lie column by column

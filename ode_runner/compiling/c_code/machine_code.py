@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_operations import NoCode
-from ode_runner.compiling.c_products import link
-from ode_runner.compiling.recorder import Recording
+from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.products import link
+from ode_runner.compiling.c_code.recorder import Recording
 from ode_runner.errors import CannotCompile
 
 POSSIBLE = os.name == "posix"

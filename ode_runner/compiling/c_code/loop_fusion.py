@@ -8,8 +8,8 @@ from collections import Counter
 
 from torch import Tensor
 
-from ode_runner.compiling.c_elementwise import is_elementwise
-from ode_runner.compiling.recorder import Inlined, Operation, Recording, storage_of
+from ode_runner.compiling.c_code.elementwise import is_elementwise
+from ode_runner.compiling.c_code.recorder import Inlined, Operation, Recording, storage_of
 
 SMALLEST = 4_096  # elements; with fewer, all arrays of a loop lie in the first cache
 MOST_READ = 12  # arrays in a loop: with more of them, processors run out of registers for where they are

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ode_runner.compiling.c_loops import TYPES
+from ode_runner.compiling.c_code.loops import TYPES
 
 
 def driver_source(dtype: torch.dtype, names: Mapping[str, int | str], *files: str, constants: str = "") -> str:

@@ -7,11 +7,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import TYPES, elementwise
-from ode_runner.compiling.c_operations import NoCode, code_of
-from ode_runner.compiling.c_products import DECLARATIONS
-from ode_runner.compiling.loop_fusion import with_fused_loops
-from ode_runner.compiling.recorder import Operation, Recording, storage_of
+from ode_runner.compiling.c_code.loop_fusion import with_fused_loops
+from ode_runner.compiling.c_code.loops import TYPES, elementwise
+from ode_runner.compiling.c_code.operations import NoCode, code_of
+from ode_runner.compiling.c_code.products import DECLARATIONS
+from ode_runner.compiling.c_code.recorder import Operation, Recording, storage_of
 
 HEADER = """\
 #define ARRAY static
