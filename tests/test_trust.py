@@ -139,6 +139,14 @@ def test_what_a_record_names_is_not_called(solver: dict[str, Any], received: Pat
     assert not (received / "executed").exists()
 
 
+def test_a_class_of_this_program_that_has_moved_since_is_no_foreign_code(received: Path) -> None:
+    path = received / "run" / "record.json"
+    before = path.read_text()
+    path.write_text(before.replace("ode_runner.solvers.", "ode_runner.solvers.formerly."))
+    assert path.read_text() != before
+    assert typed("evaluate=run", cwd=received).returncode == 0
+
+
 def test_a_record_beside_another_runs_command_is_refused(received: Path) -> None:
     add_to_command(received, "network.width=5")
     refused(typed("evaluate=run", cwd=received), "parts of two runs", "network.width=4", "network.width=5")

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.instantiate import construct
+from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.errors import CheckpointRefused, RefusedInput, as_typed
 from ode_runner.models.base import Model
 from ode_runner.models.generator import Generator
@@ -46,7 +47,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
     if record.status is not RunStatus.COMPLETED:
         raise RefusedInput(f"{named}: that run {what_became_of(record, folder)}. Type its command to go on.")
     _check_same_law(record, task, cfg, named)
-    config = OmegaConf.create({group: record.config[group] for group in ("network", "model")})
+    config = OmegaConf.create({group: with_present_classes(record.config[group]) for group in ("network", "model")})
     for group in ("network", "model"):
         if not str(config[group].get("_target_")).startswith("ode_runner."):
             raise RefusedInput(f"{named}: the {group} of that run is somebody's own code, which is not run from here.")

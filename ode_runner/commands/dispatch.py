@@ -21,6 +21,7 @@ from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs, typed_overrides
+from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.crash_dump import CrashDump
@@ -125,7 +126,7 @@ def _check_model_options(folder: Path, free: Collection[str]) -> None:
 
 def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
     """The solver that the run was trained with, from its record."""
-    config = {"solver": trained.record.config["solver"]}
+    config = {"solver": with_present_classes(trained.record.config["solver"])}
     check_trust(config, own_config_dirs(), opened=trained.folder, trust=trust)
     solver: Solver = construct(OmegaConf.create(config), "solver")
     return solver

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import computed, flat
 from ode_runner.recording.text_layout import aligned
@@ -91,7 +92,7 @@ def curves_part(a: Run, b: Run) -> str:
 
 
 def _classes(run: Run) -> dict[str, Any]:
-    groups = computed(run.record.config, run.record.choices).items()
+    groups = computed(with_present_classes(run.record.config), run.record.choices).items()
     return {f"{group}._target_": content.get("_target_") for group, content in groups if isinstance(content, dict)}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ode_runner.config.help import conf_dir, targets_in
+from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.own_code import named_classes
 from ode_runner.recording.printable import printable
@@ -41,10 +42,11 @@ def cite(run: Run) -> None:
 def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
     """What was chosen, and for each the sources that its class names."""
     yield from _recipe(run)
+    config = with_present_classes(run.record.config)
     for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES, "")}.items():
         if choice in (UNUSED, NONE):
             continue
-        for target in dict.fromkeys(named_classes(run.record.config.get(group, {}))):
+        for target in dict.fromkeys(named_classes(config.get(group, {}))):
             package, _, name = target.partition(".")
             whose = name.rpartition(".")[2] if package == PACKAGE.name else target
             sources = sources_of(target) or _of_yaml(group, target)

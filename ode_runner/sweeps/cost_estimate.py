@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.recording.record import AXES, FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import check_regular
 
@@ -72,6 +73,7 @@ def completed_runs(output_dir: str) -> list[RunTimes]:
     for path in sorted(Path(output_dir).rglob(FILE)):
         record = RunRecord.read(path.parent)
         if record is not None and record.status is RunStatus.COMPLETED:
+            record.config = with_present_classes(record.config)
             found.append(RunTimes.of(record, path.parent))
     return [spent for spent in found if spent is not None]
 

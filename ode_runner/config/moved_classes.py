@@ -1,0 +1,46 @@
+"""Classes of this program that a record names by the module in which they were when the run was made."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ode_runner.config.help import conf_dir, targets_in
+
+PACKAGE = "ode_runner."
+
+
+def with_present_classes(config: Any) -> Any:
+    """A copy of a configuration, or of a part of one, that names classes of ours where they are now.
+
+    Such a class is known by its own name and by the first folder, `solvers` say, if a built-in yaml names it.
+    """
+    if isinstance(config, dict):
+        return {key: _now(value) if key == "_target_" else with_present_classes(value) for key, value in config.items()}
+    return [with_present_classes(value) for value in config] if isinstance(config, list) else config
+
+
+def _now(target: Any) -> Any:
+    known = _built_in()
+    return target if target in known.values() else known.get(_key(str(target)), target)
+
+
+def module_of_that_name(error: BaseException) -> str:
+    """A sentence, after a space, where a module of ours was looked for and lies elsewhere; else ""."""
+    missing = str(error.name) if isinstance(error, ModuleNotFoundError) else ""
+    if not missing.startswith(PACKAGE):
+        return ""
+    root = Path(__file__).resolve().parents[1]
+    found = sorted(root.rglob(f"{missing.rpartition('.')[2]}.py"))
+    names = [".".join((root.name, *path.relative_to(root).with_suffix("").parts)) for path in found]
+    return f" Modules have moved: it is {' or '.join(names)} now." if names else ""
+
+
+@cache
+def _built_in() -> dict[tuple[str, str], str]:
+    """Every class of ours that a built-in yaml names."""
+    targets = (target for path in sorted(conf_dir().rglob("*.yaml")) for target in targets_in(path))
+    return {_key(target): target for target in targets if target.startswith(PACKAGE)}
+
+
+def _key(target: str) -> tuple[str, str]:
+    return ".".join(target.split(".")[:2]), target.rpartition(".")[2]
