@@ -129,6 +129,13 @@ class Integrator:
         """From now on, solves that nobody differentiates are eager again."""
         self._evaluated.clear()
 
+    def record_at_once(self) -> None:
+        """From now on, the first solve of a kind is recorded, for one that is not is rounded otherwise.
+
+        So a run that has been resumed, which meets a kind anew, evaluates as an uninterrupted one does.
+        """
+        self._recorded.fewest = 1
+
     def remark(self) -> str:
         """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
         return self._recorded.remark()

@@ -244,18 +244,22 @@ def test_a_captured_adjoint_is_the_eager_one(method: Any) -> None:
 
 
 @pytest.mark.usefixtures("repeated", "float64")
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("solver", [Dopri5(**OPTIONS), RK4(num_steps=3, step_size=None)], ids=["dopri5", "rk4"])
-def test_evaluations_are_recorded_once_they_are_made_again_and_again(solver: Any) -> None:
+def test_evaluations_are_recorded_once_they_are_made_again_and_again(solver: Any, at_once: bool) -> None:
+    """At once in a run, which evaluates as one does that has been resumed."""
     torch.manual_seed(0)
     field, ts = GivenSpiral(), torch.tensor([0.0, 0.3, 1.0])
     found, ledgers = [], []
     for records in (False, True):
         integrate, states = Integrator(solver=solver, gradient=Adjoint(rtol=None, atol=None), records=records), []
+        if at_once:
+            integrate.record_at_once()
         for turn in range(5):
             y0, z = torch.full((4, 3), 0.1 * turn), torch.full((4, 3), 0.2)
             with torch.no_grad(), integrate.ledger.phase(Phase.EVALUATION):
                 states.append(integrate(field, y0, ts, given=[z, z]).ys)
-            assert bool(RepeatedFunction.made) == (records and turn >= 2)
+            assert bool(RepeatedFunction.made) == (records and (at_once or turn >= 2))
         states.append(integrate(field, y0.requires_grad_(), ts, given=[z, z]).ys)
         assert states[-1].requires_grad
         found.append(states)

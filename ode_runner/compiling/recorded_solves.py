@@ -32,9 +32,13 @@ class RecordedSolves:
 
     With a fixed grid a whole solve is one recording; an adaptive one is recorded step by step. What cannot be recorded
     stays as it is.
+
+    Attributes:
+        fewest: solves of a kind, from which on they are recorded.
     """
 
     def __init__(self) -> None:
+        self.fewest = FEWEST
         self._met: WeakKeyDictionary[nn.Module, dict[Hashable, int]] = WeakKeyDictionary()
         self._solves: dict[Hashable, CompiledSolve | None] = {}
         self._refused = ""  # why a solve could not be recorded; "": none, or it has been said
@@ -52,7 +56,7 @@ class RecordedSolves:
         if kind not in self._solves:
             met = self._met.setdefault(problem.field.field, {})
             met[kind[1:]] = times = met.get(kind[1:], 0) + 1
-            if times < FEWEST or len(self._solves) == MOST:
+            if times < self.fewest or len(self._solves) == MOST:
                 return None
             self._solves[kind] = self._recorded(solver, problem, eagerly)
         recorded = self._solves[kind]

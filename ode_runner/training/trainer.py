@@ -84,6 +84,7 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.meters.clock.start()
+        self.integrator.record_at_once()
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         if self.epoch < self.stages.epochs and not spent:
             self.stages.resume(self.average, session.checkpoints)
