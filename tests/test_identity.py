@@ -67,6 +67,15 @@ def test_moving_our_classes_changes_no_fingerprint(composed: Compose, monkeypatc
     assert fingerprint(moved) == before
 
 
+def test_a_class_that_is_typed_counts_without_the_folder_of_its_kind() -> None:
+    def of(target: str) -> str:
+        return identity.fingerprint({"model": {"field": {"_target_": target, "mu": 1}}}, {"model": "parametric"}, {})
+
+    assert of("ode_runner.tasks.dynamics.pendulum.Swing") == of("ode_runner.tasks.pendulum.Swing")
+    assert of("ode_runner.tasks.dynamics.pendulum.Swing") != of("ode_runner.tasks.dynamics.linear.Swing")
+    assert of("mine.tasks.dynamics.pendulum.Swing") != of("mine.tasks.pendulum.Swing")
+
+
 @pytest.mark.parametrize(
     ("group", "name"),
     [(group, name) for group in GROUPS_OF_RUNS for name in options(group) if (group, name) != ("regularizer", "none")],

@@ -21,6 +21,7 @@ from ode_runner.recording.strict_json import to_json
 
 DIGITS = 12  # 48 bits: among a million configurations, one chance in 500 that any two share it
 SHOWN = 3  # differences in a message
+PACKAGE = "ode_runner"
 
 
 def fingerprint(
@@ -124,7 +125,10 @@ def _compared(record: RunRecord) -> dict[str, Any]:
 
 
 def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """A copy in which each class that a built-in yaml holds is replaced by the name of the choice."""
+    """A copy in which each class that a built-in yaml holds is replaced by the name of the choice.
+
+    Any other class of ours, such as the field of a recipe, is named without the folder of its kind.
+    """
     named = deepcopy(dict(config))
     for key, choice in choices.items():
         group, _, package = str(key).partition("@")
@@ -134,13 +138,23 @@ def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[s
         _name(node, group, str(choice))
     for name, options in (named.get("regularizer") or {}).items():  # several may be chosen, each by the key it is under
         _name(options, "regularizer", name)
-    return named
+    return dict(_without_folders(named))
 
 
 def _name(node: Any, group: str, choice: str) -> None:
     """Put the name of a choice in the place of the class that its built-in yaml holds."""
     if isinstance(node, dict) and node.get("_target_") == _built_in_class(group, choice) is not None:
         node["_target_"] = choice
+
+
+def _without_folders(value: Any, key: str = "") -> Any:
+    """A copy in which `ode_runner.solvers.explicit.euler.Euler` is `ode_runner.solvers.euler.Euler`, and so on."""
+    if isinstance(value, Mapping):
+        return {name: _without_folders(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(inner) for inner in value]
+    parts = value.split(".") if key == "_target_" and isinstance(value, str) else []
+    return ".".join([*parts[:2], *parts[-2:]]) if len(parts) > 4 and parts[0] == PACKAGE else value
 
 
 @cache
