@@ -42,7 +42,7 @@ if sys.platform != "linux":
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 CPU = torch.device("cpu")
 FORK = get_context("fork")
-PATIENCE = timedelta(seconds=4)  # for what takes a few milliseconds
+PATIENCE = timedelta(seconds=20)  # for what takes a few milliseconds
 STATE = {"step": 5, "weight": torch.tensor([1.0, 2.0])}
 
 
