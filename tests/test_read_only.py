@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from ode_runner.config.messages import readable_message
 from ode_runner.recording.lock import FILE, in_use, lock
@@ -51,6 +52,25 @@ def test_a_completed_run_is_shown_where_nothing_can_be_written(tmp_path: Path, m
     assert "already completed: " in shown.stdout
     again = typed(*words, "rerun=true", cwd=tmp_path)
     assert "Read-only file system" in again.stderr + again.stdout, "what would be written is not"
+
+
+def test_the_table_of_a_finished_sweep_is_shown_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its cells cannot be run, and has a record that says so."""
+    words = ("-m", *TINY, "trainer.epochs=1", "logger=none", "solver=euler,rk4", "gradient=backprop,seminorm")
+    first = typed(*words, cwd=tmp_path)
+    assert "incompatible" in first.stdout
+
+    def refuse(*args: object, **options: object) -> None:
+        raise READ_ONLY
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(OmegaConf, "save", refuse)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    again = typed(*words, cwd=tmp_path)
+    assert again.returncode == first.returncode == 0, again.stdout + again.stderr
+    assert "test/accuracy" in again.stdout
 
 
 @pytest.mark.parametrize(

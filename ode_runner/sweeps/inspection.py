@@ -94,13 +94,20 @@ def record_unrun(cell: SweepCell) -> None:
 
 def record_ending(cell: SweepCell, status: RunStatus, reason: str) -> None:
     """Write a record with the status and reason, unless there is the same one or a completed one."""
+    if _is_recorded(cell, status, reason):  # without a lock, which has to be written
+        return
     cell.folder.mkdir(parents=True, exist_ok=True)
     with suppress(InUse), lock(cell.folder):  # another driver of the sweep is about to write the same
-        earlier = read_same(cell.folder, cell.record)
-        recorded = earlier is not None and (earlier.status, earlier.reason) == (status, reason)
-        if recorded or (earlier is not None and earlier.status is RunStatus.COMPLETED):
+        if _is_recorded(cell, status, reason):
             return
         record = cell.record
         record.status, record.reason = status, reason
         record.started = record.finished = utc_now()
         record.write(cell.folder)
+
+
+def _is_recorded(cell: SweepCell, status: RunStatus, reason: str) -> bool:
+    earlier = read_same(cell.folder, cell.record)
+    if earlier is None:
+        return False
+    return earlier.status is RunStatus.COMPLETED or (earlier.status, earlier.reason) == (status, reason)

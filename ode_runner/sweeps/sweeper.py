@@ -26,7 +26,7 @@ from ode_runner.recording.repeated_remarks import each_once
 from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, in_sweep
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.sweep_cell import CellState, SweepCell, mark_duplicates
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells, mark_duplicates
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -94,8 +94,11 @@ class CellSweeper(Sweeper):
     @contextmanager
     def under_way(self, progress: Progress) -> Iterator[Progress]:
         """Around the cells' runs: writes multirun.yaml before them, and prints the results however they end."""
-        progress.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, progress.folder / "multirun.yaml")
+        written = progress.folder / "multirun.yaml"
+        finished = progress.cells and not due_cells(progress.cells)  # it may be on a disk that is only read
+        if not (finished and written.exists()):
+            progress.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, written)
         with sigterm_interrupts(), each_once() as progress.remarks:
             try:
                 progress.open()
