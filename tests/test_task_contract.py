@@ -39,7 +39,7 @@ class Faulty(Task):
         ts: Any = [0.0, 1.0] if self.fault == "a list of times" else torch.tensor([0.0, 1.0])
         if self.fault != "no batch":
             batch = Batch(x, ts, x.square())
-            yield tuple(batch) if self.fault == "a tuple" else batch
+            yield from [tuple(batch) if self.fault == "a tuple" else batch] * (2 if self.fault == "as its size" else 1)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Any:
         error = (outputs.values - batch.targets).square()
@@ -96,6 +96,14 @@ def test_the_loss_is_reported_also_where_a_task_leaves_it_out(tmp_path: Path) ->
     assert ended.returncode == 0, ended.stderr
     metrics = record_of(tmp_path)["metrics"]
     assert metrics["test/rmse"] == pytest.approx(metrics["test/loss"] ** 0.5)
+
+
+def test_a_size_that_is_not_that_of_an_epoch_is_told(tmp_path: Path) -> None:
+    said = "an epoch has 1 batches, and by Faulty.size (20 samples) it is 2: "
+    for fault, told in (("", True), ("as its size", False)):
+        ended = tried(fault, tmp_path / str(told))
+        assert ended.returncode == 0, ended.stderr
+        assert (said in ended.stdout + ended.stderr) is told
 
 
 def test_numbers_of_numpy_are_no_batch() -> None:

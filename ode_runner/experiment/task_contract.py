@@ -1,6 +1,6 @@
 """What a task of one's own gives, looked at where it is given; a refusal names the method that gives something else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
@@ -56,6 +56,19 @@ def first_of_training(task: Task, *, batch_size: int) -> Batch:
             f"{type(task).__name__}.batches gave no batch to learn from: it is a generator, which yields each Batch."
         )
     return checked_batch(task, first)
+
+
+def batches_of_epoch(task: Task, *, batch_size: int, epoch: int, say: Callable[[str], None]) -> Iterator[Batch]:
+    """Those to learn from; after the first epoch, says so where they were not as many as the size makes."""
+    count, expected = 0, -(-task.size(Split.TRAIN) // batch_size)
+    for batch in task.batches(Split.TRAIN, batch_size=batch_size, epoch=epoch):
+        count += 1
+        yield batch
+    if epoch == 0 and count != expected:
+        say(
+            f"an epoch has {count} batches, and by {type(task).__name__}.size ({task.size(Split.TRAIN)} samples) it is "
+            f"{expected}: the schedule and the progress that is shown go by that."
+        )
 
 
 def check_measured(task: Task, split: Split, samples: int) -> None:

@@ -22,6 +22,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.per_sample_cost import batch_scalars
+from ode_runner.experiment.task_contract import batches_of_epoch
 from ode_runner.fields.ledger import Phase
 from ode_runner.objectives.base import floor_text
 from ode_runner.recording.clock import clock
@@ -92,7 +93,8 @@ class Trainer:
         while self.epoch < self.stages.epochs and not spent:
             if self.stages.due(self.epoch):
                 self._begin_stage(session)
-            batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
+            size, say = self.options.batch_size, session.display.say
+            batches = batches_of_epoch(self.task, batch_size=size, epoch=self.epoch, say=say)
             for batch in itertools.islice(batches, self.batch, None):
                 self._train_batch(batch, session, warm=warm)
                 warm = True
