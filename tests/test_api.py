@@ -78,6 +78,13 @@ def test_the_field_is_the_derivative_of_its_states(trained: ode.Run) -> None:
     torch.testing.assert_close(trained.field(0.51, states[1]), slope, atol=2e-3, rtol=2e-2)
 
 
+def test_an_equation_without_a_derivative_is_refused(tmp_path: Path) -> None:
+    words = ("task=ou", "model=sde", "network.width=4", "task.train=8", "task.points=5", "task.fine=32")
+    run = ode.train(*words, "trainer.max_steps=1", "logger=none", "pictures=false", f"output_dir={tmp_path}")
+    with pytest.raises(IncompatibleChoice, match="model=sde has no derivative, but drift and diffusion"):
+        run.field(0.1, torch.zeros(1, 1))
+
+
 def test_tab_offers_what_there_is() -> None:
     assert set(ode.__all__) <= set(dir(ode))
     assert "importlib" not in dir(ode)

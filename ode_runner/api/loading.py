@@ -29,6 +29,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.exporting.writing import write_export
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
@@ -171,12 +172,18 @@ class Run:
     def field(self, t: float | Time, y: Any, *given: Tensor) -> State:
         """The learned derivative f(t, y) at a time, in the shape of `y` (batch, *state); differentiable by `y`.
 
+        It is where `y` is, also where the run is on a GPU.
+
         Raises:
-            IncompatibleChoice: the model solves nothing.
+            IncompatibleChoice: the model solves nothing, or an equation without a derivative.
             RefusedInput: `t` is several times, and the model solves several fields in turn.
         """
-        y = self._as_tensor(y)
-        return self.experiment.integrator.evaluate(self._field(t), self._as_tensor(t), y, given=given)
+        field, sent = self._field(t), [z.to(self.experiment.device) for z in given]
+        if "forward" not in (calls := kind_of(field).call_weights):
+            model = self.record.choices["model"]
+            raise IncompatibleChoice(f"the field of model={model} has no derivative, but {' and '.join(calls)}.")
+        found = self.experiment.integrator.evaluate(field, self._as_tensor(t), self._as_tensor(y), given=sent)
+        return found.to(y.device if isinstance(y, Tensor) else "cpu")
 
     def sample(self, count: int, *, times: int = 2) -> Drawn:
         """So many samples of the law learned: `path` (times, count, *shape) from noise to data, and `log_density`.

@@ -100,6 +100,19 @@ def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_oth
         Audit(experiment, reference=Backprop())
 
 
+def test_the_field_of_a_run_answers_where_it_is_asked(tmp_path: Path) -> None:
+    """What `states` returns is on the CPU."""
+    words = ("trainer.max_steps=1", "trainer.device=cuda", "trainer.precision=fp64", "logger=none", "pictures=false")
+    run = ode.train(*TINY, *words, f"output_dir={tmp_path}")
+    here = run.states([[0.5, 0.25]])[-1]
+    there = here.cuda().requires_grad_()
+    slope = run.field(1.0, there)
+    assert slope.is_cuda
+    torch.testing.assert_close(run.field(1.0, here), slope.detach().cpu())
+    slope.sum().backward()
+    assert there.grad is not None
+
+
 @pytest.mark.parametrize("solver", ["dopri5", "tsit5", "bosh3"])
 @pytest.mark.parametrize("width", [0, 8, 64])
 @pytest.mark.parametrize("times", [(0.0, 1.0), (0.0, 0.0, 0.3, 0.31, 1.0), (0.5, 0.1)])

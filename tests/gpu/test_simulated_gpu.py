@@ -77,6 +77,18 @@ def test_tensors_of_two_devices_do_not_go_together() -> None:
             together()
 
 
+def test_a_model_comes_back_to_the_cpu() -> None:
+    layer = nn.Linear(3, 2)
+    kept = layer.weight.detach().clone()
+    assert layer.cuda()(torch.ones(1, 3, device="cuda")).is_cuda
+    layer(torch.ones(1, 3, device="cuda")).sum().backward()
+    layer.cpu()
+    assert not layer(torch.ones(1, 3)).is_cuda
+    assert torch.equal(layer.weight, kept)
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
 def test_numbers_are_there_once_they_have_been_waited_for() -> None:
     memory, read = torch.zeros(2, pin_memory=True), torch.cuda.Event()
     memory.copy_(torch.ones(2, device="cuda"), non_blocking=True)

@@ -32,6 +32,7 @@ def install() -> None:
     for kernels in ("flash", "mem_efficient", "cudnn"):
         getattr(torch.backends.cuda, f"enable_{kernels}_sdp")(False)
     torch.nn.Module.compile = _no_compiler  # type: ignore[method-assign]
+    torch.nn.Module.cpu = _cpu  # type: ignore[method-assign]
     torch.tensor, torch.Generator = _tensor, Generator  # type: ignore[assignment,misc]
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor: made on the CPU, then sent
     Everything().__enter__()
@@ -157,6 +158,16 @@ def _tensor(data: Any, *, pin_memory: bool = False, tensor: Any = torch.tensor, 
     """torch.tensor, which pins memory by the driver."""
     made: Tensor = tensor(data, **kwargs)
     return GPU.pin(made) if pin_memory else made
+
+
+def _cpu(self: torch.nn.Module) -> torch.nn.Module:
+    """nn.Module.cpu: parameters of another class of tensors, where PyTorch would write into those there are."""
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        return self._apply(lambda x: x.cpu())
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
 
 
 def _no_compiler(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
