@@ -49,8 +49,11 @@ STATE = {"step": 5, "weight": torch.tensor([1.0, 2.0])}
 class Rows:
     """The task: in the epoch `e` the numbers 10 e, ..., 10 e + 6, in batches of three, three and one."""
 
+    epochs_begun = 0
+
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
         assert split is Split.TRAIN
+        self.epochs_begun += 1
         for rows in (10.0 * epoch + torch.arange(7.0)).split(batch_size):
             yield Batch(rows[:, None], torch.zeros(2), rows)
 
@@ -71,6 +74,7 @@ class Noting:
         if self.event is not None:
             self.event()
         note = {"step": self.step, "seed": torch.initial_seed(), "batch": batch.inputs.flatten().tolist()}
+        note["begun"] = self.task.epochs_begun
         found = make_step(self, self.group, batch, (-1, -1))
         with self.notes.open("a") as file:
             file.write(json.dumps(note | found | {"memory": measure_memory}) + "\n")
@@ -142,7 +146,7 @@ def forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_a_worker_makes_the_steps_of_the_main_process(tmp_path: Path) -> None:
-    """Batches in turn, one within a later epoch, as after an interruption, and one that is too small to share."""
+    """From a later epoch on, batches in turn, one within another epoch, and one that is too small to share."""
 
     def work() -> None:
         pool = SpawnedPool(size=2)
@@ -150,19 +154,20 @@ def test_a_worker_makes_the_steps_of_the_main_process(tmp_path: Path) -> None:
         with run.group.training(STATE):
             [(process, _)] = pool.processes
             assert len(list(tmp_path.glob("ode-run-*"))) == 1
-            found = run.steps((0, 0), (0, 1), (3, 1), (3, 2))
+            found = run.steps((1, 0), (1, 1), (3, 1), (3, 2))
         assert not process.is_alive()
         assert (pool.processes, dist.is_initialized()) == ([], False)
         assert list(tmp_path.glob("ode-run-*")) == [], "the folder of the rendezvous"
         noted = run.noted()
         assert [note["step"] for note in noted] == [5, 6, 7, 8], "the run's, from its state on"
         assert [note["seed"] for note in noted] == [(7 << 32) + (1 << 24) + step for step in (5, 6, 7, 8)]
-        assert [note["batch"] for note in noted] == [[0, 1, 2], [3, 4, 5], [33, 34, 35], [36]]
-        assert [step["share"] for step in found] == [[0, 2], [3, 5], [33, 35], [36]]
-        assert [note["share"] for note in noted] == [[1], [4], [34], [36]], "the last row counts once all the same"
+        assert [note["batch"] for note in noted] == [[10, 11, 12], [13, 14, 15], [33, 34, 35], [36]]
+        assert [note["begun"] for note in noted] == [1, 1, 2, 2], "an epoch is not gone through anew for each batch"
+        assert [step["share"] for step in found] == [[10, 12], [13, 15], [33, 35], [36]]
+        assert [note["share"] for note in noted] == [[11], [14], [34], [36]], "the last row counts once all the same"
         for steps in (found, noted):
-            assert [step["mean"] for step in steps] == [1, 4, 34, 36]
-            for step, mean in zip(steps, (1, 4, 34, 36), strict=True):
+            assert [step["mean"] for step in steps] == [11, 14, 34, 36]
+            for step, mean in zip(steps, (11, 14, 34, 36), strict=True):
                 assert step["gradient"] == pytest.approx([mean, 2 * mean], rel=1e-6)
         assert not any(note["memory"] for note in noted)
 

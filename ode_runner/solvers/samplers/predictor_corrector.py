@@ -20,12 +20,14 @@ class PredictorCorrector(Sampler):
     """After each step of ancestral sampling but the last, `corrections` Langevin steps at the new level.
 
     Their length is 2 A (`signal_to_noise` |z| / |score|)^2, of norms that are means over the batch, so that samples do
-    depend on the others; A is (alpha_t / alpha_u)^2 of the step, which is 1 - beta of the variance-preserving path.
+    depend on the others; A is (alpha_t / alpha_u)^2 of the step, which is 1 - beta of the variance-preserving path. For
+    its steps are not infinitely short, a Langevin step leaves a spread that is too large, however many steps there are:
+    of normal data by the factor (1 + signal_to_noise^2)^(1/2).
 
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021, algorithms 4 and 5.
     """
 
-    order: int = field(default=1, init=False)
+    order: int = field(default=1, init=False)  # in law, of the steps between
     corrections: int
     signal_to_noise: float
 
