@@ -166,7 +166,7 @@ def test_a_worker_makes_the_steps_of_the_main_process(tmp_path: Path) -> None:
         assert [step["share"] for step in found] == [[10, 12], [13, 15], [33, 35], [36]]
         assert [note["share"] for note in noted] == [[11], [14], [34], [36]], "the last row counts once all the same"
         for steps in (found, noted):
-            assert [step["mean"] for step in steps] == [11, 14, 34, 36]
+            assert [step["mean"] for step in steps] == pytest.approx([11, 14, 34, 36], rel=1e-12)
             for step, mean in zip(steps, (11, 14, 34, 36), strict=True):
                 assert step["gradient"] == pytest.approx([mean, 2 * mean], rel=1e-6)
         assert not any(note["memory"] for note in noted)
@@ -306,7 +306,7 @@ def test_workers_of_torchrun_take_one_job_after_another(tmp_path: Path) -> None:
         for name in ("one", "two"):
             run = Run(TorchrunPool(FIRST, asked=1, device=CPU), tmp_path / name)
             with run.group.training(STATE):
-                assert [step["mean"] for step in run.steps((0, 0), (0, 1))] == [1, 4]
+                assert [step["mean"] for step in run.steps((0, 0), (0, 1))] == pytest.approx([1, 4], rel=1e-12)
             assert [note["share"] for note in run.noted()] == [[1], [4]]
 
     def work() -> None:
