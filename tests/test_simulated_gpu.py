@@ -19,7 +19,15 @@ ROOT = Path(__file__).parents[1]
 )
 @pytest.mark.parametrize(
     "chosen",
-    ["simulated", "captured_solves", "fp64-rknet", "fp64-dopri5", "planned and fp64", "resumed", "answers_where"],
+    [
+        "simulated",
+        "captured_solves",
+        "fp64-rknet",
+        "fp64-dopri5",
+        "planned and fp64",
+        "resumed",
+        "answers_where or random_numbers",
+    ],
 )
 def test_what_is_captured_for_a_gpu_is_right_on_a_simulated_one(chosen: str) -> None:
     tests = [f"tests/gpu/test_{name}.py" for name in ("simulated_gpu", "captured", "against_cpu")]

@@ -13,25 +13,26 @@ class RandomState:
     """The state of the generators that models draw from."""
 
     cpu: Tensor
-    cuda: list[Tensor]
+    cuda: list[Tensor]  # of the run's GPU; runs of before 2026-11-28 have kept one for each GPU there was
 
     @classmethod
     def now(cls, device: torch.device) -> "RandomState":
-        cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
+        cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         return cls(cpu=torch.get_rng_state(), cuda=cuda)
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Inside, generators go on from this snapshot; afterwards, from where they stood before."""
-        with torch.random.fork_rng(devices=range(len(self.cuda))):
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if self.cuda else []):
             self.restore()
             yield
 
     def restore(self) -> None:
-        """Set the generators back to this snapshot."""
+        """Set the generators back to this snapshot, which may have been taken where there were other GPUs, or none."""
         torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
+        if self.cuda and torch.cuda.is_available():
+            place = torch.cuda.current_device()  # of the run: `find_device` has made it this one
+            torch.cuda.set_rng_state(self.cuda[place if place < len(self.cuda) else 0])
 
     def same_as(self, other: "RandomState") -> bool:
         """Whether no random number was drawn between the two snapshots."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import ode_runner as ode
 from ode_runner.analysis.audit import Audit
 from ode_runner.build import build_experiment
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.fields.structured_field import SeparableField
@@ -98,6 +99,16 @@ def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_oth
     monkeypatch.setattr(field, "forward", lambda t, y: nn.functional.dropout(evaluate(t, y), 0.3))
     with pytest.raises(IncompatibleChoice, match="a GPU draws others in double precision"):
         Audit(experiment, reference=Backprop())
+
+
+def test_random_numbers_go_on_where_there_were_more_gpus() -> None:
+    own = RandomState.now(torch.device("cuda"))
+    drawn = torch.rand(3, device="cuda")
+    assert len(own.cuda) == 1, "of the run's GPU alone"
+    RandomState(cpu=own.cpu, cuda=own.cuda * (torch.cuda.device_count() + 1)).restore()
+    assert torch.equal(torch.rand(3, device="cuda"), drawn)
+    with own.again():
+        assert torch.equal(torch.rand(3, device="cuda"), drawn)
 
 
 def test_the_field_of_a_run_answers_where_it_is_asked(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _of_torch_cuda() -> dict[str, Any]:
         "get_rng_state": lambda device=None: generator.get_state(),
         "get_rng_state_all": lambda: [generator.get_state()],
         "set_rng_state": lambda state, device=None: generator.set_state(state),
-        "set_rng_state_all": lambda states: generator.set_state(states[0]),
+        "set_rng_state_all": _set_rng_state_all,
         "manual_seed": generator.manual_seed,
         "manual_seed_all": generator.manual_seed,
         "empty_cache": lambda: None,
@@ -148,6 +148,11 @@ def _on_stream(stream: Stream | None) -> Iterator[None]:
         yield
     finally:
         _streams.pop()
+
+
+def _set_rng_state_all(states: Any) -> None:
+    [state] = states  # of a GPU that there is none of is an error of PyTorch's, too
+    GPU.generator.set_state(state)
 
 
 def _set_sync_debug_mode(mode: int | str) -> None:
