@@ -373,6 +373,8 @@ def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
         (("model=flow_matching", "solver=leapfrog"), "separable"),
         (("model=flow_matching", "network=mlp", "network.width=1"), "moves the data themselves"),
         (("model=flow_matching", "solver=euler_maruyama"), "infinite noise at t = 1, where alpha is 0. Begin at 0.999"),
+        (("model=flow_matching", "solver=milstein"), "infinite noise at t = 1, where alpha is 0. Begin at 0.999"),
+        (("model=flow_matching", "solver=heun_sde", "model.start_time=0.999"), "at t = 0, where no noise is left"),
         (("model=flow_matching", "audit=true"), "no solve to differentiate"),
         (("model=edm", "model.rho_max=0"), "model.rho_max must be above 0"),
     ],

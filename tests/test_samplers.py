@@ -1,6 +1,7 @@
 """Samplers on fields that are known: the identities between them, exact answers, orders, noise, and refusals."""
 
 import math
+from contextlib import nullcontext as nothing
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.samplers.base import Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
+from ode_runner.solvers.stochastic.base import StochasticMethod
 from ode_runner.tasks.densities.density2d import by_noise_level
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians
@@ -397,11 +399,36 @@ def test_the_way_back_leads_to_the_noise(composed: Compose, name: str) -> None:
     torch.testing.assert_close(found, torch.ones_like(found), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize(("name", "said"), [("ddpm", "no such way back"), ("euler_maruyama", "from noise to data")])
+STOCHASTIC = [  # methods for stochastic equations, whichever the field
+    name for name in options("solver") if issubclass(named_class("solver", name), StochasticMethod)
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("ddpm", "no such way back"), *((name, "from noise to data, and not") for name in STOCHASTIC)]
+)
 def test_the_way_back_has_no_noise_on_it(composed: Compose, name: str, said: str) -> None:
     bound, x = integrator(build(composed, "solver", name)), torch.ones(50, 2, dtype=torch.float64)
     with pytest.raises(RefusedInput, match=said):
         bound(eight("vp"), x, torch.tensor([0.1, 1.0], dtype=torch.float64), noise=NOISE)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_the_reverse_equation_is_refused_where_it_is_singular(composed: Compose, name: str) -> None:
+    """At its beginning where alpha is 0, and where sigma is 0 by methods that look to the end of a step."""
+    bound, x = integrator(build(composed, "solver", name, num_steps=4)), torch.ones(50, 2, dtype=torch.float64)
+    for path in ("linear", "cosine"):
+        with pytest.raises(RefusedInput, match=r"infinite noise at t = 1, where alpha is 0\. Begin at 0\.999"):
+            bound(eight(path), x, torch.tensor([1.0, 0.1], dtype=torch.float64), noise=NOISE)
+    ahead = name in ("heun_sde", "reversible_heun_sde", "srk")
+    for path, begin in (("vp", 1.0), ("subvp", 1.0), ("linear", 0.9)):
+        with (
+            pytest.raises(RefusedInput, match=r"at t = 0, where no noise is left.* End at 0\.001")
+            if ahead
+            else nothing()
+        ):
+            found = bound(eight(path), x, torch.tensor([begin, 0.0], dtype=torch.float64), noise=NOISE)
+            assert bool(torch.isfinite(found.ys).all())
 
 
 def test_the_way_back_is_refused_from_where_there_is_no_noise(composed: Compose) -> None:

@@ -18,6 +18,7 @@ from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
+from ode_runner.solvers.stochastic.reverse_equation import check_reverse
 from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation, convertible
 from ode_runner.solvers.tableau import Point, time_tensor
 from ode_runner.types import State, Times
@@ -41,6 +42,7 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
     fields: ClassVar[type] = StochasticField
     calculus: ClassVar[Calculus]
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind)
+    looks_ahead: ClassVar[bool] = False  # whether drift or diffusion are asked for at the end of a step
 
     @property
     def draws(self) -> bool:
@@ -48,6 +50,12 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
 
     def check_integrals(self) -> None:
         """They are taken along with the step."""
+
+    def check_direction(self, field: VectorField, ts: Times) -> None:
+        """Raises RefusedInput where the equation of a path is singular, or does not run that way in time."""
+        own = uncounted(field)
+        if isinstance(own, DenoisingField):
+            check_reverse(own, ts, solver=type(self).__name__, looks_ahead=self.looks_ahead)
 
     def takes_field(self, field: VectorField) -> bool:
         if not super().takes_field(field):
@@ -121,7 +129,8 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         return [*steps[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in steps[-1:])]
 
     def check_direction(self, field: VectorField, ts: Times) -> None:
-        """Raises RefusedInput where an equation of Ito's is to be solved backwards in time."""
+        """Raises RefusedInput where an equation of Ito's is to be solved backwards in time, too."""
+        super().check_direction(field, ts)
         own = cast("StochasticField", uncounted(field))
         times = read_times(ts)
         first, last = times[0], times[-1]

@@ -3,20 +3,15 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-import torch
-
-from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import uncounted
 from ode_runner.noise.brownian_path import Calculus, Increment
 from ode_runner.paths.denoising_field import DenoisingField
-from ode_runner.paths.heads import LATEST
-from ode_runner.problem import Solution
 from ode_runner.solvers.one_step import AcceptedStep, Step
 from ode_runner.solvers.stochastic.base import Stepped, StochasticSolver
 from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation, gained
 from ode_runner.solvers.tableau import Point
-from ode_runner.types import State, Times
+from ode_runner.types import State
 
 
 @final
@@ -40,12 +35,6 @@ class EulerMaruyama(StochasticSolver):
     order: int = field(default=1, init=False)  # in law
     last_noise: bool | None
 
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        own = uncounted(field)
-        if isinstance(own, DenoisingField):
-            _check_reverse(own, ts)
-        return super().solve(field, y0, ts)
-
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         f0, g0 = equation.both(t0, y0)
         return Stepped(equation.added(gained(y0, dt, f0), g0, noise.w), f0)
@@ -61,17 +50,3 @@ class EulerMaruyama(StochasticSolver):
 
     def _noisy_to_the_end(self, field: VectorField) -> bool:
         return not isinstance(uncounted(field), DenoisingField) if self.last_noise is None else self.last_noise
-
-
-def _check_reverse(field: DenoisingField, ts: Times) -> None:
-    """Raises RefusedInput where the reverse equation of a path is singular at the first time, or run the other way."""
-    if ts[-1] > ts[0]:
-        raise RefusedInput(
-            f"the reverse equation of {type(field.path).__name__} runs from noise to data, and not from "
-            f"t = {float(ts[0]):g} to {float(ts[-1]):g}. Use a solver without noise, such as solver=ddim."
-        )
-    if not torch.isfinite(field.path.squared_diffusion(ts[0])):
-        raise RefusedInput(
-            f"the reverse equation of {type(field.path).__name__} has infinite noise at t = {float(ts[0]):g}, where "
-            f"alpha is 0. Begin at {LATEST} (model.start_time; task.start_time of model=exact), or use solver=ddpm."
-        )

@@ -1,7 +1,7 @@
 """Heun's method for Stratonovich equations."""
 
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from ode_runner.solvers.stochastic.base import StratonovichRungeKutta
 from ode_runner.solvers.tableau import Point
@@ -18,6 +18,7 @@ class HeunSDE(StratonovichRungeKutta):
     Ruemelin. Numerical Treatment of Stochastic Differential Equations. SIAM J. Numer. Anal. 1982.
     """
 
+    looks_ahead: ClassVar[bool] = True
     order: int = field(default=1, init=False)
 
     def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:

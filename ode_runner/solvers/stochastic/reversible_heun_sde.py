@@ -29,6 +29,7 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
     kind: ClassVar[str] = "of fixed step and reversible, for Stratonovich equations"
     fields_in_words: ClassVar[str] = "a stochastic field, whose noise may be of any kind if its drift is Stratonovich's"
     calculus: ClassVar[Calculus] = Calculus.STRATONOVICH
+    looks_ahead: ClassVar[bool] = True
     packs: ClassVar[bool] = False
     instead: ClassVar[str] = "solver=heun_sde"
     order: int = field(default=1, init=False)
@@ -50,6 +51,7 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
         return self.solve_noting_steps(field, y0, ts)[0]
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
+        self.check_direction(field, ts)
         driving_noise(field).prepare([step for grid in self.grids(ts) for step in self.strides(grid)], y0)
         return super().solve_noting_steps(field, y0, ts)
 

@@ -29,6 +29,7 @@ class StochasticRungeKutta(StochasticSolver):
     fields_in_words: ClassVar[str] = "a stochastic field with diagonal, additive or scalar noise"
     calculus: ClassVar[Calculus] = Calculus.ITO
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind) - {NoiseKind.GENERAL}
+    looks_ahead: ClassVar[bool] = True
     order: int = field(default=1, init=False)  # whole; 3/2 with these kinds of noise
 
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:

@@ -1,0 +1,40 @@
+"""Where the reverse equation of a Gaussian path can be solved."""
+
+import torch
+
+from ode_runner.devices.transfer import read_times
+from ode_runner.errors import RefusedInput
+from ode_runner.paths.base import END_TIME
+from ode_runner.paths.denoising_field import DenoisingField
+from ode_runner.paths.heads import LATEST
+from ode_runner.types import Times
+
+
+def check_reverse(field: DenoisingField, ts: Times, *, solver: str, looks_ahead: bool) -> None:
+    """Raises RefusedInput where the reverse equation of a path is singular, or run the other way.
+
+    Args:
+        field: of the path.
+        ts: times of the solve.
+        solver: by its class.
+        looks_ahead: whether it asks for drift or diffusion at the end of a step.
+    """
+    times, name = read_times(ts), type(field.path).__name__
+    first, last = times[0], times[-1]
+    if last > first:
+        raise RefusedInput(
+            f"the reverse equation of {name} runs from noise to data, and not from t = {first:g} to {last:g}. Use a "
+            "solver without noise, such as solver=ddim."
+        )
+    begin, end = torch.tensor([first, last], dtype=torch.float64)
+    if not torch.isfinite(field.path.squared_diffusion(begin)):
+        raise RefusedInput(
+            f"the reverse equation of {name} has infinite noise at t = {first:g}, where alpha is 0. Begin at {LATEST} "
+            "(model.start_time; task.start_time of model=exact), or use solver=ddpm."
+        )
+    if looks_ahead and last < first and not field.path.sigma(end):
+        raise RefusedInput(
+            f"{solver} asks the reverse equation of {name} for its right-hand side at t = {last:g}, where no noise is "
+            f"left and it is infinite. End at {END_TIME:g} (model.end_time; task.end_time of model=exact), or use "
+            "solver=euler_maruyama."
+        )
