@@ -192,6 +192,23 @@ def test_an_interruption_ends_the_workers_between_two_steps(tmp_path: Path) -> N
     apart(work)
 
 
+def lose_the_batch(run: Run) -> None:
+    with run.group.training(STATE):
+        run.group.share(next(run.trainer.task.batches(Split.TRAIN, batch_size=3, epoch=0)), epoch=0, place=0)
+        raise ValueError("in the middle of a step")
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_main_process_that_fails_does_not_wait_for_a_step_of_its_workers(tmp_path: Path) -> None:
+    def work() -> None:
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match="^in the middle of a step$"):
+            lose_the_batch(Run(SpawnedPool(size=2), tmp_path, partial(time.sleep, 600)))
+        assert time.monotonic() - begun < PATIENCE.total_seconds()
+
+    apart(work)
+
+
 class NotAnError(Exception):
     """One that cannot be made of what pickle keeps of it."""
 
