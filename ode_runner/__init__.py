@@ -11,16 +11,19 @@ Nothing else is imported until one of these names is asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ode_runner.config import moved_modules
 from ode_runner.config.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from ode_runner.api import Run, compile, integrate, load, runs, train
 
+moved_modules.find()
+
 __all__ = ["Run", "__version__", "compile", "integrate", "load", "runs", "train"]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "importlib"})  # what TAB offers
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})  # what TAB offers
 
 
 def __getattr__(name: str) -> Any:

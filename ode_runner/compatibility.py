@@ -20,7 +20,7 @@ from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.solvers.stochastic.base import StochasticMethod
+from ode_runner.solvers.stochastic import StochasticMethod
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.sampled import asks_for_answers
 

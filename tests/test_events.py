@@ -23,12 +23,12 @@ from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.adaptive_heun import AdaptiveHeun
+from ode_runner.solvers.explicit.alf import ALF
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.dopri8 import Dopri8
 from ode_runner.solvers.explicit.euler import Euler
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.implicit.implicit_euler import ImplicitEuler
-from ode_runner.solvers.reversible.alf import ALF
 from ode_runner.types import State, Time
 from tests.helpers import options
 from tests.problems import named_class

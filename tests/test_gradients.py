@@ -33,7 +33,7 @@ from ode_runner.solvers.explicit.dopri8 import Dopri8
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import ExplicitRungeKutta
-from ode_runner.solvers.reversible.base import ReversibleSolver
+from ode_runner.solvers.reversible import ReversibleSolver
 from tests.problems import (
     Compose,
     Formula,

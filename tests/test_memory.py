@@ -7,7 +7,7 @@ import torch
 
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.integrator import Integrator
-from ode_runner.solvers.reversible.base import ReversibleSolver
+from ode_runner.solvers.reversible import ReversibleSolver
 from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, named_class, offering
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -21,8 +21,8 @@ from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.reversible_heun import ReversibleHeun
 from ode_runner.solvers.explicit.rk4 import RK4
-from ode_runner.solvers.reversible.reversible_heun import ReversibleHeun
 from tests.problems import SmallNet
 
 

@@ -30,11 +30,11 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.copies import copied
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.reversible_heun import ReversibleHeun
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.implicit.implicit_midpoint import ImplicitMidpoint
 from ode_runner.solvers.implicit.kvaerno3 import Kvaerno3
 from ode_runner.solvers.libraries.scipy_ivp import SciPy
-from ode_runner.solvers.reversible.reversible_heun import ReversibleHeun
 from ode_runner.solvers.splitting.leapfrog import Leapfrog
 from tests.helpers import own_models, record_of, typed
 

@@ -21,7 +21,7 @@ from ode_runner.paths.heads import Head
 from ode_runner.paths.named import path_named
 from ode_runner.paths.noise_level import NoiseLevel
 from ode_runner.paths.variance_exploding import VarianceExploding
-from ode_runner.solvers.samplers.base import Sampler
+from ode_runner.solvers.samplers.sampler import Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
 from ode_runner.types import State, Time
 from tests.composition import Compose

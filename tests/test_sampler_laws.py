@@ -15,7 +15,7 @@ from ode_runner.models.generator import sample_noise
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.samplers.base import Sampler
+from ode_runner.solvers.samplers.sampler import Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from tests.composition import Compose

@@ -18,9 +18,9 @@ from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, to_score
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.samplers.base import Sampler
+from ode_runner.solvers.samplers.sampler import Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
-from ode_runner.solvers.stochastic.base import StochasticMethod
+from ode_runner.solvers.stochastic import StochasticMethod
 from ode_runner.tasks.densities.density2d import by_noise_level
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians

@@ -24,8 +24,8 @@ from ode_runner.models.series.cde import CDE
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.midpoint import Midpoint
+from ode_runner.solvers.explicit.reversible_heun import ReversibleHeun
 from ode_runner.solvers.explicit.rk4 import RK4
-from ode_runner.solvers.reversible.reversible_heun import ReversibleHeun
 from ode_runner.tasks.series.area import Area, shoelace
 from ode_runner.tasks.series.chirality import Chirality
 from tests.helpers import options, typed

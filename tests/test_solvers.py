@@ -22,7 +22,7 @@ from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.libraries.adams import Adams
 from ode_runner.solvers.libraries.torchdiffeq_pair import TorchdiffeqPair
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
-from ode_runner.solvers.reversible.base import ReversibleSolver
+from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from tests.helpers import options
 from tests.problems import (

@@ -26,13 +26,13 @@ from ode_runner.noise.brownian_path import BrownianPath, Calculus, Noise, NoiseK
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
-from ode_runner.solvers.stochastic.base import StochasticSolver
-from ode_runner.solvers.stochastic.euler_maruyama import EulerMaruyama
-from ode_runner.solvers.stochastic.heun_sde import HeunSDE
-from ode_runner.solvers.stochastic.midpoint_sde import MidpointSDE
-from ode_runner.solvers.stochastic.milstein import Milstein
-from ode_runner.solvers.stochastic.reversible_heun_sde import ReversibleHeunSDE
-from ode_runner.solvers.stochastic.srk import StochasticRungeKutta
+from ode_runner.solvers.sde.euler_maruyama import EulerMaruyama
+from ode_runner.solvers.sde.heun_sde import HeunSDE
+from ode_runner.solvers.sde.midpoint_sde import MidpointSDE
+from ode_runner.solvers.sde.milstein import Milstein
+from ode_runner.solvers.sde.reversible_heun_sde import ReversibleHeunSDE
+from ode_runner.solvers.sde.srk import StochasticRungeKutta
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
 from tests.helpers import options
 from tests.problems import named_class, slope

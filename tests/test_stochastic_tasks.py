@@ -22,7 +22,7 @@ from ode_runner.networks.diffusion import ConstantDiffusion
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.objectives.transition_likelihood import TransitionLikelihood
-from ode_runner.solvers.stochastic.heun_sde import HeunSDE
+from ode_runner.solvers.sde.heun_sde import HeunSDE
 from ode_runner.tasks.dynamics.stochastic_paths import StochasticPaths
 from tests.helpers import check_refused, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once

@@ -11,7 +11,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.noise.brownian_path import BrownianPath, Noise
+from ode_runner.noise import BrownianPath, Noise
 from ode_runner.problem import Integrate, Solution
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.tableau import time_tensor

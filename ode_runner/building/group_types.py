@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ode_runner.analysis.diagnostics import Diagnostics
-from ode_runner.config.moved_classes import module_of_that_name
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.gradients.base import GradientMode
@@ -50,8 +49,7 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
     except Exception as error:  # whatever the user's module raises while it is imported
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
-        told = f"{where}: cannot load {target} ({type(cause).__name__}: {cause})."
-        raise RefusedInput(f"{told}{module_of_that_name(cause)}") from error
+        raise RefusedInput(f"{where}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
     if not (inspect.isclass(loaded) and issubclass(loaded, holds)):
         needed = f"{holds[0].__module__}.{holds[0].__qualname__}" if len(holds) == 1 else "what a group holds"
         raise RefusedInput(f"{where}: {target} is not built, for it is no subclass of {needed}.")

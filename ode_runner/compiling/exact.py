@@ -25,7 +25,7 @@ from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.stochastic.base import StochasticSolver
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -19,8 +19,8 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise, NoiseKind
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.stochastic.base import StochasticSolver
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation
+from ode_runner.solvers.stochastic import StochasticSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.solvers.tableau import Point, time_tensor
 from ode_runner.types import State, Times
 

@@ -1,7 +1,6 @@
 """Classes of this program that a record names by the module in which they were when the run was made."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ode_runner.config.help import conf_dir, targets_in
@@ -22,17 +21,6 @@ def with_present_classes(config: Any) -> Any:
 def _now(target: Any) -> Any:
     known = _built_in()
     return target if target in known.values() else known.get(_key(str(target)), target)
-
-
-def module_of_that_name(error: BaseException) -> str:
-    """A sentence, after a space, where a module of ours was looked for and lies elsewhere; else ""."""
-    missing = str(error.name) if isinstance(error, ModuleNotFoundError) else ""
-    if not missing.startswith(PACKAGE):
-        return ""
-    root = Path(__file__).resolve().parents[1]
-    found = sorted(root.rglob(f"{missing.rpartition('.')[2]}.py"))
-    names = [".".join((root.name, *path.relative_to(root).with_suffix("").parts)) for path in found]
-    return f" Modules have moved: it is {' or '.join(names)} now." if names else ""
 
 
 @cache

@@ -12,7 +12,7 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.steps_to_event import without_event
-from ode_runner.solvers.stochastic.base import StratonovichRungeKutta
+from ode_runner.solvers.stochastic import StratonovichRungeKutta
 
 
 @final

@@ -16,7 +16,7 @@ from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.packed_field import solve_packed
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.types import State, Times
 
 

@@ -11,8 +11,8 @@ from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.gradients.vjp import gradients_of
 from ode_runner.noise.brownian_path import Increment
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.stochastic.base import StratonovichRungeKutta
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation
+from ode_runner.solvers.stochastic import StratonovichRungeKutta
+from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times, Trajectory
 

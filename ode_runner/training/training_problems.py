@@ -19,7 +19,7 @@ from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.solvers.stochastic.base import StochasticSolver
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.training.accumulation import parts_of
 
 

@@ -32,13 +32,13 @@ from ode_runner.networks.dense import MLPField
 from ode_runner.networks.diffusion import ElementwiseDiffusion
 from ode_runner.noise.brownian_path import BrownianPath, Calculus, Increment, Noise
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.stochastic.base import StochasticSolver
-from ode_runner.solvers.stochastic.euler_maruyama import EulerMaruyama
-from ode_runner.solvers.stochastic.heun_sde import HeunSDE
-from ode_runner.solvers.stochastic.midpoint_sde import MidpointSDE
-from ode_runner.solvers.stochastic.milstein import Milstein
-from ode_runner.solvers.stochastic.reversible_heun_sde import ReversibleHeunSDE
-from ode_runner.solvers.stochastic.srk import StochasticRungeKutta
+from ode_runner.solvers.sde.euler_maruyama import EulerMaruyama
+from ode_runner.solvers.sde.heun_sde import HeunSDE
+from ode_runner.solvers.sde.midpoint_sde import MidpointSDE
+from ode_runner.solvers.sde.milstein import Milstein
+from ode_runner.solvers.sde.reversible_heun_sde import ReversibleHeunSDE
+from ode_runner.solvers.sde.srk import StochasticRungeKutta
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
 from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.density import Side, distance

@@ -1,1 +1,1 @@
-"""Explicit methods: one step, several steps, pairs with step size control."""
+"""Explicit methods: of one step or several, pairs with step size control, and ones whose every step can be undone."""

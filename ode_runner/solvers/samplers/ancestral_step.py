@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ode_runner.solvers.samplers.base import Denoised, standard_normal
+from ode_runner.solvers.samplers.sampler import Denoised, standard_normal
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

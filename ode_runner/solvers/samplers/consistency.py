@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 from ode_runner.paths.denoising_field import ConsistencyField
-from ode_runner.solvers.samplers.base import Denoised, Sampler, path_of, standard_normal
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler, path_of, standard_normal
 from ode_runner.solvers.samplers.sampling_grid import GridName, Level
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State

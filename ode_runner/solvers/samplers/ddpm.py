@@ -5,7 +5,7 @@ from typing import Any, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.solvers.samplers.ancestral_step import ancestral
-from ode_runner.solvers.samplers.base import Denoised, Sampler
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.samplers.base import Denoised, Sampler
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler
 from ode_runner.solvers.samplers.sampling_grid import GridName, Level
 from ode_runner.types import State
 

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import torch
 
-from ode_runner.solvers.samplers.base import Denoised, Sampler, path_of
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler, path_of
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from ode_runner.solvers.samplers.base import Denoised, Sampler
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.samplers.base import Denoised, Sampler, path_of, standard_normal
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler, path_of, standard_normal
 from ode_runner.solvers.samplers.sampling_grid import GridName, Level
 from ode_runner.types import State
 

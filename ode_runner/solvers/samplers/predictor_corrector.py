@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.solvers.samplers.ancestral_step import ancestral
-from ode_runner.solvers.samplers.base import Denoised, Sampler, standard_normal
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler, standard_normal
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

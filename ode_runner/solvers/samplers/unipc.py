@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.samplers.base import Denoised, Sampler
+from ode_runner.solvers.samplers.sampler import Denoised, Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 

@@ -17,7 +17,7 @@ from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.quadrature import Node
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times
 

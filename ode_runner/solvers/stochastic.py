@@ -18,8 +18,8 @@ from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
-from ode_runner.solvers.stochastic.reverse_equation import check_reverse
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation, convertible
+from ode_runner.solvers.reverse_equation import check_reverse
+from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
 from ode_runner.solvers.tableau import Point, time_tensor
 from ode_runner.types import State, Times
 

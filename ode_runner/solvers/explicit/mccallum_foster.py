@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State

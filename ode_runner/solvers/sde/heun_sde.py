@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-from ode_runner.solvers.stochastic.base import StratonovichRungeKutta
+from ode_runner.solvers.stochastic import StratonovichRungeKutta
 from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from ode_runner.field import VectorField
 from ode_runner.noise.brownian_path import Calculus
 from ode_runner.problem import Solution
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
-from ode_runner.solvers.stochastic.base import StochasticMethod, driving_noise
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
+from ode_runner.solvers.stochastic import StochasticMethod, driving_noise
+from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.types import State, Times
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.noise.brownian_path import Calculus, Increment, NoiseKind
-from ode_runner.solvers.stochastic.base import Stepped, StochasticSolver
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation
+from ode_runner.solvers.stochastic import Stepped, StochasticSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 

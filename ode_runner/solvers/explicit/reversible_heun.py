@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 

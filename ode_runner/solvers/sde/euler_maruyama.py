@@ -8,8 +8,8 @@ from ode_runner.fields.counted_field import uncounted
 from ode_runner.noise.brownian_path import Calculus, Increment
 from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers.one_step import AcceptedStep, Step
-from ode_runner.solvers.stochastic.base import Stepped, StochasticSolver
-from ode_runner.solvers.stochastic.stochastic_equation import StochasticEquation, gained
+from ode_runner.solvers.stochastic import Stepped, StochasticSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation, gained
 from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 

@@ -6,7 +6,7 @@ from typing import final
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.reversible.base import Carried, ReversibleSolver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 

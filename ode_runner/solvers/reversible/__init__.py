@@ -1,1 +1,0 @@
-"""Methods whose every step can be undone."""
