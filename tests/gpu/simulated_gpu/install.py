@@ -32,7 +32,7 @@ def install() -> None:
     for kernels in ("flash", "mem_efficient", "cudnn"):
         getattr(torch.backends.cuda, f"enable_{kernels}_sdp")(False)
     torch.nn.Module.compile = _no_compiler  # type: ignore[method-assign]
-    torch.nn.Module.cpu = _cpu  # type: ignore[method-assign]
+    torch.nn.Module.cpu = _cpu  # type: ignore[assignment,method-assign]
     torch.tensor, torch.Generator = _tensor, Generator  # type: ignore[assignment,misc]
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor: made on the CPU, then sent
     Everything().__enter__()
