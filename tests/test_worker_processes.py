@@ -43,6 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 CPU = torch.device("cpu")
 FORK = get_context("fork")
 PATIENCE = timedelta(seconds=20)  # for what takes a few milliseconds
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STATE = {"step": 5, "weight": torch.tensor([1.0, 2.0])}
 
 
@@ -109,6 +110,11 @@ class Run:
 
     def noted(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.notes.read_text().splitlines()]
+
+
+def send_to_itself(*signals: signal.Signals) -> None:
+    for number in signals:
+        os.kill(os.getpid(), number)
 
 
 def apart(work: Callable[[], object]) -> None:
@@ -319,9 +325,11 @@ def two_of_torchrun(run: Callable[[], None]) -> int:
 
 @pytest.mark.usefixtures("address")
 def test_workers_of_torchrun_take_one_job_after_another(tmp_path: Path) -> None:
+    """Whatever signals they get, which are for the first process."""
+
     def jobs() -> None:
         for name in ("one", "two"):
-            run = Run(TorchrunPool(FIRST, asked=1, device=CPU), tmp_path / name)
+            run = Run(TorchrunPool(FIRST, asked=1, device=CPU), tmp_path / name, partial(send_to_itself, *STOPPING))
             with run.group.training(STATE):
                 assert [step["mean"] for step in run.steps((0, 0), (0, 1))] == pytest.approx([1, 4], rel=1e-12)
             assert [note["share"] for note in run.noted()] == [[1], [4]]
@@ -387,18 +395,13 @@ def test_a_worker_is_refused_a_machine_without_the_device_of_the_run(
     assert set_to == [1]
 
 
-def send_to_itself(*signals: signal.Signals) -> None:
-    for number in signals:
-        os.kill(os.getpid(), number)
-
-
 def note_group(place: Path) -> None:
     place.write_text(f"{os.getpgid(0)} {os.getpid()}")
 
 
 def test_children_are_left_alone_by_what_stops_their_parent(tmp_path: Path) -> None:
-    every, place = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2), tmp_path / "group"
-    first = FORK.Process(target=child_process.run_child, args=(pickle.dumps(send_to_itself), *every))
+    place = tmp_path / "group"
+    first = FORK.Process(target=child_process.run_child, args=(pickle.dumps(send_to_itself), *STOPPING))
     second = FORK.Process(target=child_process.run_in_own_group, args=(pickle.dumps(note_group), place))
     for child in (first, second):
         child.start()
