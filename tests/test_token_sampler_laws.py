@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.generator import sample_noise
@@ -161,7 +162,9 @@ def check_law(solver: TokenSampler, name: str, table: str, schedule: CorruptionN
     field.schedule = corruption_named(schedule)
     generator = TokenGenerator(field=field, shape=(len(start),), start=1.0, end=0.0).completing(torch.tensor(start))
     noise, integrate = sample_noise(0, torch.arange(COUNT)), Integrator(solver=solver, gradient=Backprop())
-    path = generator.generate(noise, integrate, times=steps + 1, dtype=torch.float64)
+    with integrate.ledger.phase(Phase.SAMPLING) as tally:
+        path = generator.generate(noise, integrate, times=steps + 1, dtype=torch.float64)
+    assert (tally.accepted, tally.rejected) == (steps, 0)
     shares = [CORRUPTED[schedule](1 - k / steps) for k in range(1, steps + 1)]
     left = [math.floor(start.count(enumeration.mask) * share + 1e-9) for share in shares]
     for texts, law in zip(path[1:], enumeration.laws(name, start, left, ties=ties), strict=True):
@@ -172,13 +175,13 @@ def check_law(solver: TokenSampler, name: str, table: str, schedule: CorruptionN
 
 NAMES = ["confidence", "mask_predict", "entropy", "left_to_right", "random_order"]
 CASES: list[tuple[int, CorruptionName, Text]] = [
-    (2, "cosine", (3, 1, 3, 3)),
-    (3, "linear", (3, 3, 3, 3)),
+    (2, "quadratic", (3, 3, 3, 3)),  # after the first step exactly one token is masked
+    (3, "cosine", (3, 1, 3, 3)),
 ]
 MORE: list[tuple[int, CorruptionName, Text]] = [
     (1, "linear", (3, 3, 3, 3)),
-    (2, "quadratic", (3, 3, 3, 3)),
-    (3, "cosine", (3, 3, 3, 0)),
+    (2, "cosine", (3, 3, 3, 0)),
+    (3, "linear", (3, 3, 3, 3)),
     (7, "linear", (3, 3, 3, 3)),
 ]
 
