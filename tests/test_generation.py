@@ -1,11 +1,13 @@
 """The exact field from the command line: endpoint errors, what is refused, and samples that are made again."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 
 import pytest
 
+from ode_runner.solvers.samplers.ddim import Ddim
 from tests.helpers import record_of, run_folders, typed
 
 EXACT = ("task=density2d", "task.name=8gaussians_narrow", "model=exact", "logger=none")
@@ -61,6 +63,16 @@ def test_a_noisy_sampler_has_no_endpoint_error(tmp_path: Path) -> None:
     metrics = record_of(tmp_path)["metrics"]
     assert "test/endpoint_rmse" not in metrics
     assert metrics["nfe/sample"] == 8
+
+
+def test_samples_that_are_not_finite_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gain, told in ((1.0, False), (math.nan, True)):
+        monkeypatch.setattr(Ddim, "step", lambda self, field, history, after, *, last, gain=gain: gain * history[-1].x)
+        cwd = tmp_path / str(gain)
+        cwd.mkdir()
+        ended = typed(*SMALL, "solver=ddim", "solver.num_steps=2", cwd=cwd)
+        assert ended.returncode == 0, ended.stderr
+        assert ("test/sw2: not known, for some samples are not finite." in ended.stdout) is told
 
 
 @pytest.mark.sampled(3)

@@ -145,6 +145,7 @@ class DensityTask(SampledTask):
         return [f"condition_{i + 1}" for i in range(self.spec.condition)]
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        yield from super().remarks(metrics)
         if "test/nll" not in metrics:  # by a sampler, that gives no density
             return
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))

@@ -1,7 +1,8 @@
 """What the tasks share that judge samples of a model."""
 
 import abc
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -32,6 +33,14 @@ class SampledTask(Task):
         assert view.sample is not None
         count = len(self.sampled_conditions())
         return view.sample(count, times, self.given(count))
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        floors = {name: metrics.get(f"{name}_floor", math.nan) for name in metrics}
+        if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
+            yield (
+                f"{', '.join(lost)}: not known, for some samples are not finite. The solver leaves all bounds on their "
+                "way. Use more steps, or another solver."
+            )
 
     def own_units(self, points: Tensor) -> Tensor:
         """Data in their own units, of which inputs may be a map, such as their logarithms in units of the spread."""
