@@ -405,7 +405,11 @@ STOCHASTIC = [  # methods for stochastic equations, whichever the field
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("ddpm", "no such way back"), *((name, "from noise to data, and not") for name in STOCHASTIC)]
+    ("name", "said"),
+    [
+        *((name, "no such way back") for name in ("ddpm", "predictor_corrector")),
+        *((name, "from noise to data, and not") for name in STOCHASTIC),
+    ],
 )
 def test_the_way_back_has_no_noise_on_it(composed: Compose, name: str, said: str) -> None:
     bound, x = integrator(build(composed, "solver", name)), torch.ones(50, 2, dtype=torch.float64)
@@ -458,6 +462,8 @@ def test_other_fields_are_refused(composed: Compose) -> None:
         ("ddpm", {"eta": 1.5}, "from 0 to 1"),
         ("edm_heun", {"s_churn": -1.0}, "must be 0 or more"),
         ("predictor_corrector", {"corrections": 0}, "Use solver=ddpm"),
+        ("predictor_corrector", {"signal_to_noise": 0.0}, "must be above 0"),
+        *((name, {"num_steps": 0}, "from 1 to") for name in SAMPLERS),
     ],
 )
 def test_options_out_of_range_are_refused(composed: Compose, name: str, changed: dict[str, Any], said: str) -> None:
