@@ -26,7 +26,7 @@ test-full: $(VENV)/installed-dev  ## All tests; among them a stranger's first da
 simulated-gpu: $(VENV)/installed-dev  ## Tests of code for a GPU on a simulated one: minutes, and no numbers of speed
 	$(BIN)/python -m tests.gpu.simulated_gpu -m pytest -n 2 -p tests.gpu.simulated_gpu.plugin \
 	  tests/gpu/test_simulated_gpu.py tests/gpu/test_captured.py \
-	  -k "not fp16 and not bf16 and not does_not_fit"
+	  -k "not fp16 and not does_not_fit"
 
 lint: $(VENV)/installed-dev  ## Style and types
 	$(BIN)/ruff format --check .

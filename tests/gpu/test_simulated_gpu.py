@@ -77,6 +77,17 @@ def test_tensors_of_two_devices_do_not_go_together() -> None:
             together()
 
 
+def test_complex_numbers_have_the_derivative_of_the_cpu() -> None:
+    z = torch.randn(3, 3, dtype=torch.complex128)
+    found = []
+    for device in ("cpu", "cuda"):
+        x = z.to(device, copy=True).requires_grad_()
+        (x @ x.mH @ x.conj()).real.sum().backward()
+        assert x.grad is not None
+        found.append(x.grad.cpu())
+    torch.testing.assert_close(*found)
+
+
 def test_a_model_comes_back_to_the_cpu() -> None:
     layer = nn.Linear(3, 2)
     kept = layer.weight.detach().clone()

@@ -29,6 +29,10 @@ WAITING = {  # operations whose result, or its shape, the CPU needs
     aten.unique_dim.default,
 }
 OF_BOTH_DEVICES = {aten._foreach_copy_.default, aten.set_.source_Tensor, *INDEXING}
+AT_ONCE = {  # views that PyTorch marks by a bit of the tensor, which one that stands for another does not have
+    aten._conj.default: aten._conj_physical.default,
+    aten._neg_view.default: aten.neg.default,
+}
 WITHOUT_NUMBERS = {aten.cat.default, aten.mm.default, aten.addmm.default, aten.bmm.default}  # not even one of the CPU
 
 
@@ -74,6 +78,7 @@ class Gpu:
             return self._to_copy(args[0], kwargs)
         if func is aten.copy_.default:
             return self._copy_(*args, **kwargs)
+        func = AT_ONCE.get(func, func)
         _check_devices(func, tensors)
         if func in WAITING or (func in INDEXING and _indexed_by_the_cpu(args[1])):
             self._must_wait()
