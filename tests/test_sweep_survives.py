@@ -133,7 +133,7 @@ def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, mon
     monkeypatch.setattr("ode_runner.sweeps.progress.time", clock)  # of that module alone: the lock itself sleeps, too
     ended = typed(*command, cwd=tmp_path)
     assert ended.returncode == 0
-    assert "ode-run: skipped for now: outputs/sweeps/mine" in ended.stderr
+    assert "is in use by another ode-run process. The sweep comes back to it when it is free." in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert "waiting for a run of another ode-run process" in ended.stdout
     assert "sweep of 2 cells" in ended.stdout

@@ -91,9 +91,10 @@ def test_weights_that_are_damaged_are_not_taken(tmp_path: Path) -> None:
 def test_cells_of_a_sweep_share_their_training(tmp_path: Path) -> None:
     ended = typed("-m", *QUICK, "task.foresight=1,2,3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("nothing is trained") == 2
+    assert ended.stdout.count("nothing is trained") == 1, "it is said once of both"
+    assert " holds for 1 more" in ended.stdout
     [trained] = [folder for folder in run_folders(tmp_path) if UNTRAINED not in record_of(folder)["reason"]]
-    assert ended.stdout.count(f"the weights are those of {trained.relative_to(tmp_path)},") == 2, "the one that trained"
+    assert f"the weights are those of {trained.relative_to(tmp_path)}," in ended.stdout, "the one that trained"
 
 
 OF_FILES = {"mnist_generation"}  # as digits_generation, but for the files that it needs
