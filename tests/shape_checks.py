@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, get_origin
 from beartype import BeartypeConf, FrozenDict, beartype
 from jaxtyping import install_import_hook
 
-CHECKED = [f"ode_runner.{name}" for name in ("solvers", "gradients", "networks", "models", "counted_field")]
+CHECKED = [f"ode_runner.{name}" for name in ("solvers", "gradients", "networks", "models", "fields")]
 
 _beartype = beartype(
     conf=BeartypeConf(
