@@ -65,6 +65,23 @@ def test_it_is_asked_as_an_object(trained: ode.Run) -> None:
     assert "flow" in trained.figures()
 
 
+def test_outputs_at_times_are_of_a_solve_from_the_tasks_first(tmp_path: Path) -> None:
+    """A solve from the first time typed took the initial state for the one there."""
+    words = ("task=lotka_volterra", "trainer.max_steps=1", "pictures=false", f"output_dir={tmp_path}")
+    run, inputs = ode.train(*words), [[1.0, 2.0]]
+    whole = run.predict(inputs, [0.0, 1.0, 2.0])
+    torch.testing.assert_close(run.predict(inputs, [1.0, 2.0]), whole[1:], atol=1e-4, rtol=1e-4)
+    assert run.predict(inputs, [1.0]).shape == (1, 1, 2)
+    with pytest.raises(RefusedInput, match="times begin at -1, before the task does at 0"):
+        run.predict(inputs, [-1.0, 1.0])
+
+
+def test_the_class_at_a_time_is_that_of_a_solve_from_the_tasks_first(trained: ode.Run) -> None:
+    inputs = [[0.5, 0.25]]
+    torch.testing.assert_close(trained.predict(inputs, [0.5, 1.0]), trained.predict(inputs), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trained.predict(inputs, [1.0]), trained.predict(inputs), atol=1e-4, rtol=1e-4)
+
+
 def test_a_run_is_shown_in_one_line(trained: ode.Run) -> None:
     shown = repr(trained)
     assert shown.startswith(f"<Run task={trained.record.choices['task']} model=")
@@ -297,6 +314,8 @@ def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> N
     again = ode.load(discrete.folder, config_dirs=[own.parents[1]])
     assert torch.equal(again.predict([[0.0, 0.0]]), discrete.predict([[0.0, 0.0]]))
     assert discrete.predict([[0.0, 0.0]]).shape == (1, 2)
+    with pytest.raises(IncompatibleChoice, match="has blocks and no time between them. Leave times out"):
+        discrete.predict([[0.0, 0.0]], [0.0, 2.0])
     for asked in (lambda: discrete.states([[0.0, 0.0]]), lambda: discrete.field(0.0, torch.zeros(1, 2))):
         with pytest.raises(IncompatibleChoice):
             asked()

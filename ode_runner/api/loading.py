@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ode_runner.api.composing import composed
+from ode_runner.api.posed_problems import field_at, posed_problems
 from ode_runner.batch import Answer, Batch, Drawn, Split
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
@@ -30,7 +31,6 @@ from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.exporting.writing import write_export
 from ode_runner.fields.structured_field import kind_of
-from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Problem
@@ -115,17 +115,21 @@ class Run:
 
         Args:
             inputs: (batch, *input shape of the task).
-            times: that increase, from the task's first; by default the task's own.
+            times: that increase; by default the task's own. The model begins at the task's first, whatever is asked.
 
         Returns:
-            (batch, ...), or (time, batch, ...) where the task asks at every time.
+            (batch, ...), of the last time, or (time, batch, ...) where the task asks at every time.
 
         Raises:
-            RefusedInput: inputs are of another shape, or times do not increase.
+            IncompatibleChoice: times are typed, and the model has none between its blocks.
+            RefusedInput: inputs are of another shape, times do not increase, or the first is before the task's.
         """
-        given = self._inputs(inputs)
+        given, ts = self._inputs(inputs), self._times(times)
+        begin = ts[:1] if times is None else self._begin(ts)
+        before = begin[begin < ts[0]]
         with torch.no_grad():
-            return self.experiment.outputs(Batch(given, self._times(times), given)).values.cpu()
+            values = self.experiment.outputs(Batch(given, torch.cat([before, ts]), given)).values.cpu()
+        return values[len(before) :] if self.experiment.task.spec.every_time else values
 
     def forecast(
         self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
@@ -251,24 +255,11 @@ class Run:
         """The field that the model solves at this time; of two that meet there, the later one."""
         if (known := self.model.learned_field()) is not None:  # also where a sampler solves no problem
             return known
-        if len(self._problems) == 1:
-            return self._problems[0][0].field.field
-        if isinstance(t, Tensor) and t.numel() > 1:
-            raise RefusedInput(f"model={self.record.choices['model']} solves several fields in turn. Ask at one time.")
-        begun = [one for one in self._problems if float(torch.cat([p.ts for p in one]).min()) <= float(t)]
-        return (begun or self._problems)[-1 if begun else 0][0].field.field
+        return field_at(self._problems, t, self.record.choices["model"])
 
     @cached_property
     def _problems(self) -> list[list[Problem]]:
-        """The problems that the model poses for an input, by their fields, in the order of time."""
-        recorded = RecordProblems()
-        posing = replace(self.experiment, integrator=replace(self.experiment.integrator, gradient=recorded))
-        batch = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(self.experiment.dtype)
-        with torch.no_grad():
-            posing.outputs(batch)
-        if not recorded.problems:
-            raise IncompatibleChoice(f"model={self.record.choices['model']} solves nothing, so there is no field.")
-        return in_turn(recorded.problems)
+        return posed_problems(self.experiment, self.record.choices["model"])
 
     def _inputs(self, inputs: Any) -> Tensor:
         given, shape = self._as_tensor(inputs), self.experiment.task.spec.conditioned_shape
@@ -283,6 +274,16 @@ class Run:
         if ts.dim() != 1 or not len(ts) or bool((ts[1:] <= ts[:-1]).any()):
             raise RefusedInput("times must be a list of numbers, each larger than the one before.")
         return ts
+
+    def _begin(self, ts: Tensor) -> Tensor:
+        """The task's first time, (1,), where a model begins of which the outputs at `ts` are asked for."""
+        if Answer.STATES not in self.model.answers():
+            model = self.record.choices["model"]
+            raise IncompatibleChoice(f"model={model} has blocks and no time between them. Leave times out.")
+        begin = self._times(None)[:1]
+        if bool(ts[0] < begin):
+            raise RefusedInput(f"times begin at {float(ts[0]):g}, before the task does at {float(begin):g}.")
+        return begin
 
     def _as_tensor(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
         copied = values if isinstance(values, Tensor) else np.array(values)  # torch warns of arrays that are read-only
