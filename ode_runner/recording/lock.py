@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -53,11 +53,8 @@ def in_use(folder: Path) -> bool:
 
 def _held(path: Path) -> bool:
     """Whether another process holds the lock of a file that may only be read; True where the system does not tell."""
-    if sys.platform == "win32":
-        return True
-    try:
-        with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:
+        if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except OSError:
-        return True
+    return True
