@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
-CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
+CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/,$(addsuffix .py,project/test_shapes fields/test_given networks/test_networks))
 
 .PHONY: help install run test test-full simulated-gpu lint format generated docs bench bench-peers bench-compare recipes clean
 

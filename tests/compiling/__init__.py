@@ -1,0 +1,1 @@
+"""Compiled and captured solves against the same solves one operation at a time."""

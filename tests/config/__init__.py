@@ -1,0 +1,1 @@
+"""The yaml files, how they are read, and the identity of a run that they describe."""

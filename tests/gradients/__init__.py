@@ -1,0 +1,1 @@
+"""Gradient modes: their derivatives, their memory, their audit."""

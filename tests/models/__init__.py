@@ -1,0 +1,1 @@
+"""Models: closed forms, likelihoods, gradients in every mode."""

@@ -1,0 +1,1 @@
+"""Paths between noise and data, and the samplers that follow them back."""

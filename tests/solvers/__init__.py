@@ -1,0 +1,1 @@
+"""Numerical methods: orders, stability, steps, costs."""

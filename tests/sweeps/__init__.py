@@ -1,0 +1,1 @@
+"""Sweeps and searches: every cell once, whatever some of them come to."""

@@ -1,0 +1,1 @@
+"""Tasks: their data, known answers, metrics, and files of one's own."""

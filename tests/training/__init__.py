@@ -1,0 +1,1 @@
+"""The trainer, what it minimises, and its budgets."""
