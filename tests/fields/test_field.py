@@ -1,5 +1,9 @@
 """The ledger, and the fields that wrap another."""
 
+import re
+import weakref
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +13,9 @@ from ode_runner.fields.ledger import Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.integral import Integral, trace
 from ode_runner.integrator import Integrator
+from ode_runner.networks.linear import LinearField
 from ode_runner.solvers.explicit.rk4 import RK4
 from tests.problems import Compose, Formula, SmallNet, build
 
@@ -77,6 +83,43 @@ def test_a_ledger_survives_its_state() -> None:
         tally.evaluations += 1
     assert copy.totals[Phase.FORWARD].evaluations == 6
     assert ledger.totals[Phase.FORWARD].evaluations == 5
+
+
+def test_tallies_add_up_and_keep_the_smallest_step() -> None:
+    total = Tally(evaluations=1, accepted=2, rejected=3, products=4, smallest_step=0.5)
+    total.add(Tally(evaluations=10, accepted=20, rejected=30, products=40, smallest_step=0.25))
+    assert total == Tally(evaluations=11, accepted=22, rejected=33, products=44, smallest_step=0.25)
+    total.add(Tally(evaluations=0.5, products=1))
+    total.add(Tally(rejected=1))
+    total.add(Tally(accepted=1, smallest_step=0.75))
+    assert total == Tally(evaluations=11.5, accepted=23, rejected=34, products=45, smallest_step=0.25)
+
+
+def test_a_derivative_of_another_shape_or_kind_is_named() -> None:
+    for given, named in ((torch.ones(1, 2), "of shape (1, 2)."), ([0.0, 0.0], "a list."), (0.0, "a float.")):
+        field = CountedField(Formula(lambda t, y, given=given: given), Ledger())  # type: ignore[misc]
+        with pytest.raises(RefusedInput, match=re.escape(f"of its state, (2, 2), and gave one {named}")):
+            field(torch.tensor(0.0), torch.ones(2, 2))
+
+
+def test_a_derivative_that_nobody_needs_is_freed() -> None:
+    """Though a field of layers remembers of each how to push tangents through them."""
+    price = Integral(lambda t, y, dy, pull: dy[:, 0], judged=False)
+    field = CountedField(LinearField(2), Ledger(), integrals={"price": price})
+    dy = weakref.ref(field(torch.tensor(0.0), torch.ones(3, 2)))
+    assert dy() is None
+
+
+def test_a_trace_is_taken_by_the_pass_that_made_the_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, linearize = list[Any](), LinearField.linearize
+    monkeypatch.setattr(LinearField, "linearize", lambda *given: passes.append(given) or linearize(*given))
+    net, t, y = LinearField(2), torch.tensor(0.0), torch.ones(3, 2)
+    field = CountedField(net, Ledger(), integrals={"trace": Integral(lambda t, y, dy, pull: trace(y, pull), True)})
+    dy = field(t, y)
+    for derivative, count in ((dy, 1), (dy.clone(), 2)):  # of another tensor nothing is remembered
+        torch.testing.assert_close(field.rates(t, y, derivative), net.theta.trace().expand(3, 1))
+        assert len(passes) == count
+    assert field.ledger.tally == Tally(evaluations=1, products=4)
 
 
 @pytest.mark.parametrize("solver", ["rk4", "dopri5", "trapezoid"])

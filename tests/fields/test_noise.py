@@ -159,3 +159,18 @@ def test_torchs_generators_take_no_part() -> None:
 def test_no_grid_at_all_is_refused(cells: int, depth: int) -> None:
     with pytest.raises(ValueError, match="must be at least 1, and depth"):
         BrownianPath(seed=0, cells=cells, depth=depth)
+
+
+def test_an_increment_is_made_of_what_lies_above_its_ends_alone() -> None:
+    """Two normal numbers of the cell, and of each midpoint on the way down to an end within it."""
+    for ends, count in (((0, 1024), 1), ((0, 512), 2), ((512, 768), 3), ((1, 2), 11), ((-1, 1024), 12), ((7, 7), 0)):
+        alone = levy_construction.plan_draws((ends,), cells=4, depth=10)
+        both = levy_construction.plan_draws(((1, 2), ends), cells=4, depth=10)
+        assert len(alone.nodes) == count
+        assert int(both.weights[..., 1].any(dim=2).any(dim=1).sum()) == count
+
+
+def test_no_number_draws_what_has_no_weight() -> None:
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
+    uniform = torch.tensor([2**-54, 0.2, 0.3, 1 - 2**-53, 1.0], dtype=torch.float64)  # 1 - 2 ** -54 is rounded to 1
+    assert hashed_numbers.draw_categorical(weights.expand(5, 5), uniform).tolist() == [1, 1, 3, 3, 3]

@@ -435,6 +435,12 @@ def test_the_reverse_equation_is_refused_where_it_is_singular(composed: Compose,
             assert bool(torch.isfinite(found.ys).all())
 
 
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_the_reverse_equation_over_no_time_changes_nothing(composed: Compose, name: str) -> None:
+    x, bound = torch.ones(50, 2, dtype=torch.float64), integrator(build(composed, "solver", name, num_steps=4))
+    assert torch.equal(bound(eight("vp"), x, torch.tensor([0.5, 0.5], dtype=torch.float64), noise=NOISE).ys[-1], x)
+
+
 def test_the_way_back_is_refused_from_where_there_is_no_noise(composed: Compose) -> None:
     bound = integrator(build(composed, "solver", "ddim", num_steps=8))
     x = torch.zeros(3, 2, dtype=torch.float64)
@@ -460,7 +466,8 @@ def test_other_fields_are_refused(composed: Compose) -> None:
         ("deis", {"order": 4}, "Order 1 is solver=ddim"),
         ("unipc", {"order": 4}, "order 1, 2 or 3"),
         ("ddpm", {"eta": 1.5}, "from 0 to 1"),
-        ("edm_heun", {"s_churn": -1.0}, "must be 0 or more"),
+        *(("edm_heun", {name: -0.1}, f"{name} must be 0 or more, not") for name in ("s_churn", "s_min", "s_noise")),
+        ("edm_heun", {"s_min": 1.0, "s_max": 0.5}, "s_max must be at least solver.s_min=1.0, not 0.5"),
         ("predictor_corrector", {"corrections": 0}, "Use solver=ddpm"),
         ("predictor_corrector", {"signal_to_noise": 0.0}, "must be above 0"),
         *((name, {"num_steps": 0}, "from 1 to") for name in SAMPLERS),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.driving_noise import DrivingNoise
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
@@ -519,6 +520,9 @@ def test_noise_that_does_not_tell_the_steps_apart_is_refused(
     integrate = Integrator(solver=solver(num_steps=None, step_size=end / 8), gradient=Backprop())
     with pytest.raises(RefusedInput, match=says):
         integrate(Geometric(), torch.ones(2, 1), torch.tensor([0.0, end]), noise=noise)
+    steps = [(end * k / 8, end * (k + 1) / 8) for k in range(8)]
+    with pytest.raises(RefusedInput, match=says):
+        DrivingNoise(noise, Geometric()).increments(steps, torch.ones(2, 1))
 
 
 def test_a_short_interval_between_two_outputs_is_no_reason_to_refuse_the_noise() -> None:

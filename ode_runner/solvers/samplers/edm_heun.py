@@ -39,6 +39,8 @@ class EdmHeun(Sampler):
         for name in ("s_churn", "s_min", "s_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RefusedInput(f"solver.{name} must be 0 or more, not {getattr(self, name)}.")
+        if self.s_max is not None and self.s_max < self.s_min:  # there would be no churn at all
+            raise RefusedInput(f"solver.s_max must be at least solver.s_min={self.s_min}, not {self.s_max}.")
 
     @property
     def draws(self) -> bool:
