@@ -1,4 +1,7 @@
-"""Runs a Python module where there seems to be a GPU: `python -m tests.gpu.simulated_gpu -m MODULE ARGUMENTS`."""
+"""Runs a Python module where there seems to be a GPU: `python -m tests.gpu.simulated_gpu -m MODULE ARGUMENTS`.
+
+With `--one-generator` before `-m` it draws its random numbers where the CPU draws its own, so that they are the same.
+"""
 
 import os
 import runpy
@@ -7,7 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 from tests.gpu.simulated_gpu.install import STAND_IN, install
+from tests.gpu.simulated_gpu.operations import GPU
 
 # What PyTorch asks of its library and of the driver before a backward pass: whether a device is in use.
 DRIVER = """
@@ -24,8 +30,11 @@ def main() -> None:
             sys.exit(
                 subprocess.run([sys.executable, *sys.orig_argv[1:]], env=os.environ | _driver(Path(folder))).returncode
             )
+    if sys.argv[1:2] == ["--one-generator"]:
+        GPU.generator = torch.default_generator
+        del sys.argv[1]
     if sys.argv[1:2] != ["-m"]:
-        sys.exit("usage: python -m tests.gpu.simulated_gpu -m MODULE ARGUMENTS")
+        sys.exit("usage: python -m tests.gpu.simulated_gpu [--one-generator] -m MODULE ARGUMENTS")
     install()
     module, sys.argv = sys.argv[2], sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

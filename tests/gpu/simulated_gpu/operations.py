@@ -86,7 +86,8 @@ class Gpu:
 
     def computed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """An operation on what stands for tensors of the GPU, which has a random generator of its own."""
-        if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+        drawing = torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        if not drawing or self.generator is torch.default_generator:
             return func(*args, **kwargs)
         before = torch.get_rng_state()
         torch.default_generator.set_state(self.generator.get_state())
