@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ode_runner.api.composing import composed
-from ode_runner.api.posed_problems import field_at, posed_problems
+from ode_runner.api.posed_problems import arguments_like, arguments_of, encoding_of_test, posed_problems, problem_at
 from ode_runner.batch import Answer, Batch, Drawn, Split
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
@@ -25,6 +25,7 @@ from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.typed_numbers import typed_dates, typed_times
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
@@ -37,7 +38,6 @@ from ode_runner.problem import Problem
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.unfinished import check_completed
 from ode_runner.report import runs as reported
-from ode_runner.tasks.base import Task
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
@@ -180,13 +180,15 @@ class Run:
 
         Raises:
             IncompatibleChoice: the model solves nothing, or an equation without a derivative.
-            RefusedInput: `t` is several times, and the model solves several fields in turn.
+            RefusedInput: `t` is several times, and the model solves several fields in turn; or shapes do not fit.
         """
-        field, sent = self._field(t), [z.to(self.experiment.device) for z in given]
+        model, sent = self.record.choices["model"], [z.to(self.experiment.device) for z in given]
+        field, known = self._field(t)
         if "forward" not in (calls := kind_of(field).call_weights):
-            model = self.record.choices["model"]
             raise IncompatibleChoice(f"the field of model={model} has no derivative, but {' and '.join(calls)}.")
-        found = self.experiment.integrator.evaluate(field, self._as_tensor(t), self._as_tensor(y), given=sent)
+        state = self._as_tensor(y)
+        with arguments_like(known, state, sent, model):
+            found = self.experiment.integrator.evaluate(field, self._as_tensor(t), state, given=sent)
         return found.to(y.device if isinstance(y, Tensor) else "cpu")
 
     def sample(self, count: int, *, times: int = 2) -> Drawn:
@@ -205,7 +207,9 @@ class Run:
                 "samples depend on a condition here: use `run.experiment.generate(..., given=...)`."
             )
         with torch.no_grad():
-            drawn = _in_own_units(draw(count, times, []), self.experiment.task)
+            drawn = draw(count, times, [])
+        if isinstance(task := self.experiment.task, DensityTask):
+            drawn = task.drawn_in_own_units(drawn)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
         return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
 
@@ -251,11 +255,16 @@ class Run:
     def _rows(self) -> list[dict[str, float]]:
         return list(reported.Run(folder=self.folder, record=self.record).rows())
 
-    def _field(self, t: float | Time) -> Any:
-        """The field that the model solves at this time; of two that meet there, the later one."""
-        if (known := self.model.learned_field()) is not None:  # also where a sampler solves no problem
-            return known
-        return field_at(self._problems, t, self.record.choices["model"])
+    def _field(self, t: float | Time) -> tuple[Any, Encoding]:
+        """The field that the model solves at this time, and states and what is given of the kind that it takes."""
+        if (learned := self.model.learned_field()) is not None:  # also where a sampler solves no problem
+            return learned, self._encoding
+        problem = problem_at(self._problems, t, self.record.choices["model"])
+        return problem.field.field, arguments_of(problem)
+
+    @cached_property
+    def _encoding(self) -> Encoding:
+        return encoding_of_test(self.experiment)
 
     @cached_property
     def _problems(self) -> list[list[Problem]]:
@@ -288,13 +297,3 @@ class Run:
     def _as_tensor(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
         copied = values if isinstance(values, Tensor) else np.array(values)  # torch warns of arrays that are read-only
         return torch.as_tensor(copied, dtype=dtype or self.experiment.dtype, device=self.experiment.device)
-
-
-def _in_own_units(drawn: Drawn, task: Task) -> Drawn:
-    """Samples, and their log density, of the data's own units, where a task of densities has some."""
-    if not isinstance(task, DensityTask):
-        return drawn
-    log_density = drawn.log_density
-    if log_density is not None:
-        log_density = log_density + task.log_determinant(drawn.path[-1])
-    return drawn._replace(path=task.own_units(drawn.path), log_density=log_density)

@@ -1,16 +1,19 @@
 """The problems that a trained model poses, of which each has a field."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from ode_runner.batch import Split
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.problem import Problem
-from ode_runner.types import Time
+from ode_runner.types import State, Time
 
 
 def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
@@ -29,15 +32,49 @@ def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
     return in_turn(recorded.problems)
 
 
-def field_at(problems: list[list[Problem]], t: float | Time, model: str) -> Any:
-    """The field that is solved at this time; of two that meet there, the later one.
+def problem_at(problems: list[list[Problem]], t: float | Time, model: str) -> Problem:
+    """The problem that is solved at this time; of two that meet there, the later one.
 
     Raises:
-        RefusedInput: `t` is several times, and there are several fields.
+        RefusedInput: `t` is several times, and there are several problems with fields of their own.
     """
     if len(problems) == 1:
-        return problems[0][0].field.field
+        return problems[0][0]
     if isinstance(t, torch.Tensor) and t.numel() > 1:
         raise RefusedInput(f"model={model} solves several fields in turn. Ask at one time.")
     begun = [one for one in problems if float(torch.cat([p.ts for p in one]).min()) <= float(t)]
-    return (begun or problems)[-1 if begun else 0][0].field.field
+    return (begun or problems)[-1 if begun else 0][0]
+
+
+def arguments_of(problem: Problem) -> Encoding:
+    """The state of a problem, and what its field is given behind it; its integrals may be given more."""
+    field = problem.field
+    return Encoding(problem.y0, field.given[: len(field.given) - sum(field.counts)])
+
+
+def encoding_of_test(experiment: Experiment) -> Encoding:
+    """Of one input, by a model that learns a field on the task's own states; its sampler may pose no problem."""
+    batch = next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
+    with torch.no_grad():
+        return experiment.model.encode(batch.inputs)
+
+
+@contextmanager
+def arguments_like(known: Encoding, y: State, given: Sequence[Tensor], model: str) -> Iterator[None]:
+    """Inside, a field is asked. It may take other shapes than those known, such as larger images or longer series.
+
+    Raises:
+        RefusedInput: it fails, and they were others.
+    """
+    try:
+        yield
+    except Exception as error:
+        shapes = [("batch", *one.shape[1:]) for one in (known.y0, *known.given)]
+        found = [tuple(one.shape) for one in (y, *given)]
+        if [one[1:] for one in found] == [one[1:] for one in shapes] and len({one[:1] for one in found}) == 1:
+            raise
+        wanted = " and ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+        takes = "a state of shape" if len(shapes) == 1 else f"a state and, given behind it, {len(known.given)} more, of shapes"
+        raise RefusedInput(
+            f"the field of model={model} takes {takes} {wanted}, not {' and '.join(map(str, found))}."
+        ) from error

@@ -71,6 +71,13 @@ class DensityTask(SampledTask):
         """Points in their own units, with their conditions, as a model is given them: the reverse of `own_units`."""
         return data
 
+    def drawn_in_own_units(self, drawn: Drawn) -> Drawn:
+        """Samples, and their log density if it is told, of the data's own units."""
+        log_density = drawn.log_density
+        if log_density is not None:
+            log_density = log_density + self.log_determinant(drawn.path[-1])
+        return drawn._replace(path=self.own_units(drawn.path), log_density=log_density)
+
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"nll": self.loss(outputs, batch)}
 

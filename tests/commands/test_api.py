@@ -102,6 +102,22 @@ def test_an_equation_without_a_derivative_is_refused(tmp_path: Path) -> None:
         run.field(0.1, torch.zeros(1, 1))
 
 
+@pytest.mark.parametrize(
+    ("words", "takes"),
+    [
+        (("task=half_moons", "model=odenet"), "of shape (batch, 2), not (1, 5)"),
+        (("task=half_moons", "model=data_controlled"), "1 more, of shapes (batch, 2) and (batch, 2), not (1, 5)"),
+        (("task=density2d", "model=flow_matching", "task.conditional=true"), "(batch, 2) and (batch, 8), not (1, 5)"),
+    ],
+)
+def test_a_field_asked_with_other_shapes_says_which_it_takes(
+    tmp_path: Path, words: tuple[str, ...], takes: str
+) -> None:
+    run = ode.train(*words, "network.width=4", "trainer.max_steps=1", "logger=none", f"output_dir={tmp_path}")
+    with pytest.raises(RefusedInput, match=re.escape(takes)):
+        run.field(0.1, torch.zeros(1, 5))
+
+
 def test_tab_offers_what_there_is() -> None:
     assert set(ode.__all__) <= set(dir(ode))
     assert "importlib" not in dir(ode)

@@ -182,6 +182,7 @@ def test_newtons_method_knows_whether_it_failed_itself_or_the_field(rest: float,
     newton = Newton(Formula(lambda t, y: rest + y * y), patient=True)
     start, t = torch.zeros(1, 1, 1), torch.tensor(0.0)
     equations = Equations(ts=[t], known=start, weights=[[1.0]])
+    assert equations.coupling is equations.coupling, "a transfer to a GPU, once"
     assert (
         newton.solve(equations, start, begin=(t, start[0]), tolerance=StageTolerance.rounding(start[0])).isnan().all()
     )

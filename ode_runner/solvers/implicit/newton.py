@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -60,8 +61,9 @@ class Equations:
     known: Tensor
     weights: Weights
 
-    @property
+    @cached_property
     def coupling(self) -> Tensor:
+        """The weights where the states are, (stage, stage). Made once: on a GPU the CPU waits until they are there."""
         return self.known.new_tensor(self.weights)
 
     def slopes(self, field: VectorField, y: Tensor) -> Tensor:
