@@ -67,7 +67,7 @@ class Display:
         where = f"{device}, {counted(threads, 'thread')}" if device == "cpu" else device
         if (processes := record.environment["processes"]) > 1:
             where += f", {processes} processes"
-        self.say(f"{parameters:,} parameters · {where} · {precision} · {sizes}")
+        self.say(f"{counted(parameters, 'parameter')} · {where} · {precision} · {sizes}")
 
     def start(self, total_steps: int, step: int) -> None:
         """Open the progress bar at `step`."""

@@ -13,6 +13,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.clock import clock
+from ode_runner.recording.display import counted
 from ode_runner.sweeps.cost_estimate import Amount, Estimate, RunTimes, completed_runs, estimate
 from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
@@ -61,7 +62,7 @@ class SweepPlan:
         ]
         width = max((len(cell.name) for cell in self.cells), default=0)
         for cell, size, expected in zip(self.cells, sizes, times, strict=True):
-            parameters = f"{size.parameters:,} parameters" if size else ""
+            parameters = counted(size.parameters, "parameter") if size else ""
             print(f"{cell.state:<12}  {cell.name:<{width}}  {_details(cell, parameters, expected)}".rstrip())
         counts = Counter(str(cell.state) for cell in self.cells)
         print(", ".join(f"{count} {state}" for state, count in counts.items()) + f"      {self.folder}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ode_runner.recording import own_warnings
-from ode_runner.recording.display import summary_rows
+from ode_runner.recording.display import Display, summary_rows
 from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.status import status_of
@@ -277,6 +277,13 @@ def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:
         assert reason.endswith("Try a smaller trainer.batch_size or network.width.")
     assert status_of(MemoryError())[1].startswith("no memory is left. ")
     assert status_of(KeyError()) == (RunStatus.FAILED, "KeyError: KeyError")
+
+
+def test_one_parameter_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = {"device": "cpu", "threads": 1, "processes": 1}
+    record = RunRecord(choices={}, seed=0, fingerprint="", status=RunStatus.RUNNING, environment=place)
+    Display().header(record, tmp_path, parameters=1, precision="fp64", sizes="1 train")
+    assert "1 parameter · cpu, 1 thread" in capsys.readouterr().out
 
 
 def test_the_summary_of_a_run_says_what_its_record_has() -> None:
