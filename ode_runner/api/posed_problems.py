@@ -74,7 +74,11 @@ def arguments_like(known: Encoding, y: State, given: Sequence[Tensor], model: st
         if [one[1:] for one in found] == [one[1:] for one in shapes] and len({one[:1] for one in found}) == 1:
             raise
         wanted = " and ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
-        takes = "a state of shape" if len(shapes) == 1 else f"a state and, given behind it, {len(known.given)} more, of shapes"
+        takes = (
+            "a state of shape"
+            if len(shapes) == 1
+            else f"a state and, given behind it, {len(known.given)} more, of shapes"
+        )
         raise RefusedInput(
             f"the field of model={model} takes {takes} {wanted}, not {' and '.join(map(str, found))}."
         ) from error

@@ -49,7 +49,7 @@ def normals(hashes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def uniform(hashes: Tensor) -> Tensor:
-    """A uniform number of each hash, between 0 and 1 exclusively, in double precision."""
+    """A uniform number of each hash, above 0 and up to 1, in double precision."""
     return _shifted(hashes, 11).double().mul_(2**-53).add_(2**-54)
 
 

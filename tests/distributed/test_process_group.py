@@ -179,6 +179,8 @@ def test_a_part_of_what_torchrun_sets_is_no_rank(monkeypatch: pytest.MonkeyPatch
         assert Rank.of_this_process() is None
         monkeypatch.setenv(name, "0")
     assert Rank.of_this_process() == Rank(number=1, size=4, number_here=0, size_here=2)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Rank.of_this_process() is None, "one process is no group"
 
 
 def test_torchrun_decides_on_the_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,11 +132,12 @@ def test_a_field_that_writes_into_the_solve_is_refused(composed: Compose, solver
 
 
 def test_a_field_that_gives_one_tensor_again_and_again_is_right() -> None:
-    rate, ts = torch.ones(2, 3), torch.tensor([0.0, 2.0])
+    rate, ts, y0 = torch.ones(2, 3), torch.tensor([0.0, 2.0]), torch.ones(2, 3)
     integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Backprop())
     for field in (Formula(lambda t, y: rate), Formula(lambda t, y: rate[:1].expand_as(y)), Formula(lambda t, y: y)):
         with torch.inference_mode():
             inferred = integrate(field, torch.ones(2, 3), ts).ys
+            assert torch.equal(integrate(field, y0, ts).ys, inferred), "a state made outside of inference mode"
         torch.testing.assert_close(integrate(field, torch.ones(2, 3), ts).ys, inferred)
 
 

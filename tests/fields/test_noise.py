@@ -170,6 +170,12 @@ def test_an_increment_is_made_of_what_lies_above_its_ends_alone() -> None:
         assert int(both.weights[..., 1].any(dim=2).any(dim=1).sum()) == count
 
 
+def test_uniform_numbers_are_those_between_multiples() -> None:
+    """Of 2^-53, so that none is 0; the last is rounded to 1."""
+    found = hashed_numbers.uniform(torch.tensor([0, 1 << 11, 1 << 62, -1]))
+    assert found.tolist() == [2**-54, 3 * 2**-54, 0.25 + 2**-54, 1.0]
+
+
 def test_no_number_draws_what_has_no_weight() -> None:
     weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
     uniform = torch.tensor([2**-54, 0.2, 0.3, 1 - 2**-53, 1.0], dtype=torch.float64)  # 1 - 2 ** -54 is rounded to 1

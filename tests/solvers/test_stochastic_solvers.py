@@ -510,6 +510,7 @@ def test_no_stochastic_solver_chooses_its_steps() -> None:
         (8, 0, 0.8, "rounded to multiples of 0.125"),  # in steps of 0.1
         (1, 16, 1e-5, "rounded to multiples of"),
         (1, 20, 1e7, "Count time in longer units"),
+        (1000, 10, 1e3, "1.25e\\+05 cells of the noise"),
     ],
 )
 @pytest.mark.parametrize("solver", [HeunSDE, ReversibleHeunSDE])

@@ -11,7 +11,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger, Phase
-from ode_runner.fields.structured_field import MatrixField, SecondOrderField, SplitField, kind_of
+from ode_runner.fields.structured_field import MatrixField, SecondOrderField, SeparableField, SplitField, kind_of
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -167,6 +167,31 @@ def test_a_matrix_is_evaluated_once_a_solve() -> None:
     with integrate.ledger.phase(Phase.FORWARD) as tally:
         integrate(Learned(), torch.tensor(Y0), TS)
     assert (tally.evaluations, tally.accepted) == (1, 2)
+
+
+class Halves(SeparableField):
+    def drift(self, t: Time, p: State) -> State:
+        return 2 * p
+
+    def kick(self, t: Time, q: State) -> State:
+        return -3 * q
+
+
+class Braked(SecondOrderField):
+    def force(self, t: Time, y: State, *given: Tensor) -> State:
+        q, v = y[:, :3], y[:, 3:]
+        return -q - v
+
+
+def test_states_are_halved_along_the_first_axis_after_the_batch() -> None:
+    """Of images too, and into halves of an odd length."""
+    y, t = torch.randn(2, 6, 4), torch.tensor(0.0)
+    q, p = y[:, :3], y[:, 3:]
+    none = torch.zeros_like(q)
+    assert torch.equal(Halves()(t, y), torch.cat([2 * p, -3 * q], dim=1))
+    assert torch.equal(Halves().first_part(t, y), torch.cat([2 * p, none], dim=1))
+    assert torch.equal(Halves().second_part(t, y), torch.cat([none, -3 * q], dim=1))
+    assert torch.equal(Braked()(t, y), torch.cat([p, -q - p], dim=1))
 
 
 def test_a_field_of_several_kinds_offers_the_calls_of_each_and_counts_them() -> None:
