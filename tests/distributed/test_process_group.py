@@ -172,13 +172,13 @@ def test_a_run_has_the_workers_that_were_asked_for(monkeypatch: pytest.MonkeyPat
 
 def test_a_part_of_what_torchrun_sets_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other launchers set RANK and WORLD_SIZE too."""
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")):
         assert Rank.of_this_process() is None
         monkeypatch.setenv(name, value)
     for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
         assert Rank.of_this_process() is None
         monkeypatch.setenv(name, "0")
-    assert Rank.of_this_process() == Rank(number=1, size=4, number_here=0, size_here=2)
+    assert Rank.of_this_process() == Rank(number=1, size=2, number_here=0, size_here=1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert Rank.of_this_process() is None, "one process is no group"
 

@@ -431,7 +431,7 @@ def test_the_reverse_equation_is_refused_where_it_is_singular(composed: Compose,
             if ahead
             else nothing()
         ):
-            found = bound(eight(path), x, torch.tensor([begin, 0.0], dtype=torch.float64), noise=NOISE)
+            found = bound(eight(path), x, torch.tensor([begin, 0.5, 0.0], dtype=torch.float64), noise=NOISE)
             assert bool(torch.isfinite(found.ys).all())
 
 

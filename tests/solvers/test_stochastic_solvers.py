@@ -526,6 +526,25 @@ def test_noise_that_does_not_tell_the_steps_apart_is_refused(
         DrivingNoise(noise, Geometric()).increments(steps, torch.ones(2, 1))
 
 
+def test_increments_that_are_announced_are_made_at_once_in_the_type_of_the_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, increments = list[int](), BrownianPath.increments
+    monkeypatch.setattr(
+        BrownianPath,
+        "increments",
+        lambda path, steps, *given, **named: asked.append(len(steps)) or increments(path, steps, *given, **named),
+    )
+    noise = DrivingNoise(Noise(path=PATH, samples=torch.arange(2)), Geometric())
+    y, steps = torch.ones(2, 1, dtype=torch.float32), [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
+    noise.prepare(steps, y)
+    found = [noise.increment(*step, y).w for step in steps]
+    assert asked == [3]
+    exact = [noise.increment(*step, y.double()).w for step in steps]
+    assert {(w.dtype, v.dtype) for w, v in zip(found, exact, strict=True)} == {(torch.float32, torch.float64)}
+    torch.testing.assert_close(torch.stack(found), torch.stack(exact).float())
+
+
 def test_a_short_interval_between_two_outputs_is_no_reason_to_refuse_the_noise() -> None:
     ts = torch.tensor([0.0, 0.5, 0.5 + 1e-7, 1.0])
     noise = Noise(path=PATH, samples=torch.arange(2))
