@@ -179,8 +179,9 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("peak memory", peak))
     if "gradient_error" in cost:
         rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
-    rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
-    return rows
+    speed = f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"
+    timed = cost["train_seconds"] != 0  # the first step of a process is not
+    return [*rows, ("training", speed if timed else "a single step, which is not timed")]
 
 
 def _evaluations(

@@ -20,7 +20,7 @@ def cost_of(trainer: Trainer) -> dict[str, Any]:
         **({"chosen_on": "the training data"} if of_training_data(trainer.experiment) else {}),  # else on validation
         "nfe_forward": means.get("nfe/forward", 0.0),
         "nfe_backward": means.get("nfe/backward", 0.0),
-        "samples_per_second": meters.timed_samples / meters.train_seconds if meters.train_seconds else 0.0,
+        **({"samples_per_second": meters.timed_samples / meters.train_seconds} if meters.train_seconds else {}),
         "ledger": trainer.integrator.ledger.state_dict(),
         "compile_seconds": trainer.compiled.seconds,
         **{name: means[source] for name, source in MEASURED.items() if source in means},

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "gallery"
 LARGEST, ALL = 150_000, 4_000_000  # bytes of a picture, and of all
 WIDTH = 900  # pixels
-NOT_SHOWN = ("sweep=", "logger=")  # beginnings of words that decide nothing of a result
+NOT_SHOWN = ("sweep=", "logger=", "output_dir=")  # beginnings of words that decide nothing of a result
 PREFACE = """\
 # Gallery
 
@@ -67,7 +67,7 @@ ENTRIES = (
     Entry("Digits made of noise", "digits_generation", "flow_matching", "samples", ("test/frechet",)),
     Entry("An Ornstein-Uhlenbeck process", "ou", "sde", "paths", ("test/diffusion", "test/strong_error")),
     Entry("Geometric Brownian motion", "gbm", "exact", "paths", ("test/strong_error", "test/weak_error")),
-    Entry("Lorenz' attractor with noise", "lorenz_sde", "latent_sde", "paths", ("test/rmse",)),
+    Entry("Lorenz' attractor with noise", "lorenz_sde", "latent_sde", "paths", ("test/mse",)),
     Entry("Texts out of masks", "markov_text", "exact", "unmasking", ("test/bigram_tv", "test/nll"), holds="gillespie"),
     Entry("Sorting", "sequence_sort", "ode_transformer", "positions", ("test/accuracy",)),
 )

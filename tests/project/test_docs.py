@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from ode_runner.config.help import conf_dir
-from tests.documentation.gallery import ALL, LARGEST
+from tests.documentation.gallery import ALL, ENTRIES, LARGEST, Entry
 from tests.documentation.imports import drawing, groups
 from tests.documentation.pages import DRAWING, PART, parts, text_of
-from tests.helpers import typed
+from tests.helpers import record_of, typed
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"matrix"}  # some ten thousand verdicts, which tests/config/test_config.py has too
@@ -123,6 +123,25 @@ def test_the_citation_is_of_this_version() -> None:
     assert citation["cff-version"] == "1.2.0"
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert {"authors", "message", "title"} <= citation.keys()
+
+
+GALLERY = {part.split("\n", 1)[0]: part for part in PAGES["gallery.md"].split("\n## ")[1:]}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
+def test_an_entry_of_the_gallery_has_every_number_that_it_names(entry: Entry) -> None:
+    assert all(f"`{name}` " in GALLERY[entry.title] for name in entry.numbers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", [one for one in ENTRIES if one.model == "exact"], ids=lambda entry: entry.title)
+def test_numbers_of_the_gallery_that_take_no_training_are_those_of_their_commands(entry: Entry, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^    ode-run (.+)$", GALLERY[entry.title], re.MULTILINE)
+    assert typed(*shlex.split(command), "pictures=false", "logger=none", cwd=tmp_path).returncode == 0
+    metrics = record_of(tmp_path)["metrics"]
+    for name in entry.numbers:
+        (told,) = re.findall(rf"`{name}` ([^\s,]+(?:,\d+)*)", GALLERY[entry.title])
+        assert float(told.replace(",", "")) == pytest.approx(metrics[name], rel=0.006, abs=1e-13)
 
 
 def test_the_pictures_of_the_gallery_are_small_and_all_shown() -> None:

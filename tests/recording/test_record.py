@@ -279,6 +279,14 @@ def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:
     assert status_of(KeyError()) == (RunStatus.FAILED, "KeyError: KeyError")
 
 
+def test_the_speed_of_a_single_step_is_not_known(tmp_path: Path) -> None:
+    ended = typed("trainer.max_steps=1", "logger=none", "pictures=false", *TINY, cwd=tmp_path)
+    cost = record_of(tmp_path)["cost"]
+    assert "a single step, which is not timed" in ended.stdout
+    assert cost["train_seconds"] == 0.0
+    assert "samples_per_second" not in cost
+
+
 def test_one_parameter_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = {"device": "cpu", "threads": 1, "processes": 1}
     record = RunRecord(choices={}, seed=0, fingerprint="", status=RunStatus.RUNNING, environment=place)
@@ -307,6 +315,8 @@ def test_the_summary_of_a_run_says_what_its_record_has() -> None:
         error,
         speed,
     ]
+    cost["train_seconds"] = 0.0
+    assert summary_rows(record)[-1] == ("training", "a single step, which is not timed")  # no 0 samples/s
     record.cost = {"parameters": 0, "peak_memory_bytes": 2e6}
     assert summary_rows(record) == [best[0], ("NFE", "20 sample"), ("peak memory", "2 MB")]
     record.choices["solver"] = "-"
