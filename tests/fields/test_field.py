@@ -9,7 +9,7 @@ import torch
 
 from ode_runner.errors import RefusedInput
 from ode_runner.fields.counted_field import CountedField
-from ode_runner.fields.ledger import Ledger, Phase, Tally
+from ode_runner.fields.ledger import EachSample, Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -93,6 +93,14 @@ def test_tallies_add_up_and_keep_the_smallest_step() -> None:
     total.add(Tally(rejected=1))
     total.add(Tally(accepted=1, smallest_step=0.75))
     assert total == Tally(evaluations=11.5, accepted=23, rejected=34, products=45, smallest_step=0.25)
+
+
+def test_the_sample_with_the_most_attempts_stands_for_all() -> None:
+    counts = [torch.tensor(row) for row in ([5, 9, 8], [1, 4, 2], [0, 1, 4])]
+    each = EachSample(evaluations=counts[0], accepted=counts[1], rejected=counts[2], failures={})
+    assert each.most_attempts() == (2, 4)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert EachSample(evaluations=none, accepted=none, rejected=none, failures={}).most_attempts() == (0, 0)
 
 
 def test_a_derivative_of_another_shape_or_kind_is_named() -> None:

@@ -134,6 +134,13 @@ def test_gillespies_paths_have_the_law_of_the_chain() -> None:
     assert float(total_variation(joint, between)) < 2.5 * expected_variation(between, PATHS)
 
 
+def test_a_chain_of_constant_rates_may_begin_at_any_time() -> None:
+    q, ts = random_generator(5, seed=0), torch.tensor([2.0, 2.3])
+    states = followed(Gillespie(num_steps=1, step_size=None), ChainJumps(q), drawn(START), ts)
+    expected = law_at(q, START, torch.tensor(0.3))
+    assert float(total_variation(law_of(states[1]), expected)) < 2.5 * expected_variation(expected, PATHS)
+
+
 def test_gillespies_evaluations_are_one_more_than_the_most_jumps_of_a_path() -> None:
     class Clock(JumpField):
         steady = True
