@@ -1,6 +1,7 @@
 """Hands the cells of a sweep to a launcher and collects their results, also where the launcher's processes end."""
 
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from hydra.plugins.launcher import Launcher
 
 from ode_runner.config.exit_codes import IN_USE, ExitCode, JobResult
+from ode_runner.errors import RefusedInput
 from ode_runner.recording.attempts import aborted_attempts
 from ode_runner.recording.record import RunStatus
 from ode_runner.sweeps.job_results import broken, result_of
@@ -19,7 +21,17 @@ from ode_runner.sweeps.sweep_cell import SweepCell, due_cells
 # Nor need all of them be installed.
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
+SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 POLL_SECONDS = 1.0  # between checks whether another process has released a cell
+
+
+def check_launcher(target: str) -> None:
+    """Raises RefusedInput if a launcher of this class cannot work here, before each cell fails by it."""
+    if target == SLURM_LAUNCHER and shutil.which("srun") is None:
+        raise RefusedInput(
+            "hydra/launcher=slurm: there is no srun on this machine, so it hands no jobs to Slurm. Type the command "
+            "on a machine of the cluster, or hydra/launcher=local for several at a time here."
+        )
 
 
 def in_sweep(overrides: Sequence[str], sweep_dir: str) -> list[str]:

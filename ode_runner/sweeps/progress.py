@@ -13,7 +13,7 @@ from pathlib import Path
 from ode_runner.config.command_names import is_command
 from ode_runner.config.exit_codes import IN_USE, REFUSED, ExitCode, JobResult
 from ode_runner.recording.clock import duration
-from ode_runner.recording.display import shown
+from ode_runner.recording.display import counted, shown
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.repeated_remarks import summaries
@@ -53,6 +53,9 @@ class Progress:
                     self._say(f"{cell.state}: {cell.name}: {cell.remark}")
                 case CellState.INCOMPATIBLE:
                     print(f"ode-run: skipped: {cell.remark}", file=sys.stderr)
+        done = Counter(cell.remark for cell in cells if cell.state is CellState.DONE and cell.remark)
+        for remark, count in done.items():
+            self._say(f"{counted(count, 'completed cell')}: {remark}")
 
     def open(self) -> None:
         """Show the bar, on a terminal."""

@@ -20,6 +20,7 @@ from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.report.rows import plain
+from ode_runner.sweeps.dispatch import check_launcher
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell
 from ode_runner.sweeps.sweeper import CellSweeper
@@ -64,6 +65,7 @@ class SearchSweeper(CellSweeper):
         if self.config.plan:
             self._plan(by_key, wanted, folder)
             return
+        check_launcher(self.config.hydra.launcher._target_)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take what
             expected = max(self.trials - study.ended, 0)  # the first has in hand for broken off

@@ -23,7 +23,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.recording.repeated_remarks import each_once
-from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, in_sweep
+from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, check_launcher, in_sweep
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells, mark_duplicates
@@ -84,6 +84,8 @@ class CellSweeper(Sweeper):
         if self.config.hydra.launcher._target_ in (BASIC_LAUNCHER, JOBLIB_LAUNCHER):  # others run on other machines
             with sigterm_interrupts():
                 check_one_possible(cells)
+        if due_cells(cells):
+            check_launcher(self.config.hydra.launcher._target_)
         with self.under_way(Progress(cells=cells, folder=folder)) as progress:
             for cell in cells:
                 record_unrun(cell)

@@ -24,6 +24,7 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
+from ode_runner.recording.watched import unseen
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.train_and_test import train_and_test
 
@@ -71,6 +72,8 @@ def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None)
     if done is None or done.status is not RunStatus.COMPLETED or plan.rerun:
         return None
     display.say(f"already completed: {plan.folder}. To run it again, add rerun=true.")
+    if missing := unseen(plan.record, plan.choices, done):
+        display.say(missing, style="yellow")
     _say_imported(plan, display, done)
     display.outcome(done, plan.folder)
     return done

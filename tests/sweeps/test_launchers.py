@@ -184,13 +184,15 @@ def job_in(folder: Path) -> int:
     raise AssertionError(f"nobody works in {folder}")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not SUBMITIT, reason="needs hydra-submitit-launcher: pip install 'ode-run[slurm]'")
-def test_no_slurm_is_said_in_a_line(tmp_path: Path) -> None:
-    ended = typed("-m", "seed=0,1", "hydra/launcher=slurm", *QUICK, cwd=tmp_path)
-    assert ended.returncode == 1
-    assert 'Could not detect "srun", are you indeed on a slurm cluster?' in ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
+def test_no_slurm_is_refused_before_any_cell(tmp_path: Path) -> None:
+    """Each cell failed by submitit's RuntimeError."""
+    words = ("-m", "seed=0,1", "hydra/launcher=slurm", *QUICK)
+    ended = typed(*words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "hydra/launcher=slurm: there is no srun on this machine" in ended.stderr
+    assert not (tmp_path / "outputs").exists()
+    assert typed(*words, "plan=true", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,44 @@
+"""What a command asks to see of a run, and the run, which is completed, was not asked for when it was made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ode_runner.errors import as_typed
+from ode_runner.recording.bookkeeping import OBSERVERS, WATCHING
+from ode_runner.recording.record import NONE, RunRecord
+
+DRAWN = "pictures"
+
+
+def unseen(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
+    """A sentence on the options of `now` that watch a run and had other values when it was made; empty without any.
+
+    Args:
+        now: record of the command, without results.
+        choices: of each group.
+        done: of the completed run, whose folder has what was asked for then.
+    """
+    asked = [word for word, value, before in _options(now, choices, done) if value and value != before]
+    if not asked:
+        return ""
+    return f"made without {' '.join(asked)}, of which there is nothing: rerun=true makes it again."
+
+
+def _options(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> list[tuple[str, Any, Any]]:
+    """What one types for each option that watches, its value now, and that of the completed run; known ones alone."""
+    found = []
+    for group in OBSERVERS:
+        if choices.get(group, NONE) != NONE and group in done.config:
+            found.append((f"{group}={choices[group]}", now.config.get(group), done.config[group]))
+    places = [((), DRAWN), *(((group,), option) for group, options in WATCHING.items() for option in options)]
+    for place, option in places:
+        new, old = (_at(config, place) for config in (now.config, done.config))
+        if option in old:
+            value = new.get(option)
+            found.append((f"{'.'.join((*place, option))}={as_typed(value)}", value, old[option]))
+    return found
+
+
+def _at(config: Mapping[str, Any], place: tuple[str, ...]) -> Mapping[str, Any]:
+    within: Any = config.get(place[0], {}) if place else config
+    return within if isinstance(within, Mapping) else {}
