@@ -344,6 +344,25 @@ def test_the_field_is_asked_at_the_times_of_the_grid(
         assert asked == pytest.approx(grid[:-1], rel=1e-12)
 
 
+@pytest.mark.parametrize(("churn", "grown"), [(0.4, 1.1), (100.0, math.sqrt(2))])
+def test_churn_begins_a_step_at_more_noise(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, churn: float, grown: float
+) -> None:
+    """By its share of a step, at most to twice the variance, at the levels from s_min to s_max and at no other."""
+    field, asked, denoise = eight("vp"), list[float](), GaussianMixture.denoise
+
+    def recorded(self: GaussianMixture, t: Tensor, x: Tensor, *given: Tensor) -> Tensor:
+        asked.append(float(self.path.sigma(t) / self.path.alpha(t)))
+        return denoise(self, t, x, *given)
+
+    monkeypatch.setattr(GaussianMixture, "denoise", recorded)
+    rhos = [level.rho for level in sampling_grid(field.path, 1.0, 1e-3, grid="karras", steps=4)]
+    bounds = {"s_min": rhos[2], "s_max": rhos[1]}
+    sampled(field, build(composed, "solver", "edm_heun", num_steps=4, grid="karras", s_churn=churn, **bounds))
+    expected = [rhos[0], *rhos[1:2] * 2, grown * rhos[1], *rhos[2:3] * 2, grown * rhos[2], *rhos[3:4] * 2, rhos[4]]
+    assert asked == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["ddpm", "edm_heun", "euler_maruyama"])
 def test_samples_do_not_depend_on_their_batch(composed: Compose, name: str) -> None:
     solver = build(composed, "solver", name, num_steps=5, **({"s_churn": 2.0} if name == "edm_heun" else {}))
@@ -407,12 +426,13 @@ STOCHASTIC = [  # methods for stochastic equations, whichever the field
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        *((name, "no such way back") for name in ("ddpm", "predictor_corrector")),
+        *((name, "no such way back") for name in ("ddpm", "predictor_corrector", "edm_heun")),
         *((name, "from noise to data, and not") for name in STOCHASTIC),
     ],
 )
 def test_the_way_back_has_no_noise_on_it(composed: Compose, name: str, said: str) -> None:
-    bound, x = integrator(build(composed, "solver", name)), torch.ones(50, 2, dtype=torch.float64)
+    little = {"edm_heun": {"s_churn": 0.1}, "ddpm": {"eta": 0.1}}.get(name, {})
+    bound, x = integrator(build(composed, "solver", name, **little)), torch.ones(50, 2, dtype=torch.float64)
     with pytest.raises(RefusedInput, match=said):
         bound(eight("vp"), x, torch.tensor([0.1, 1.0], dtype=torch.float64), noise=NOISE)
 
