@@ -62,6 +62,15 @@ class Stages:
         """Whether the next stage begins with the epoch of this number, counted from 0."""
         return epoch // self.experiment.options.epochs > self.present
 
+    def cut_short(self) -> str:
+        """A sentence where training has ended before its last stage began; empty elsewhere."""
+        if self.present + 1 == self.count:
+            return ""
+        return (
+            f"training ended in stage {self.present + 1} of {self.count}, and nothing of those after it is learned: "
+            "give it more steps or seconds, or fewer trainer.epochs, which each stage has."
+        )
+
     def begin(self, average: WeightAverage | None, session: Session) -> None:
         """Go on to the next stage from the best weights so far.
 

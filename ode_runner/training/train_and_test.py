@@ -92,7 +92,7 @@ def _carry_out(
     with same_folder():
         reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
         rows = session.metrics.rows()
-        _say_if_diverged(trainer, rows, display)
+        _say_how_it_went(trainer, rows, display)
         experiment.model.begin_test()
         view = model_view(experiment, rows, session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached
@@ -125,12 +125,19 @@ def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Sessi
     conclude(experiment, view, display=display, logger=logger)
 
 
-def _say_if_diverged(trainer: Trainer | None, rows: Sequence[Mapping[str, float]], display: Display) -> None:
-    """A stage of training learns something else than the one before, and numbers of both say nothing together."""
-    if trainer is None or trainer.stages.count > 1:
+def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]], display: Display) -> None:
+    """Say if training has diverged or, of a model that learns in stages, has not come to the last.
+
+    A stage learns something else than the one before, and numbers of both say nothing together.
+    """
+    if trainer is None:
         return
-    lr: float = trainer.optimizer.defaults["lr"]
-    if sentence := divergence(rows, criterion=trainer.experiment.criterion, lr=lr):
+    if trainer.stages.count > 1:
+        sentence = trainer.stages.cut_short()
+    else:
+        lr: float = trainer.optimizer.defaults["lr"]
+        sentence = divergence(rows, criterion=trainer.experiment.criterion, lr=lr)
+    if sentence:
         display.say(sentence, style="yellow")
 
 

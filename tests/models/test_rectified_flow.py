@@ -130,6 +130,13 @@ def test_a_run_stopped_in_a_reflow_goes_on_with_its_pairs_as_if_nothing_had_been
     assert {"test/straightness", "test/straightness_teacher", "test/sw2_teacher"} <= record["metrics"].keys()
 
 
+def test_a_run_that_ends_before_its_reflow_says_so(tmp_path: Path) -> None:
+    """Its weights are those of flow matching, under another name."""
+    told = "training ended in stage 1 of 2, and nothing of those after it is learned"
+    assert told in typed(*COMMAND, "trainer.max_steps=5", "pictures=false", cwd=tmp_path).stdout
+    assert "training ended in" not in typed(*COMMAND, "trainer.epochs=1", "pictures=false", cwd=tmp_path).stdout
+
+
 def test_without_its_pairs_a_run_does_not_go_on(tmp_path: Path) -> None:
     stop_before(2 * STEPS + 4, COMMAND, tmp_path)
     [folder] = run_folders(tmp_path)
