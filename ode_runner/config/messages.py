@@ -52,6 +52,8 @@ BARE = {  # a word alone, of other programs
 EVERY = ("all", "*", "any")  # typed for all choices of a group
 # How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
 UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
+# What a resolver has raised, and for which key; under a debugger OmegaConf leaves the key out.
+RESOLVED = r"\w+ raised while resolving interpolation: (.*?)\s*(?:$|full_key: (\S+))"
 
 
 def readable_message(error: BaseException, arguments: list[str]) -> str:
@@ -99,8 +101,8 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
     if re.search(UNREADABLE, str(root)):
         words = [word for word in arguments if "$" in word]
         return f"cannot read {' or '.join(words) or 'an option'}: a value in ${{...}} is misspelt, or leads to itself."
-    resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: (\S+)", str(root), re.DOTALL)
-    if resolved and resolved[1].startswith('"'):  # a KeyError, of a name that a resolver does not know
+    resolved = re.match(RESOLVED, str(root), re.DOTALL)
+    if resolved and resolved[2] and resolved[1].startswith('"'):  # a KeyError, of a name that a resolver does not know
         return f"{resolved[2]}: {resolved[1].strip(chr(34))}."
     if resolved:
         return resolved[1]

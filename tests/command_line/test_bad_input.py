@@ -340,6 +340,13 @@ def test_what_people_meet_first_is_refused_in_one_line_that_says_why(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_debugger_changes_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under one OmegaConf keeps the causes of its errors, as with this variable."""
+    monkeypatch.setenv("OC_CAUSE", "1")
+    ended = typed("seed=x", cwd=tmp_path)
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, REFUSED["seed=x"])
+
+
 @pytest.mark.sampled(10)
 @pytest.mark.parametrize("line", REFUSED)
 def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
