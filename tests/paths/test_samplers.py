@@ -210,6 +210,7 @@ def test_known_gains_of_ddim(composed: Compose) -> None:
     ("name", "changed", "order"),
     [
         ("ddim", {}, 1),
+        ("ddpm", {"eta": 0.0}, 1),
         ("dpm2", {}, 2),
         ("dpmpp_2m", {}, 2),
         ("deis", {"grid": "logsnr"}, 2),
@@ -227,6 +228,7 @@ def test_orders(composed: Compose, name: str, changed: dict[str, Any], order: in
         solver = build(composed, "solver", name, num_steps=count, **changed)
         errors.append(float((sampled(field, solver, start=0.8, end=0.05) - gain * begin).norm()))
     assert slope([1 / count for count in counts], errors) == pytest.approx(order, abs=0.25)
+    assert build(composed, "solver", name, **changed).order == order, "as it declares"
 
 
 @pytest.mark.parametrize(("order", "expected"), [(1, 2), (2, 3)])

@@ -539,10 +539,21 @@ def test_increments_that_are_announced_are_made_at_once_in_the_type_of_the_state
     y, steps = torch.ones(2, 1, dtype=torch.float32), [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
     noise.prepare(steps, y)
     found = [noise.increment(*step, y).w for step in steps]
+    assert torch.equal(noise.increment(*steps[0], y).w, found[0])
     assert asked == [3]
     exact = [noise.increment(*step, y.double()).w for step in steps]
     assert {(w.dtype, v.dtype) for w, v in zip(found, exact, strict=True)} == {(torch.float32, torch.float64)}
     torch.testing.assert_close(torch.stack(found), torch.stack(exact).float())
+
+    asked.clear()
+    many, y = Noise(path=PATH, samples=torch.arange(40_000)), torch.ones(40_000, 1)
+    noise = DrivingNoise(many, Geometric())
+    noise.prepare(steps, y)
+    for _ in steps:
+        noise.increment(*steps[-1], y)
+    assert asked == [1], "of so many samples a step at a time"
+    noise.increments(steps, y)
+    assert asked == [1] * 4
 
 
 def test_a_short_interval_between_two_outputs_is_no_reason_to_refuse_the_noise() -> None:
