@@ -69,12 +69,13 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
         return {}
     model = experiment.model
     assert isinstance(model, EstimatedModel)
-    for line in _lines(found):
+    truths = model.truths()
+    for line in _lines(found, truths):
         display.say(line)
     for sentence in _sentences(found, model.bounds()):
         display.say(sentence, style="yellow")
-    rows = [[name, value, found.errors.get(name)] for name, value in found.values.items()]
-    write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error"], rows)
+    rows = [[name, value, found.errors.get(name), truths.get(name)] for name, value in found.values.items()]
+    write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error", "true"], rows)
     values = {f"estimate/{name}": value for name, value in found.values.items()}
     return values | {f"stderr/{name}": error for name, error in found.errors.items()}
 
@@ -152,10 +153,11 @@ def _alike(names: Sequence[str], covariance: Tensor) -> list[tuple[str, str, flo
     return found
 
 
-def _lines(found: Estimates) -> Iterator[str]:
+def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
     width = max(map(len, found.values))
     for name, value in found.values.items():
-        yield f"  {name.ljust(width)} = {_with_error(value, found.errors.get(name))}"
+        true = f" (true: {truths[name]:g})" if name in truths else ""
+        yield f"  {name.ljust(width)} = {_with_error(value, found.errors.get(name))}{true}"
     if found.freedom > 0:
         yield f"  {found.freedom} degrees of freedom"
     else:

@@ -1,6 +1,7 @@
 """Known equations with unknown numbers: what is found, how surely, and what the data do not tell."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,16 @@ def test_a_rate_comes_out_with_its_standard_error(reaction: Path, monkeypatch: p
     assert metrics["estimate/k"] == pytest.approx(2.5889, abs=5e-5)
     assert metrics["stderr/k"] == pytest.approx(0.0073, abs=5e-5)
     assert "(chosen on the training data)" in ended.stdout
-    assert (run_folder(reaction) / "estimates.csv").read_text().startswith("number,estimate,standard_error\nk,2.588")
+    assert (
+        (run_folder(reaction) / "estimates.csv").read_text().startswith("number,estimate,standard_error,true\nk,2.588")
+    )
+
+
+def test_true_numbers_stand_beside_those_that_are_found(tmp_path: Path) -> None:
+    words = ("task=pendulum", "model=parametric", "task.train=2", "task.validation=1", "task.test=1")
+    ended = typed(*words, "task.gravity=1.5", "trainer.max_steps=1", "logger=none", cwd=tmp_path)
+    assert re.findall(r"^  (\w+) += .+ \(true: ([\d.]+)\)$", ended.stdout, re.MULTILINE) == [("gravity", "1.5")]
+    assert (run_folder(tmp_path) / "estimates.csv").read_text().endswith(",1.5\n")
 
 
 def test_numbers_are_those_that_fit_the_training_data_best_whatever_validation_says(composed: Compose) -> None:

@@ -74,6 +74,7 @@ class Hybrid(Model):
                 f"model.learn={as_typed(learn)} model.start={as_typed(start)}: each number that is learned is named "
                 "once and begins somewhere, such as model.learn=[gravity] model.start=[7.0]."
             )
+        self.true_numbers = {name: self._known(name) for name in learn}
         self.learned = {name: self._learn(name, value) for name, value in zip(learn, start, strict=True)}
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
@@ -83,28 +84,39 @@ class Hybrid(Model):
         return with_events(self, inputs, ts, integrate)
 
     def numbers(self) -> dict[str, float]:
-        """The values of the learned numbers, by name."""
-        return {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
+        """The values of the learned numbers, by name, and as `NAME_error` how far each is from the task's."""
+        found = {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
+        return found | {f"{name}_error": abs(found[name] - true) for name, true in self.true_numbers.items()}
 
     def learned_field(self) -> VectorField:
         return self.field
 
-    def _learn(self, name: str, value: float) -> nn.Module:
-        """Make a parameter of the number of this name, wherever it is used; returns a module that has it.
+    def _known(self, name: str) -> float:
+        """The task's number of this name.
 
         Raises:
             RefusedInput: no piece has it.
         """
-        pieces = [*self.field.modules(), *self.event.modules()]
-        owners = [module for module in pieces if name in module._buffers]
+        owners = self._owners(name)
         if not owners:
-            known = sorted({known for module in pieces for known in module._buffers})
+            known = sorted({known for module in self._pieces() for known in module._buffers})
             raise RefusedInput(
                 f"model.learn={name}: no piece of the model has a number of this name. Those that are known, and may "
                 f"be learned instead, are {', '.join(known) or 'none'}."
             )
+        return float(owners[0].get_buffer(name))
+
+    def _learn(self, name: str, value: float) -> nn.Module:
+        """Make a parameter of the number of this name, wherever it is used; returns a module that has it."""
+        owners = self._owners(name)
         parameter = nn.Parameter(torch.tensor(float(value)))
         for module in owners:
             del module._buffers[name]
             module.register_parameter(name, parameter)
         return owners[0]
+
+    def _owners(self, name: str) -> list[nn.Module]:
+        return [module for module in self._pieces() if name in module._buffers]
+
+    def _pieces(self) -> list[nn.Module]:
+        return [*self.field.modules(), *self.event.modules()]
