@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from ode_runner.noise import hashed_numbers, levy_construction
-from ode_runner.noise.brownian_path import BrownianPath, Increment
+from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise
 
 PATH = BrownianPath(seed=5, cells=4, depth=10)
 MANY = 20_000  # paths: a standard error of 1 % in a variance
@@ -36,12 +36,20 @@ def test_the_hash_is_splitmix64_on_numbers_and_on_tensors() -> None:
 
 
 def test_the_numbers_are_those_of_other_versions_and_machines() -> None:
-    found = PATH.increment(0.1, 0.6, PATH.keys(torch.arange(2), (1,)), dtype=torch.float64)
+    found = PATH.increment(0.1, 0.6, PATH.keys(torch.arange(2), (2,)), dtype=torch.float64)
     expected = Increment(
-        torch.tensor([[0.5738677663637458], [0.5451060989512594]], dtype=torch.float64),
-        torch.tensor([[0.0627728542763642], [0.07431179827136225]], dtype=torch.float64),
+        torch.tensor(
+            [[0.5738677663637458, 0.7014353387972827], [0.5451060989512594, 0.5198696061856827]], dtype=torch.float64
+        ),
+        torch.tensor(
+            [[0.0627728542763642, 0.35715463941682857], [0.07431179827136225, -0.37754497425146616]],
+            dtype=torch.float64,
+        ),
     )
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    drawn = Noise(path=PATH, samples=torch.arange(2)).uniform(torch.tensor(0.3, dtype=torch.float64), 1, (2,))
+    pinned = [[0.1439982620542482, 0.8445729393371741], [0.8469828149700331, 0.2367683045987688]]
+    torch.testing.assert_close(drawn, torch.tensor(pinned, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("t0", "t1"), SPANS)

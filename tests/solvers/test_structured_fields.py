@@ -167,6 +167,9 @@ def test_a_matrix_is_evaluated_once_a_solve() -> None:
     with integrate.ledger.phase(Phase.FORWARD) as tally:
         integrate(Learned(), torch.tensor(Y0), TS)
     assert (tally.evaluations, tally.accepted) == (1, 2)
+    with integrate.ledger.phase(Phase.FORWARD) as tally:
+        CountedField.around(Learned(), integrate.ledger)(TS[0], torch.tensor(Y0))
+    assert tally.evaluations == 1, "and so is its derivative"
 
 
 class Halves(SeparableField):
