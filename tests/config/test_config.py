@@ -153,6 +153,20 @@ def test_what_a_model_needs_on_a_task_comes_with_the_two_and_gives_way_to_what_i
     assert cfg.trainer.epochs == 3
 
 
+@pytest.mark.parametrize("task", ["mnist", "half_moons", "density2d"])
+def test_a_network_that_a_model_names_prevails_over_the_tasks(composed: Compose, task: str) -> None:
+    """`task=mnist model=ode_transformer` was refused for convolutions that nobody had typed."""
+    assert composed(f"task={task}", "model=ode_transformer").network._target_.endswith(".Transformer")
+    assert composed(f"task={task}", "model=ode_transformer", "network=shallow").network._target_.endswith(".MLP")
+
+
+def test_every_task_lets_a_models_network_prevail() -> None:
+    tasks = {path.stem: path.read_text(encoding="utf-8") for path in (conf_dir() / "task").glob("*.yaml")}
+    assert [name for name, text in tasks.items() if "override /network" in text] == []
+    for path in (conf_dir() / "task_network").glob("*.yaml"):
+        assert f"override /network: {path.stem}\n" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=map("=".join, CHOICES))
 def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: str) -> None:
     """Our own constructors have no defaults: every value is in a yaml, where it can be seen and changed."""
