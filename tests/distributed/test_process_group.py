@@ -2,20 +2,23 @@
 
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.distributed import rendezvous
-from ode_runner.distributed.data_parallel import DataParallel
+from ode_runner.distributed import rendezvous, spawned, torchrun
+from ode_runner.distributed.data_parallel import DataParallel, Job
 from ode_runner.distributed.process_group import SingleProcess
 from ode_runner.distributed.ranks import Rank
-from ode_runner.distributed.rendezvous import share_cores, transferable
+from ode_runner.distributed.rendezvous import PeerLost, share_cores, transferable
 from ode_runner.distributed.spawned import SpawnedPool
 from ode_runner.distributed.torchrun import TorchrunPool
 from ode_runner.distributed.workers import check_room_for_processes, worker_pool
@@ -197,3 +200,45 @@ def test_torchrun_decides_on_the_number(monkeypatch: pytest.MonkeyPatch) -> None
         worker_pool(2, CPU, oversubscribe=False)
     with pytest.raises(RefusedInput, match=r"^torchrun has started 400 processes, but mps is one device\. Use one\.$"):
         worker_pool(1, torch.device("mps"), oversubscribe=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"), [(SolverFailed("too short"), 1, [SolverFailed]), (PeerLost(RuntimeError("lost")), 0, [])]
+)
+def test_a_worker_takes_its_part_of_the_cores_and_ends_with_the_code_of_its_end(
+    error: Exception, code: int, told: list[type], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, ended, sent = list[int](), list[int](), list[Any]()
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def failing(*given: object, **named: object) -> Any:
+        raise error
+
+    for module in (spawned, torchrun):
+        monkeypatch.setattr(module, "share_cores", shared.append)
+    monkeypatch.setattr(spawned, "build_worker", failing)
+    spawned.run_worker(Job("cpu", False, failing), 1, 3, Path("nowhere"), Mock(send=sent.append))
+    assert (shared, ended, [type(one) for one in sent]) == ([3], [code], told)
+
+    monkeypatch.setattr(torchrun, "ignore_stop_signals", lambda: None)
+    monkeypatch.setattr(torchrun, "broadcast", failing)
+    monkeypatch.setattr(torchrun, "_store", Mock())
+    torchrun.run_worker(Rank(1, 4, 1, 2))
+    assert (shared, ended) == ([3, 2], [code, 0])
+
+
+def test_of_torchruns_processes_the_first_runs_and_the_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others leave an interruption to the system until the first handles it for all."""
+    done = list[object]()
+
+    def work(rank: Rank) -> None:
+        done.append("work")
+        raise SystemExit  # it never returns
+
+    monkeypatch.setattr(torchrun, "_rendezvous", lambda rank: done.append(f"meet as {rank.number}"))
+    monkeypatch.setattr(torchrun, "run_worker", work)
+    monkeypatch.setattr(torchrun.signal, "signal", lambda *given: done.append(given))
+    torchrun.join_group(Rank(0, 2, 0, 2), lambda: done.append("run"))
+    with pytest.raises(SystemExit):
+        torchrun.join_group(Rank(1, 2, 1, 2), lambda: done.append("run"))
+    assert done == ["meet as 0", "run", (signal.SIGINT, signal.SIG_DFL), "meet as 1", "work"]
