@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from ode_runner.api.answers import check_told, told_of_inputs
 from ode_runner.api.composing import composed
 from ode_runner.api.posed_problems import arguments_like, arguments_of, encoding_of_test, posed_problems, problem_at
 from ode_runner.batch import Answer, Batch, Drawn, Split
@@ -121,9 +122,10 @@ class Run:
             (batch, ...), of the last time, or (time, batch, ...) where the task asks at every time.
 
         Raises:
-            IncompatibleChoice: times are typed, and the model has none between its blocks.
+            IncompatibleChoice: the model draws samples alone; or times are typed, and it has none between its blocks.
             RefusedInput: inputs are of another shape, times do not increase, or the first is before the task's.
         """
+        check_told(self.experiment, self.record.choices["model"])
         given, ts = self._inputs(inputs), self._times(times)
         begin = ts[:1] if times is None else self._begin(ts)
         before = begin[begin < ts[0]]
@@ -166,7 +168,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model has no time between its blocks.
         """
-        if Answer.STATES not in self.model.answers():
+        if Answer.STATES not in told_of_inputs(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} has no states between its blocks.")
         with torch.no_grad():
             encoding = self.model.encode(self._inputs(inputs))
@@ -219,7 +221,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no density.
         """
-        if Answer.LOG_DENSITY not in self.model.answers():
+        if Answer.LOG_DENSITY not in told_of_inputs(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
         task = self.experiment.task
         if not isinstance(task, DensityTask):
@@ -287,10 +289,9 @@ class Run:
     def _begin(self, ts: Tensor) -> Tensor:
         """The task's first time, (1,), where a model begins of which the outputs at `ts` are asked for."""
         if Answer.STATES not in self.model.answers():
-            model = self.record.choices["model"]
-            raise IncompatibleChoice(f"model={model} has blocks and no time between them. Leave times out.")
-        begin = self._times(None)[:1]
-        if bool(ts[0] < begin):
+            name = self.record.choices["model"]
+            raise IncompatibleChoice(f"model={name} has blocks and no time between them. Leave times out.")
+        if bool(ts[0] < (begin := self._times(None)[:1])):
             raise RefusedInput(f"times begin at {float(ts[0]):g}, before the task does at {float(begin):g}.")
         return begin
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ode_runner.api.answers import check_told
 from ode_runner.batch import Split
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -22,6 +23,7 @@ def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
     Raises:
         IncompatibleChoice: it poses none.
     """
+    check_told(experiment, model)
     recorded = RecordProblems()
     posing = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     batch = next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)

@@ -123,6 +123,26 @@ def test_tab_offers_what_there_is() -> None:
     assert "importlib" not in dir(ode)
 
 
+def test_what_draws_samples_alone_says_nothing_of_inputs(tmp_path: Path) -> None:
+    """These ended in a NotImplementedError."""
+    small = ("task.train=20", "task.validation=10", "task.test=10", "task.samples=20", "logger=none", "pictures=false")
+    run = ode.train("task=tiny_table", "model=exact", *small, f"output_dir={tmp_path}")
+    tokens = run.sample(2).path[-1]
+    for asked in (run.predict, run.states, run.log_prob):
+        with pytest.raises(IncompatibleChoice):
+            asked(tokens)
+    with pytest.raises(IncompatibleChoice, match=r"model=exact says nothing of inputs here: .* Use run.sample\(4\)"):
+        run.predict(tokens)
+
+
+def test_a_true_field_has_a_log_density_where_its_task_asks_for_one(tmp_path: Path) -> None:
+    """States stood for a density, without a word."""
+    places = ("logger=none", "pictures=false", f"output_dir={tmp_path}")
+    run = ode.train("task=closed_form", "model=exact", "task.problem=circle", *places)
+    with pytest.raises(IncompatibleChoice, match="model=exact gives no log density"):
+        run.log_prob([[1.0, 0.0]])
+
+
 def test_samples_and_densities(tmp_path: Path) -> None:
     words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100")
     density = ode.train(*words, f"output_dir={tmp_path}")
