@@ -191,5 +191,15 @@ def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
     )
 
 
-def _plain(solver: Solver) -> dict[str, object]:
-    return {"class": type(solver).__name__, **{key: value for key, value in vars(solver).items() if value is not None}}
+def _plain(thing: object) -> dict[str, object]:
+    """The class and the options of a solver, and of what it holds that has options, such as another solver."""
+    options = {key: _plain_value(value) for key, value in vars(thing).items() if value is not None}
+    return {"class": type(thing).__name__, **options}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, Solver) or dataclasses.is_dataclass(value):
+        return _plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(one) for one in value]
+    return value if isinstance(value, str | int | float | Mapping) else type(value).__name__

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import ode_runner as ode
-from ode_runner.commands.evaluate import describe_as_ode
+from ode_runner.commands.evaluate import _plain, describe_as_ode
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.lock import lock
-from tests.helpers import TINY, Ended, record_of, run_folder, run_folders, typed
+from ode_runner.recording.strict_json import to_json
+from tests.helpers import TINY, Ended, options, record_of, run_folder, run_folders, typed
+from tests.problems import Compose, build
 
 SYSTEM = (
     *("task=lotka_volterra", "task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5"),
@@ -79,6 +81,19 @@ def test_another_solver_is_recorded_beside_the_run(trained: Any) -> None:
     assert found["metrics"]["nfe/eval"] != found["training"]["metrics"]["nfe/eval"] == 12
     assert found["much_finer"]["metrics"]["nfe/eval"] == 48
     assert found["verdict"] in ended.stdout.replace("\n", " ")
+
+
+def test_a_solver_that_holds_another_is_recorded_with_it(trained: Any) -> None:
+    ended = revisit(trained["moons"], "evaluate", "solver=mccallum_foster", "solver@solver.base=heun")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = evaluation(trained["moons"], "mccallum_foster")["solver"]
+    assert (found["class"], found["base"]["class"]) == ("McCallumFoster", "Heun")
+
+
+@pytest.mark.parametrize("name", options("solver"))
+def test_every_solver_can_be_recorded(name: str, composed: Compose) -> None:
+    solver = build(composed, "solver", name)
+    assert json.loads(to_json(_plain(solver)))["class"] == type(solver).__name__
 
 
 def test_a_weight_tied_network_may_be_put_to_any_solver(trained: Any) -> None:

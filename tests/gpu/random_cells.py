@@ -129,6 +129,8 @@ def _evaluated_again(root: Path) -> str:
         ended = typed(f"evaluate={folder.relative_to(root)}", cwd=root)
     if ended.returncode == 2:  # says why there is nothing to evaluate
         return ""
+    if ended.returncode != 0:
+        return f"evaluate=: exit code {ended.returncode}: {ended.stderr.strip() or ended.stdout[-500:]}"
     [path] = folder.glob("evaluations/*/evaluation.json")
     metrics, own = json.loads(path.read_text())["metrics"], record_of(root)["metrics"]
     common = (metrics.keys() & own.keys()) - {"test/apart_from_own"}
