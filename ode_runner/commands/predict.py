@@ -1,7 +1,7 @@
 """`predict=`: what a trained model says of given inputs, of the test split, or of other data, at given times."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,7 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     tells_density = isinstance(task, DensityTask) and Answer.LOG_DENSITY in answers
     tells_density = tells_density and times is None and inputs is None
     if Answer.STATES not in answers and not classifies and not tells_density:
-        raise IncompatibleChoice(
-            f"model={trained.record.choices['model']} has blocks and no time between them. "
-            + ("Leave times out." if times is not None else "Use predict= on another.")
-        )
+        raise _says_nothing(f"model={trained.record.choices['model']}", answers, times=times)
     given = None if inputs is None else _inputs(inputs, experiment)
     if isinstance(task, Classification) and classifies:
         classify(experiment, task, inputs=given, folder=folder)
@@ -82,6 +79,13 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     if Answer.STATES in answers:
         _write_states(experiment, task, times=times, inputs=given, folder=folder)
     return RunStatus.COMPLETED
+
+
+def _says_nothing(model: str, answers: Collection[Answer], *, times: Any) -> IncompatibleChoice:
+    if Answer.VALUES not in answers and Answer.LOG_DENSITY not in answers:
+        return IncompatibleChoice(f"{model} draws samples, and says nothing of inputs. Type how many: samples=4.")
+    instead = "Leave times out." if times is not None else "Use predict= on another."
+    return IncompatibleChoice(f"{model} has blocks and no time between them. {instead}")
 
 
 def _forecast(trained: TrainedRun, task: ForecastingTask, *, times: Any, inputs: Any, folder: Path) -> RunStatus:

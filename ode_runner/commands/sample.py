@@ -92,4 +92,6 @@ def _completing(experiment: Experiment, inputs: Any) -> TextGenerator:
             f"inputs={as_typed(inputs)}: with samples= it is a text with blanks, which a model of texts completes, and "
             "this run has none. Leave inputs out, or name a run of model=masked_diffusion."
         )
+    if not isinstance(inputs, str | int | float):
+        raise RefusedInput(f"inputs={as_typed(inputs)} is no text. Type one alone, without brackets.")
     return generator.completing(experiment.task.with_blanks(str(inputs)).to(experiment.device))

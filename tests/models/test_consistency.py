@@ -21,7 +21,7 @@ from ode_runner.paths.named import path_named
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
-from tests.helpers import check_refused, run_folders, typed
+from tests.helpers import check_refused, run_folder, run_folders, typed
 from tests.models.test_path_models import SMALL, TOLD, batch_of, integrator, model_of, records_of
 from tests.problems import Compose, build
 from tests.resuming import check_resumed_exactly
@@ -243,3 +243,11 @@ def test_what_the_teacher_has_learned_is_part_of_who_learns_from_it(tmp_path: Pa
     other = typed(*SMALL, "model=consistency", f"model.teacher={moved}", cwd=tmp_path)
     assert other.returncode == 2
     assert "has learned from task.conditional=true, and this task has false" in other.stderr
+
+
+def test_what_draws_samples_alone_says_how_to_ask_for_them(tmp_path: Path) -> None:
+    """It was said to have blocks, and no time between them."""
+    assert typed(*SMALL, "model=consistency", "trainer.max_steps=1", "pictures=false", cwd=tmp_path).returncode == 0
+    asked = typed(f"predict={run_folder(tmp_path)}", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert "model=consistency draws samples, and says nothing of inputs. Type how many: samples=4." in asked.stderr

@@ -43,6 +43,7 @@ def test_a_run_prints_a_text_on_its_way_and_completes_one_with_blanks(tmp_path: 
     for words, sentence in (
         ((f"predict={folder}", "samples=5", "inputs=abc"), "has 3 tokens, and a text of this task 16"),
         ((f"predict={folder}", "samples=5", f"inputs={'z' * 16}"), "no token of this task is"),
+        ((f"predict={folder}", "samples=5", f"inputs=[{'a' * 16}]"), "is no text. Type one alone, without brackets."),
         ((f"predict={folder}",), "model=exact draws texts. Type how many: predict=RUN samples=4"),
         ((f"export={folder}",), "model=exact draws texts, for which there is no file but that of its weights."),
     ):
