@@ -188,3 +188,10 @@ def test_no_number_draws_what_has_no_weight() -> None:
     weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
     uniform = torch.tensor([2**-54, 0.2, 0.3, 1 - 2**-53, 1.0], dtype=torch.float64)  # 1 - 2 ** -54 is rounded to 1
     assert hashed_numbers.draw_categorical(weights.expand(5, 5), uniform).tolist() == [1, 1, 3, 3, 3]
+
+
+def test_copies_of_a_batch_have_paths_of_their_own_and_the_first_those_of_the_batch() -> None:
+    noise = Noise(path=PATH, samples=torch.tensor([3, 8]))
+    of_batch, of_copies = (one.increment(0.1, 0.6, (), dtype=torch.float64).w for one in (noise, noise.copies(3)))
+    assert torch.equal(of_copies[:2], of_batch)
+    assert len(of_copies.unique()) == 6
