@@ -15,6 +15,7 @@ from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test, measured_with
 from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
+from ode_runner.models.copies import copied
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
@@ -181,14 +182,12 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
 
 def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
     """The experiment under the training solver with much smaller steps, in double precision so that they matter."""
-    no_fp64 = experiment.device.type == "mps"
-    precision = experiment.options.precision if no_fp64 else "fp64"
-    if precision == "fp64":
-        experiment.model.to(torch.float64)
     integrator = dataclasses.replace(experiment.integrator, solver=own_solver.refined(), field_dtype=None)
-    return dataclasses.replace(
-        experiment, integrator=integrator, options=dataclasses.replace(experiment.options, precision=precision)
-    )
+    finer = dataclasses.replace(experiment, integrator=integrator)
+    if experiment.device.type == "mps":  # which has no double precision
+        return finer
+    options = dataclasses.replace(experiment.options, precision="fp64")
+    return dataclasses.replace(finer, model=copied(experiment.model).to(torch.float64), options=options)
 
 
 def _plain(thing: object) -> dict[str, object]:

@@ -90,6 +90,13 @@ def test_a_solver_that_holds_another_is_recorded_with_it(trained: Any) -> None:
     assert (found["class"], found["base"]["class"]) == ("McCallumFoster", "Heun")
 
 
+def test_a_model_that_says_something_of_itself_does_so_after_a_much_finer_solve(tmp_path: Path) -> None:
+    ranges = ("model.shortest=0.99", "model.longest=1.01")
+    typed("model=adaptive_depth", *ranges, "trainer.max_steps=1", "logger=none", *TINY, cwd=tmp_path)
+    ended = revisit(tmp_path, "evaluate")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("name", options("solver"))
 def test_every_solver_can_be_recorded(name: str, composed: Compose) -> None:
     solver = build(composed, "solver", name)
