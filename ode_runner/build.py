@@ -46,6 +46,7 @@ from ode_runner.experiment.task_contract import check_spec, first_of_training
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.forced import with_series_inputs
+from ode_runner.networks.tokens import TokenNetwork, check_positions
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
@@ -202,6 +203,8 @@ def _assembled(
 def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device) -> Model:
     """The model with fresh weights, from its network and, where it has one, its teacher, if the solver takes it."""
     dtype, solver = torch.float64 if cfg.trainer.precision == "fp64" else None, construct(cfg, "solver")
+    if issubclass(target_of(cfg, "model").network_type, TokenNetwork):  # before the network, which it may have named
+        check_positions(task.spec, choices["model"])
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))

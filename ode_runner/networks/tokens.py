@@ -2,6 +2,7 @@
 
 import abc
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.attention import Layer
@@ -28,24 +29,29 @@ class TokenNetwork(Network):
         """One layer of (batch, positions, width), which is told no time."""
 
 
+def check_positions(spec: TaskSpec, model: str) -> None:
+    """Raises IncompatibleChoice where inputs have no positions that layers of attention could be of."""
+    vectors = len(spec.input_shape) == 1 and not spec.tokens
+    if vectors or spec.sequence:
+        are = "series of observations" if spec.sequence else f"vectors of {spec.input_shape[0]} numbers"
+        raise IncompatibleChoice(
+            f"model={model} is made of layers of positions that see each other, and this task's inputs are {are}. "
+            "Use task=digits_tokens, or model=odenet."
+        )
+
+
 def token_network(network: Network, model: str) -> TokenNetwork:
     """The network, which has the pieces of a model of tokens.
 
     Raises:
         IncompatibleChoice: it has not.
     """
-    vectors, series = len(network.spec.input_shape) == 1 and not network.spec.tokens, network.spec.sequence
-    if not isinstance(network, TokenNetwork) and (vectors or series):
-        are = "series of observations" if series else f"vectors of {network.spec.input_shape[0]} numbers"
-        raise IncompatibleChoice(
-            f"model={model} is made of layers of positions that see each other, and this task's inputs are {are}. "
-            "Use task=digits_tokens, or model=odenet."
-        )
-    if not isinstance(network, TokenNetwork):
-        raise IncompatibleChoice(
-            f"model={model} is made of layers of positions, and the network chosen has none. Use network=transformer."
-        )
-    return network
+    if isinstance(network, TokenNetwork):
+        return network
+    check_positions(network.spec, model)
+    raise IncompatibleChoice(
+        f"model={model} is made of layers of positions, and the network chosen has none. Use network=transformer."
+    )
 
 
 def two_sided_network(network: Network, model: str) -> TokenNetwork:

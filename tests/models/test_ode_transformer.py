@@ -308,6 +308,16 @@ def test_options_that_mean_nothing_are_refused(
         make(**changed)
 
 
+@pytest.mark.parametrize("task", ["half_moons", "spiral_vae"])
+def test_a_task_without_positions_is_refused_for_the_model_and_not_for_the_network_it_names(
+    tmp_path: Path, task: str
+) -> None:
+    ended = typed(f"task={task}", "model=ode_transformer", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "see each other, and this task's inputs are" in ended.stderr
+    assert ended.stderr.rstrip().endswith("Use task=digits_tokens, or model=odenet.")
+
+
 def test_networks_and_tasks_that_do_not_go_with_it_are_refused(composed: Compose) -> None:
     digits = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
     with pytest.raises(IncompatibleChoice, match="is made of layers of positions.*Use network=transformer"):
