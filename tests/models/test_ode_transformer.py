@@ -1,6 +1,7 @@
 """The Transformer whose blocks are steps of a scheme: gains, orders, identities, masks, counts, refusals."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.regularizers.smooth_parameters import SmoothParameters
 from ode_runner.regularizers.smooth_states import SmoothStates
 from ode_runner.solvers.explicit.euler import Euler
+from tests.helpers import typed
 from tests.problems import Compose, build, slope
 
 pytestmark = pytest.mark.usefixtures("float64")
