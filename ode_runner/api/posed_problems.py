@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.api.answers import check_told
-from ode_runner.batch import Split
+from ode_runner.batch import Batch, Split
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -26,9 +26,8 @@ def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
     check_told(experiment, model)
     recorded = RecordProblems()
     posing = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
-    batch = next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
     with torch.no_grad():
-        posing.outputs(batch)
+        posing.outputs(_one_of_test(experiment))
     if not recorded.problems:
         raise IncompatibleChoice(f"model={model} solves nothing, so there is no field.")
     return in_turn(recorded.problems)
@@ -56,9 +55,12 @@ def arguments_of(problem: Problem) -> Encoding:
 
 def encoding_of_test(experiment: Experiment) -> Encoding:
     """Of one input, by a model that learns a field on the task's own states; its sampler may pose no problem."""
-    batch = next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
     with torch.no_grad():
-        return experiment.model.encode(batch.inputs)
+        return experiment.model.encode(_one_of_test(experiment).inputs)
+
+
+def _one_of_test(experiment: Experiment) -> Batch:
+    return next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
 
 
 @contextmanager
