@@ -65,7 +65,7 @@ def _limit(seconds: float) -> Iterator[None]:
 def draw(rng: random.Random) -> list[str]:
     """The words of a cell, which may be one that is refused."""
     task = rng.choice(options("task"))
-    has = OmegaConf.load(conf_dir() / "task" / f"{task}.yaml")
+    has = OmegaConf.load(conf_dir() / "task" / f"{task}.yaml").task
     words = [f"task={task}", *(f"task.{name}={size}" for name, size in SIZES.items() if name in has)]
     for group, chance in (("model", 0.85), ("solver", 0.5), ("gradient", 0.4)):
         if rng.random() < chance:
@@ -173,13 +173,9 @@ def main() -> None:
                 continue
         if found is not None:
             compared, faults = compared + 1, faults + bool(found)
-            line = shlex.join(word for word in words if word not in RUN and not word.startswith("task."))
-            print(
-                f"{found and 'FAULT' or 'equal'}  compile={compiled} {line}",
-                *[found] * bool(found),
-                sep="\n    ",
-                flush=True,
-            )
+            typed_words = [word for word in words if word not in RUN and not word.startswith("task.")]
+            line = f"compile={compiled} {shlex.join(typed_words)}"
+            print(f"FAULT  {line}\n    {found}" if found else f"equal  {line}", flush=True)
     seconds = time.monotonic() - begun
     print(f"{compared} cells in {seconds:.0f} s: {faults} not equal; {too_long} took too long on the simulated GPU")
     sys.exit(faults > 0)
