@@ -11,15 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def warnings_told(say: Callable[[str], None]) -> Iterator[None]:
-    """Hand the sentence of each warning of this package to `say`; those of others are shown as they were."""
+    """Hand the sentence of each warning of this package to `say`, once; those of others are shown as they were.
+
+    Python itself says it again after any change of its filters, which torch makes on its way.
+    """
     with warnings.catch_warnings():
-        shown = warnings.showwarning
+        shown, said = warnings.showwarning, set[str]()
 
         def tell(message: Warning | str, category: type[Warning], filename: str, *where: Any, **more: Any) -> None:
-            if PACKAGE in Path(filename).resolve().parents:
-                say(str(message))
-            else:
+            if PACKAGE not in Path(filename).resolve().parents:
                 shown(message, category, filename, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                say(str(message))
 
         warnings.showwarning = tell
         yield

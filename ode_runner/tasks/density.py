@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
-from ode_runner.tasks.sample_metrics import distance_from_data
+from ode_runner.tasks.sample_metrics import distance_from_data, spread
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.types import Scalar
@@ -110,6 +110,9 @@ class DensityTask(SampledTask):
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
         test, train = (self.spec.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
         return with_floors({"sw2": distance_from_data(samples, test, others=train)})
+
+    def spread(self) -> float:
+        return spread(self.spec.parted(self.points[Split.TEST])[0])
 
     def sampled_conditions(self) -> Tensor:
         """The conditions of the test split."""

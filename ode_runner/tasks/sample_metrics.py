@@ -35,6 +35,12 @@ def directions(dimensions: int) -> Tensor:
     return drawn / drawn.norm(dim=0)
 
 
+def spread(data: Tensor) -> float:
+    """The sliced Wasserstein distance of points (points, *shape) from as many copies of their mean."""
+    points = data.flatten(1).to("cpu", torch.float64)
+    return float((points @ directions(points.shape[1])).var(dim=0, correction=0).mean().sqrt())
+
+
 def distance_from_data(samples: Tensor, data: Tensor, *, others: Tensor) -> SetMetric:
     """The sliced Wasserstein distance of samples from as much of the data; its floor is that of other data.
 

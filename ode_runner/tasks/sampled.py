@@ -12,6 +12,8 @@ from ode_runner.batch import Answer, Drawn
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
+OFF = 0.25  # of the data's spread, beyond chance, from which on samples are told to be far; trained models have 0.1
+
 
 class SampledTask(Task):
     """A task whose models can be asked for samples of its data, under conditions where there are any."""
@@ -34,12 +36,23 @@ class SampledTask(Task):
         count = len(self.sampled_conditions())
         return view.sample(count, times, self.given(count))
 
+    def spread(self) -> float:
+        """What `sw2` would be of samples that are all the mean of the data; NaN where there are no such distances."""
+        return math.nan
+
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         floors = {name: metrics.get(f"{name}_floor", math.nan) for name in metrics}
         if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
             yield (
                 f"{', '.join(lost)}: not known, for some samples are not finite. The solver leaves all bounds on their "
                 "way. Use more steps, or another solver."
+            )
+        far, floor = metrics.get("test/sw2", math.nan), metrics.get("test/sw2_floor", math.nan)
+        if far > OFF * self.spread() + floor:
+            yield (
+                f"samples are far from the data: test/sw2 is {far:.3g}, and {self.spread():.3g} of samples that are "
+                "all the mean of the data. Either the solver's steps are too long, or the model has not learned the "
+                "data: ode-run evaluate=FOLDER with twice as many steps tells which."
             )
 
     def own_units(self, points: Tensor) -> Tensor:

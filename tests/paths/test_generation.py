@@ -19,6 +19,7 @@ def test_a_sampler_is_put_to_the_exact_field_and_compared_by_another(tmp_path: P
     ended = typed(*SMALL, "task.path=vp", "solver=dpmpp_2m", "solver.num_steps=16", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     metrics = record_of(tmp_path)["metrics"]
+    assert "samples are far" not in ended.stdout
     assert metrics["test/endpoint_rmse"] == pytest.approx(0.020, rel=0.5)
     assert metrics["nfe/sample"] == 16
     [folder] = run_folders(tmp_path)
@@ -35,9 +36,10 @@ def test_a_sampler_is_put_to_the_exact_field_and_compared_by_another(tmp_path: P
 
 
 def test_one_step_of_euler_on_the_linear_path_is_the_mean(tmp_path: Path) -> None:
-    ended = typed(*SMALL, "solver=euler", "solver.num_steps=1", cwd=tmp_path)
+    ended = typed(*SMALL, "solver=euler", "solver.num_steps=1", "task.train=400", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert record_of(tmp_path)["metrics"]["test/endpoint_rmse"] == pytest.approx(2**0.5, rel=0.02)
+    assert "samples are far from the data: test/sw2 is" in ended.stdout
 
 
 @pytest.mark.slow

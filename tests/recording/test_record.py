@@ -262,7 +262,7 @@ def test_warnings_of_this_program_are_told_and_those_of_others_shown_as_they_wer
     told: list[str] = []
     with warnings.catch_warnings(record=True) as shown, warnings_told(told.append):
         warnings.simplefilter("always")
-        for place in (own_warnings.PACKAGE / "field.py", Path("elsewhere.py")):
+        for place in (own_warnings.PACKAGE / "field.py", own_warnings.PACKAGE / "field.py", Path("elsewhere.py")):
             warnings.warn_explicit(f"from {place.name}", UserWarning, str(place), 1)
     assert (told, [str(one.message) for one in shown]) == (["from field.py"], ["from elsewhere.py"])
 

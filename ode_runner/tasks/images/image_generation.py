@@ -26,8 +26,9 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.images.feature_metrics import NEIGHBOURS, nearest
-from ode_runner.tasks.images.image_classifier import ImageClassifier, classifier_of
+from ode_runner.tasks.images.image_classifier import ImageClassifier, classifier_of, scaled
 from ode_runner.tasks.images.image_metrics import BY_CLASSIFIER, Images, image_metrics
+from ode_runner.tasks.sample_metrics import spread
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.tasks.sizes import check_counts
@@ -137,6 +138,9 @@ class ImageGeneration(SampledTask):
         test = Images(self.test.inputs[: len(images)], self.test.targets[: len(images)])
         train = self.splits[Split.TRAIN].inputs.cpu()
         return with_floors(image_metrics(samples, test=test, train=train, classifier=self.classifier(view.output_dir)))
+
+    def spread(self) -> float:
+        return spread(scaled(self.test.inputs, self.brightest))
 
     def measured_with(self, view: ModelView) -> dict[str, str]:
         used = self.classifier(view.output_dir)
