@@ -263,6 +263,10 @@ def test_sweeps_that_move_little_are_shown_and_left_out_in_the_test(make: Callab
     for other in (make("prenorm"), make("iiet", sweeps=0)):
         assert not list(other.figures(tokens))
         assert not list(other.remarks(tokens))
+    for block, history, told in (("pc", 2, []), ("pc", 50, ["=50 is as model.history=2"]), ("multistep", 3, [])):
+        found = list(make("prenorm", block=block, history=history).remarks(tokens))
+        assert len(found) == len(told)
+        assert all(words in remark for words, remark in zip(told, found, strict=True))
 
 
 def test_states_and_parameters_are_priced_by_how_much_they_change(make: Callable[..., ODETransformer]) -> None:

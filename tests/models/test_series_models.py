@@ -87,6 +87,13 @@ def by(solver: Solver, mode: GradientMode | None = None) -> Integrator:
     return Integrator(solver=solver, gradient=mode or Backprop())
 
 
+def test_a_window_that_is_longer_than_a_series_is_told(composed: Compose) -> None:
+    inputs = some_series().rows()
+    assert not list(model_of(composed, "rde", window=inputs.shape[1] - 1).remarks(inputs))
+    [remark] = model_of(composed, "rde", window=50).remarks(inputs)
+    assert f"model.window=50 is more than the {inputs.shape[1] - 1} steps of a series" in remark
+
+
 @pytest.mark.filterwarnings("ignore:the two states that")  # one step, which is too long
 @pytest.mark.parametrize("gradient", EXACT)
 @pytest.mark.parametrize(

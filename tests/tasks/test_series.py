@@ -379,6 +379,10 @@ def test_a_table_of_what_was_read_comes_before_training(made: Callable[..., Seri
     assert "2 series" in text
     assert "0 to 4" in text
     assert "1 of 9" in text  # blanks of y
+    assert "a window is 2 rows" in text
+    longer = made(window=500)
+    assert "a window is 3 rows, as many as any series has to learn from" in "\n".join(longer.introduction())
+    assert longer.splits.samples().training == "all training rows"
 
 
 def test_with_units_of_the_file_only_errors_are_of_logarithms(made: Callable[..., Series]) -> None:

@@ -307,4 +307,7 @@ def test_models_that_rows_drive_forecast_the_same_whatever_else_is_asked(model: 
 def test_a_window_longer_than_what_is_learned_from_is_told_as_it_is(made: Callable[..., SeriesForecast]) -> None:
     assert "a window is 4 rows, of which" in "\n".join(made(window=4).introduction())
     assert "a window is 6 rows, as many as any series has" in "\n".join(made(window=20).introduction())
+    assert "a window is 6 rows, or all of a series that has fewer to learn from, as 1 of 2 have" in "\n".join(
+        made(text_of({"a": 10, "b": 7}), window=6).introduction()
+    )
     assert "a window is a whole series" in "\n".join(made(window=None).introduction())

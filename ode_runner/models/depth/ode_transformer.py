@@ -94,6 +94,7 @@ class ODETransformer(Model, Layered):
             test_sweeps=test_sweeps,
         )  # fmt: skip
         super().__init__(network)
+        self.history, self.reach = history, depth if block == "multistep" else depth - 1
         self.test_sweeps = None if test_sweeps is None else _of_each_block(test_sweeps, depth)
         layer = LayerField(made_of.layer()) if shared else None
         self.blocks = nn.ModuleList(
@@ -135,7 +136,9 @@ class ODETransformer(Model, Layered):
         return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=torch.nan)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """A sentence where some sweeps move a state by little."""
+        """A sentence where some sweeps move a state by little, and where no block is as deep as `history` asks for."""
+        if self.history is not None and self.history > self.reach:
+            yield f"model.history={self.history} is as model.history={self.reach}: no block has more before it"
         residuals = self.residuals(inputs)
         places = torch.arange(1, residuals.shape[-1] + 1, device=residuals.device)
         sweeps, needed = ((places * those).amax(dim=1).tolist() for those in (residuals >= 0, residuals >= SMALL))

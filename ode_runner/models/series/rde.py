@@ -1,5 +1,6 @@
 """A neural controlled differential equation over windows of rows, of which increments and areas are kept."""
 
+from collections.abc import Iterator
 from typing import ClassVar, final
 
 import torch
@@ -52,6 +53,11 @@ class RDE(SeriesModel):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, self.places(ts, rows=y0.given[0].shape[1] + 1))
+
+    def remarks(self, inputs: Tensor) -> Iterator[str]:
+        rows = inputs.shape[1]
+        if self.stem.window > rows - 1:
+            yield f"model.window={self.stem.window} is more than the {rows - 1} steps of a series: it is one window"
 
     def intervals(self, *, rows: int) -> int:
         return -(-super().intervals(rows=rows) // self.stem.window)

@@ -58,6 +58,10 @@ class Series(LeastSquaresTask, SeriesTask):
             drive=Drive(columns=len(self.inputs), held=self.between == "hold") if self.inputs else None,
         )
 
+    def introduction(self) -> Iterator[str]:
+        yield from super().introduction()
+        yield f"  a window is {self.splits.window_in_words()}"
+
     def idle_options(self) -> Mapping[str, str]:
         return {} if self.inputs else {"between": "task.inputs=[]"}
 

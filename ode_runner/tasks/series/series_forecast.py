@@ -130,11 +130,8 @@ class SeriesForecast(SeriesTask):
 
     def introduction(self) -> Iterator[str]:
         yield from super().introduction()
-        longest = max(self.splits.ends[i].train for i in self.splits.parts[Split.TRAIN])
-        rows = "a whole series" if self.window is None else f"{self.window} rows"
-        if self.window is not None and longest < self.window:
-            rows = f"{longest} rows, as many as any series has to learn from (task.window={self.window})"
-        yield f"  a window is {rows}, of which the first {self.observed:.0%} are read, {self.reading.most} rows at most"
+        read = f"the first {self.observed:.0%} are read, {self.reading.most} rows at most"
+        yield f"  a window is {self.splits.window_in_words()}, of which {read}"
         ahead, learned = (self._most_ahead(split) for split in (Split.TEST, Split.TRAIN))
         if ahead > learned:
             yield (

@@ -89,10 +89,27 @@ class SeriesSplits:
 
     def samples(self) -> Samples:
         """In words, what is solved for in training and in validation."""
-        window = f"windows of {self.window} rows" if self.window else "all training rows"
+        whole = self.window is None or self.window > max(self._to_learn_from)
+        window = "all training rows" if whole else f"windows of {self.window} rows"
         if not self.validation:
             return Samples(window, "the training rows from the first on")
         return Samples(window, "rows held back" if self.by == "time" else "whole series held back")
+
+    def window_in_words(self) -> str:
+        """The rows of a window, which is a whole series where that has no more of them."""
+        rows, window = self._to_learn_from, self.window
+        if window is None:
+            return "a whole series"
+        if window > max(rows):
+            return f"{max(rows)} rows, as many as any series has to learn from (task.window={window})"
+        fewer = sum(count < window for count in rows)
+        all_of = f", or all of a series that has fewer to learn from, as {fewer} of {len(rows)} have" if fewer else ""
+        return f"{window} rows{all_of}"
+
+    @property
+    def _to_learn_from(self) -> list[int]:
+        """How many rows each series has to learn from."""
+        return [self.ends[i].train for i in self.parts[Split.TRAIN]]
 
     def rows(self, number: int) -> dict[Split, int]:
         """How many rows of a series are in each split."""
