@@ -73,6 +73,13 @@ def as_typed(value: Any) -> str:
     return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]}..."
 
 
+def as_chosen(group: str, thing: object) -> str:
+    """A member of a group as it is typed, which is the name of its module; a class of one's own by its name."""
+    package, _, module = type(thing).__module__.rpartition(".")
+    ours = package.partition(".")[0] == __name__.partition(".")[0]
+    return f"{group}={module}" if ours else type(thing).__name__
+
+
 def _written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)

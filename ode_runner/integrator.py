@@ -219,7 +219,7 @@ class Integrator:
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
         if moving and issubclass(solver.fields, StochasticField):
             raise IncompatibleChoice(
-                f"the times of a solve by {type(solver).__name__} ask for a gradient, and a path of "
+                f"the times of a solve by {solver.shown_name} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
         found = None if moving else self._compiled_or_recorded(solver, problem)
@@ -248,7 +248,7 @@ class Integrator:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
         if integrals.keys() - solution.integrals.keys():
             raise IncompatibleChoice(
-                f"{type(self.gradient).__name__} with {type(self.solver).__name__} does not take integrals along a "
+                f"{self.gradient.shown_name} with {self.solver.shown_name} does not take integrals along a "
                 f"solve: {', '.join(integrals)}. Use gradient=backprop."
             )
 
@@ -268,7 +268,7 @@ class Integrator:
         if self.gradient.through_autograd or not torch.is_grad_enabled():
             yield
             return
-        counted, mode = problem.field, type(self.gradient).__name__.lower()
+        counted, mode = problem.field, self.gradient.shown_name
         redraws = self.gradient.redraws and redrawable(self.solver) and problem.event is None
         observation = counted.observer = self._observations.of(
             field, counted, mode=mode, redraws=redraws, may_look=may_wait(problem.y0.device)

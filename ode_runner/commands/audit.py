@@ -76,7 +76,7 @@ def _pictures(audited: Audit, results: Sequence[ModeResult], about: str) -> Iter
 def _introduce(audited: Audit, display: Display) -> None:
     """Print which gradients the columns compare with."""
     experiment, references = audited.experiment, audited.references
-    solver = type(experiment.integrator.solver).__name__
+    solver = experiment.integrator.solver.shown_name
     steps = "the same steps" if recomputes_steps(experiment.integrator.solver) else "its steps chosen anew"
     display.say(
         f"one training batch of {len(audited.batch.inputs):,}, {len(references.solution.vector):,} parameters, "

@@ -70,7 +70,7 @@ def check_loss_scaling(options: TrainerOptions, gradient: GradientMode, *, proce
     if not gradient.exact:
         raise IncompatibleChoice(
             "trainer.precision=fp16 scales the loss, and the step control of "
-            f"gradient={type(gradient).__name__.lower()} goes by its size. Use trainer.precision=bf16."
+            f"{gradient.shown_name} goes by its size. Use trainer.precision=bf16."
         )
     if processes > 1:
         raise IncompatibleChoice("trainer.precision=fp16 takes processes=1. Use trainer.precision=bf16.")

@@ -74,7 +74,7 @@ class TraceableSolves:
     def _solver(self, options: SolveOptions) -> FixedStepRungeKutta:
         if not isinstance(self.solver, FixedStepRungeKutta):
             raise IncompatibleChoice(
-                f"part=solve: a file holds a fixed number of steps, and {type(self.solver).__name__} is no fixed-step "
+                f"part=solve: a file holds a fixed number of steps, and {self.solver.shown_name} is no fixed-step "
                 "explicit Runge-Kutta method. Type another, such as solver=rk4 solver.num_steps=20, or part=field."
             )
         asked = [name for name in ("integrals", "noise", "event", "breaks", "jumps") if options.get(name)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.errors import CannotCompile
+from ode_runner.errors import CannotCompile, as_chosen
 from ode_runner.field import VectorField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -33,6 +33,11 @@ class GradientMode(abc.ABC):
     sized_by_batch: ClassVar[bool] = False  # takes a problem or does not by how many samples there are
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
     to_events: ClassVar[bool] = False  # takes solves that end where an event does
+
+    @property
+    def shown_name(self) -> str:
+        """What messages call it: as it is typed, or one's own by its class."""
+        return as_chosen("gradient", self)
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:

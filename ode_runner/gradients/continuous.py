@@ -71,7 +71,7 @@ def backward_solver(solver: Solver, blocks: tuple[int, ...], *, rtol: float | No
     check_a_use(solver, rtol=rtol, atol=atol)
     if not issubclass(VectorField, solver.fields):
         raise IncompatibleChoice(
-            f"{type(solver).__name__} takes {solver.fields_in_words} alone, and an adjoint equation is none. "
+            f"{solver.shown_name} takes {solver.fields_in_words} alone, and an adjoint equation is none. "
             "Use gradient=backprop."
         )
     if not isinstance(solver, AdaptiveSolver):

@@ -18,14 +18,14 @@ def check_takes_events(solver: Solver, gradient: GradientMode | None, *, batch: 
 
     Without a gradient mode, nothing is learned.
     """
-    name = type(solver).__name__
+    name = solver.shown_name
     if not isinstance(solver, ExplicitRungeKutta):
         raise IncompatibleChoice(
             f"{name} finds no events: that takes an explicit Runge-Kutta solver. Use solver=dopri5."
         )
     if gradient is not None and not gradient.to_events:
         raise IncompatibleChoice(
-            f"gradient={type(gradient).__name__.lower()} takes no solves with events. Use gradient=backprop or "
+            f"{gradient.shown_name} takes no solves with events. Use gradient=backprop or "
             "checkpoint; or adjoint, for batches of one sample."
         )
     if batch > 1 and not steps_each(solver):

@@ -56,7 +56,7 @@ class Observation(Observer):
             self._within = False
         if self.random and not self.redraws:
             raise IncompatibleChoice(
-                f"{name_of(self.field)} draws random numbers, as dropout does, and gradient={self.mode} evaluates it "
+                f"{name_of(self.field)} draws random numbers, as dropout does, and {self.mode} evaluates it "
                 "anew, where others would be drawn. Use gradient=backprop, or gradient=checkpoint with an explicit "
                 "solver of fixed step, such as solver=rk4."
             )
@@ -73,7 +73,7 @@ class Observation(Observer):
         if not drawn.same_as(RandomState.now(y.device)):
             raise IncompatibleChoice(
                 f"an integral along {name_of(self.field)} draws random numbers, by itself or by evaluating the field, "
-                f"and gradient={self.mode} evaluates it anew, where others would be drawn. Draw them before the solve "
+                f"and {self.mode} evaluates it anew, where others would be drawn. Draw them before the solve "
                 "and hand them over: integrate(field, y0, ts, given=(noise,)); or use gradient=backprop."
             )
         return rates
@@ -114,7 +114,7 @@ class Observation(Observer):
     def _refuse(self, which: str) -> NoReturn:
         raise IncompatibleChoice(
             f"{name_of(self.field)} reads a tensor {which} and is neither its state nor one of its parameters: "
-            f"gradient={self.mode} would give it no gradient. Use gradient=backprop, which does, or hand "
+            f"{self.mode} would give it no gradient. Use gradient=backprop, which does, or hand "
             "the tensor over: integrate(field, y0, ts, given=(tensor,)), for a field f(t, y, tensor)."
         )
 

@@ -22,6 +22,7 @@ class GaussianPath(abc.ABC):
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023.
     """
 
+    name: ClassVar[str] = "of one's own"  # by which options and messages call it
     end_time: ClassVar[float] = END_TIME  # of sampling, unless somebody names another
 
     @property

@@ -1,7 +1,7 @@
 """The trigonometric path."""
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ class Cosine(GaussianPath):
     Nichol, Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. · Lu, Song. Simplifying, Stabilizing
     and Scaling Continuous-Time Consistency Models. 2024, whose angle is pi t / 2.
     """
+
+    name: ClassVar[str] = "cosine"
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.sin(ANGLE * (1 - t))  # exactly 0 at t = 1

@@ -16,6 +16,7 @@ class Linear(GaussianPath):
     count time the other way.
     """
 
+    name: ClassVar[str] = "linear"
     end_time: ClassVar[float] = 0.0
 
     def alpha(self, t: Tensor) -> Tensor:

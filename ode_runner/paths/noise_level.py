@@ -1,6 +1,6 @@
 """The path whose clock is the noise itself."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ class NoiseLevel(GaussianPath):
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
     section 3.
     """
+
+    name: ClassVar[str] = "rho"
 
     def __init__(self, *, rho_max: float) -> None:
         self.rho_max = rho_max

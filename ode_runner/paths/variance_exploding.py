@@ -20,6 +20,7 @@ class VarianceExploding(GaussianPath):
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021, appendix C.
     """
 
+    name: ClassVar[str] = "ve"
     end_time: ClassVar[float] = 1e-5
 
     def __init__(self, *, sigma_min: float, sigma_max: float) -> None:

@@ -1,7 +1,7 @@
 """The paths of DDPM and of the sub-VP equation."""
 
 import abc
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class LinearSchedule(GaussianPath):
 class VariancePreserving(LinearSchedule):
     """sigma = sqrt(1 - alpha^2). sigma' is infinite at t = 0."""
 
+    name: ClassVar[str] = "vp"
+
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sqrt(-torch.expm1(-2 * self.exponent(t)))
 
@@ -70,6 +72,8 @@ class VariancePreserving(LinearSchedule):
 @final
 class SubVariancePreserving(LinearSchedule):
     """sigma = 1 - alpha^2."""
+
+    name: ClassVar[str] = "subvp"
 
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(-2 * self.exponent(t))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.devices.transfer import read_times
-from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_chosen, as_typed
 from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import name_of
 from ode_runner.fields.structured_field import kind_of
@@ -32,6 +32,7 @@ class Solver(abc.ABC):
     fields_in_words: ClassVar[str] = "fields of ordinary equations"  # the same
     example: ClassVar[str] = "task=pendulum"  # whose true field offers that, for messages
     differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph, and a mode must bring the derivative itself
+    implicit: ClassVar[bool] = False  # True: stable where the field decays fast, for it solves equations
     order: int = field(init=False)  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod
@@ -41,6 +42,17 @@ class Solver(abc.ABC):
         Raises:
             SolverFailed: the end of the time span was not reached.
         """
+
+    @property
+    def shown_name(self) -> str:
+        """What messages call it: as it is typed, or one's own by its class."""
+        return as_chosen("solver", self)
+
+    @property
+    def if_stiff(self) -> str:
+        """What to type where an explicit method fails for stiffness, as the end of a sentence; of others nothing."""
+        explicit = self.of_ordinary_equations and not self.implicit
+        return ", or, if the problem is stiff, use solver=kvaerno3, which is implicit" if explicit else ""
 
     @property
     def draws(self) -> bool:
@@ -79,7 +91,7 @@ class Solver(abc.ABC):
             return
         kind, calls = kind_of(field), ", ".join(self._calls())
         raise IncompatibleChoice(
-            f"{type(self).__name__} evaluates a field by {calls}, and {name_of(field)} is a {kind.__name__}, which is "
+            f"{self.shown_name} evaluates a field by {calls}, and {name_of(field)} is a {kind.__name__}, which is "
             f"evaluated by {', '.join(kind.call_weights)}. Use a solver for such fields."
         )
 
@@ -91,7 +103,7 @@ class Solver(abc.ABC):
     def check_integrals(self) -> None:
         """Raises IncompatibleChoice where nothing can be integrated along a solve: nobody has said how."""
         raise IncompatibleChoice(
-            f"{type(self).__name__} is {self.kind}, and has no rule for integrals along a solve. Use a Runge-Kutta, "
+            f"{self.shown_name} is {self.kind}, and has no rule for integrals along a solve. Use a Runge-Kutta, "
             "reversible or splitting solver, such as solver=dopri5."
         )
 
@@ -206,9 +218,14 @@ class AdaptiveSolver(Solver):
             IncompatibleChoice: it has no way to keep to it.
         """
         raise IncompatibleChoice(
-            f"{type(self).__name__} cannot be kept from steps longer than {longest:g}, the longest that the field "
+            f"{self.shown_name} cannot be kept from steps longer than {longest:g}, the longest that the field "
             "allows. Use solver=dopri5, or one of fixed step."
         )
+
+    @property
+    def limit_reached(self) -> str:
+        """Why a solve stopped after `max_steps`, and what to do."""
+        return f"the limit solver.max_steps={self.max_steps} was reached. Raise it{self.if_stiff}."
 
     def refined(self) -> Self:
         """The same solver with a hundredth of the tolerances."""
@@ -227,7 +244,7 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
         return solver.within(longest)
     if isinstance(solver, FixedStepSolver) and solver.size > 2 * longest * (1 + 1e-6):
         warnings.warn(
-            f"{type(solver).__name__} takes steps of {solver.size:.3g}, which is more than a fifth of the shortest "
+            f"{solver.shown_name} takes steps of {solver.size:.3g}, which is more than a fifth of the shortest "
             f"period, {10 * longest:.3g}, that {name_of(field)} knows of: its gradient may be of something else. "
             f"Use solver.num_steps={math.ceil(1 / longest)}.",
             stacklevel=1,  # always the same place, so that it is said once

@@ -151,7 +151,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
         """A sentence that says where the solve stopped, by which limit, and why."""
         where = (
-            f"{type(self).__name__} stopped at t={t:.6g} after {statistics.accepted} accepted and "
+            f"{self.shown_name} stopped at t={t:.6g} after {statistics.accepted} accepted and "
             f"{statistics.rejected} rejected steps, "
             f"|y|={size_of(y.detach(), 1.0, rms):.3g}, |f|={size_of(f.detach(), 1.0, rms):.3g}, "
             f"last steps {', '.join(f'{dt:.2g}' for dt in statistics.sizes) or 'none'}"
@@ -159,7 +159,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         if not (torch.isfinite(f).all() and (statistics.newest is None or torch.isfinite(statistics.newest).all())):
             return f"{where}: the field returned NaN or infinity."
         if statistics.attempts == self.max_steps:
-            return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
+            return f"{where}: {self.limit_reached}"
         if statistics.sizes and self.min_step is not None and statistics.sizes[-1] <= self.min_step:
             return f"{where}: the tolerance asks for steps shorter than solver.min_step={self.min_step:g}."
         return (

@@ -18,7 +18,7 @@ def check_takes(
     solver: Solver, field: VectorField, y0: State, integrals: Mapping[str, Integral], noise: Noise | None
 ) -> None:
     """Raises IncompatibleChoice where a solver has no rule for the field, the integrals or the noise of a problem."""
-    name = type(solver).__name__
+    name = solver.shown_name
     if _chooses_steps_of_general_noise(solver, field):
         raise IncompatibleChoice(
             f"{name} chooses its steps by what the noise does, and {name_of(field)} states general noise: without "

@@ -16,25 +16,25 @@ def check_reverse(field: DenoisingField, ts: Times, *, solver: str, looks_ahead:
     Args:
         field: of the path.
         ts: times of the solve.
-        solver: by its class.
+        solver: what messages call it.
         looks_ahead: whether it asks for drift or diffusion at the end of a step.
     """
-    times, name = read_times(ts), type(field.path).__name__
+    times, name = read_times(ts), field.path.name
     first, last = times[0], times[-1]
     if last > first:
         raise RefusedInput(
-            f"the reverse equation of {name} runs from noise to data, and not from t = {first:g} to {last:g}. Use a "
-            "solver without noise, such as solver=ddim."
+            f"the reverse equation of the path {name} runs from noise to data, and not from t = {first:g} to "
+            f"{last:g}. Use a solver without noise, such as solver=ddim."
         )
     begin, end = torch.tensor([first, last], dtype=torch.float64)
     if not torch.isfinite(field.path.squared_diffusion(begin)):
         raise RefusedInput(
-            f"the reverse equation of {name} has infinite noise at t = {first:g}, where alpha is 0. Begin at {LATEST} "
-            "(model.start_time; task.start_time of model=exact), or use solver=ddpm."
+            f"the reverse equation of the path {name} has infinite noise at t = {first:g}, where alpha is 0. Begin at "
+            f"{LATEST} (model.start_time; task.start_time of model=exact), or use solver=ddpm."
         )
     if looks_ahead and last < first and not field.path.sigma(end):
         raise RefusedInput(
-            f"{solver} asks the reverse equation of {name} for its right-hand side at t = {last:g}, where no noise is "
-            f"left and it is infinite. End at {END_TIME:g} (model.end_time; task.end_time of model=exact), or use "
-            "solver=euler_maruyama."
+            f"{solver} asks the reverse equation of the path {name} for its right-hand side at t = {last:g}, where no "
+            f"noise is left and it is infinite. End at {END_TIME:g} (model.end_time; task.end_time of model=exact), or "
+            "use solver=euler_maruyama."
         )

@@ -95,7 +95,7 @@ class ReversibleSolver(FixedStepSolver):
             return
         if _largest(torch.stack(distances)) > PARTED * _largest(ys):
             warnings.warn(
-                f"the two states that {type(self).__name__} carries are more than half of the state's size "
+                f"the two states that {self.shown_name} carries are more than half of the state's size "
                 "apart at an output time, so that its solution may be of something else. Smaller steps help for a "
                 f"while, where states decay; {self.instead} always, with gradient=checkpoint if memory is short.",
                 stacklevel=1,  # always the same place and words, so that it is said once

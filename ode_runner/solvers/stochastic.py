@@ -55,7 +55,7 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
         """Raises RefusedInput where the equation of a path is singular, or does not run that way in time."""
         own = uncounted(field)
         if isinstance(own, DenoisingField):
-            check_reverse(own, ts, solver=type(self).__name__, looks_ahead=self.looks_ahead)
+            check_reverse(own, ts, solver=self.shown_name, looks_ahead=self.looks_ahead)
 
     def takes_field(self, field: VectorField) -> bool:
         if not super().takes_field(field):
@@ -69,7 +69,7 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
         super().check_field(field)
 
     def _refusal(self, own: StochasticField) -> str:
-        name = type(self).__name__
+        name = self.shown_name
         if own.noise_kind not in self.noises:
             able = " or ".join(kind for kind in NoiseKind if kind in self.noises)
             return (
@@ -136,7 +136,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         first, last = times[0], times[-1]
         if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and last < first:
             raise RefusedInput(
-                f"{type(self).__name__} solves Ito's equations, which look ahead only: along the same path from "
+                f"{self.shown_name} solves Ito's equations, which look ahead only: along the same path from "
                 f"t = {first:g} to {last:g} it would solve another one. Use solver=heun_sde."
             )
 

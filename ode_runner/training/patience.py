@@ -4,7 +4,7 @@ What it goes by, the epoch and the best one so far, is in every checkpoint: a re
 ended uninterrupted.
 """
 
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.errors import IncompatibleChoice, as_chosen
 from ode_runner.experiment.experiment import Experiment
 
 
@@ -34,7 +34,7 @@ def check_ranked(experiment: Experiment, *, stages: int, option: str) -> None:
     if not experiment.objective.ranks:
         raise IncompatibleChoice(
             f"{option} needs a loss by which weights can be ranked, and that of "
-            f"{type(experiment.model).__name__} is against a teacher that learns as well. Leave it "
+            f"{as_chosen('model', experiment.model)} is against a teacher that learns as well. Leave it "
             "out, or use trainer.max_seconds."
         )
     if stages > 1:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ode_runner.batch import Split
 from ode_runner.config.identity import DIGITS
-from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_chosen
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
 from ode_runner.models.generators.staged import StagedModel
@@ -43,8 +43,8 @@ class Stages:
         self.present, self.learned_from = 0, ""  # the stage, and a hash of what it learns from, where that was made
         if self.count > 1 and processes > 1:
             raise IncompatibleChoice(
-                f"{type(experiment.model).__name__} is trained in {self.count} stages, and what each learns from is in "
-                "the main process alone. Use processes=1."
+                f"{as_chosen('model', experiment.model)} is trained in {self.count} stages, and what each learns from "
+                "is in the main process alone. Use processes=1."
             )
 
     def scheduler(self, *, steps_per_epoch: int) -> Scheduler:

@@ -28,6 +28,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.logger import MetricsFile, log_result
 from ode_runner.recording.record import UNUSED, RunRecord
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
@@ -151,9 +152,11 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
         return
+    adaptive = isinstance(experiment.integrator.solver, AdaptiveSolver)
+    finer = "a smaller tolerance" if adaptive else "shorter steps (solver.num_steps=...)"
     failure: NumericalFailure = SolverFailed(
         f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
-        "Try shorter steps (solver.num_steps=...), or an adaptive solver."
+        f"Try {finer}{experiment.integrator.solver.if_stiff}."
     )
     if choices["solver"] == UNUSED:
         failure = Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")

@@ -358,7 +358,7 @@ def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> N
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="solver_failed: Dopri5 stopped"):
+    with pytest.raises(RunFailed, match="solver_failed: solver=dopri5 stopped"):
         ode.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e18", "optimizer.momentum=0", f"output_dir={tmp_path}")
 
 

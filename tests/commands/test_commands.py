@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, .
 def test_a_solve_that_fails_is_one_sentence_and_exit_code_1(arguments: tuple[str, ...], trained: Any) -> None:
     ended = revisit(trained["system"], *arguments)
     assert (ended.returncode, ended.stderr) == (1, "")
-    assert "\nsolver_failed: Dopri5 stopped at" in f"\n{ended.stdout}"
+    assert "\nsolver_failed: solver=dopri5 stopped at" in f"\n{ended.stdout}"
     assert "Traceback" not in ended.stdout
 
 

@@ -101,7 +101,10 @@ def test_weights_are_those_of_the_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("part=solve",), "Dopri5 is no fixed-step explicit Runge-Kutta method. Type another, such as solver=rk4"),
+        (
+            ("part=solve",),
+            "solver=dopri5 is no fixed-step explicit Runge-Kutta method. Type another, such as solver=rk4",
+        ),
         (("format=pickle",), "format=pickle: there is none of this name. Available: torch_export, onnx, safetensors"),
         (("part=head",), "part=head: there is none of this name. Available: field, solve"),
     ],

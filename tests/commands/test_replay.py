@@ -88,7 +88,9 @@ def test_other_numerics_may_fail_in_another_way(failed: Any) -> None:
     ended, found = replayed(root, "solver.max_steps=3")
     assert (ended.returncode, found["status"]) == (1, "solver_failed")
     assert "with solver.max_steps=3 it fails after" in ended.stdout
-    assert found["fails_with"].endswith("the limit solver.max_steps=3 was reached.")
+    assert found["fails_with"].endswith(
+        "=3 was reached. Raise it, or, if the problem is stiff, use solver=kvaerno3, which is implicit."
+    )
 
 
 @pytest.mark.slow

@@ -205,7 +205,9 @@ def test_more_steps_than_there_is_room_for_are_taken_with_more(monkeypatch: pyte
 @pytest.mark.usefixtures("float64")
 def test_a_sample_that_fails_is_named_as_it_would_be_uncompiled() -> None:
     solver = replace(DOPRI5, max_steps=4)
-    with pytest.raises(SolverFailed, match="sample . of 7: Dopri5 stopped .* the limit solver.max_steps=4 was reached"):
+    with pytest.raises(
+        SolverFailed, match="sample . of 7: solver=dopri5 stopped .* the limit solver.max_steps=4 was reached"
+    ):
         found(compiled(solver, steep()), counted(steep(), NONE, attached=True), (0.0, 1.0))
 
 

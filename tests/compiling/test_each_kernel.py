@@ -120,7 +120,9 @@ def test_derivatives_by_parameters_are_summed_up_share_by_share(on_cpu: None, mo
 @pytest.mark.usefixtures("float64")
 def test_a_sample_that_fails_is_named_as_it_would_be_uncompiled(on_cpu: None) -> None:
     solver = replace(DOPRI5, max_steps=4)
-    with pytest.raises(SolverFailed, match="sample . of 7: Dopri5 stopped .* the limit solver.max_steps=4 was reached"):
+    with pytest.raises(
+        SolverFailed, match="sample . of 7: solver=dopri5 stopped .* the limit solver.max_steps=4 was reached"
+    ):
         found(kernels(solver, steep()), counted(steep(), NONE, attached=True), (0.0, 1.0))
 
 

@@ -15,6 +15,7 @@ from ode_runner.tasks.images.idx import FILES, find_file, hash_idx
 from ode_runner.tasks.images.mnist import Mnist
 from ode_runner.tasks.images.mnist_files import MNIST_CONTENT
 from tests.helpers import TINY, options, own_models, record_of, run_folders, typed
+from tests.problems import build
 
 Compose = Callable[..., DictConfig]
 COMMAND = (*TINY, "trainer.epochs=1", "logger=none")
@@ -83,6 +84,12 @@ def test_a_class_that_is_typed_counts_without_the_folder_of_its_kind() -> None:
 def test_every_built_in_choice_is_known_by_its_name(group: str, name: str, composed: Compose) -> None:
     """Also one whose yaml builds on another and names no class itself, as that of trainer=quick."""
     assert str(identity._built_in_class(group, name)).startswith(("ode_runner.", "torch."))
+
+
+@pytest.mark.parametrize("group", ["solver", "gradient"])
+def test_messages_call_a_choice_as_it_is_typed(group: str, composed: Compose) -> None:
+    for name in options(group):
+        assert build(composed, group, name).shown_name == f"{group}={name}"
 
 
 @pytest.mark.parametrize(

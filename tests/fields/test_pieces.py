@@ -295,7 +295,7 @@ def test_a_fixed_grid_is_taken_as_typed_and_warned_of_where_it_is_coarse() -> No
         return harmonic_gradient(RK4(num_steps=steps, step_size=None), Backprop(), longest=0.05)[1].accepted
 
     with pytest.warns(
-        UserWarning, match=r"RK4 takes steps of 0.2, .* a fifth of the shortest period, 0.5, that Harmonics"
+        UserWarning, match=r"solver=rk4 takes steps of 0.2, .* a fifth of the shortest period, 0.5, that Harmonics"
     ):
         assert taken(5) == 5
     with warnings.catch_warnings():

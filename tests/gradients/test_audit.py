@@ -308,7 +308,7 @@ def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(AdaptiveSolver, "refined", lambda self: replace(self, rtol=1e-12, atol=1e-12, max_steps=3))
     ended = typed("audit=true", "trainer.precision=fp64", *MOONS, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "flow:     could not be computed. Dopri5 stopped at" in ended.stdout
+    assert "flow:     could not be computed. solver=dopri5 stopped at" in ended.stdout
     row = table(tmp_path)["checkpoint"]
     assert row["flow_error"] == ""
     assert float(row["solution_error"]) < 1e-12
@@ -328,5 +328,5 @@ def test_whose_steps_the_reference_takes_is_said(solver: str, words: str, audit:
 def test_a_solve_that_fails_is_said_in_one_line(tmp_path: Path) -> None:
     ended = typed("audit=true", "solver.max_steps=1", "tolerance=1e-9", *MOONS, cwd=tmp_path)
     assert ended.returncode == 1
-    assert "solver_failed: Dopri5 stopped at t=" in ended.stdout
+    assert "solver_failed: solver=dopri5 stopped at t=" in ended.stdout
     assert ended.stderr == ""

@@ -86,7 +86,7 @@ def test_samples_that_are_not_finite_are_told(tmp_path: Path, monkeypatch: pytes
         (("task.name=moons", "task.path=vp"), "and that of moons is none. Use task.name=8gaussians or"),
         (("task.path=edm",), "task.path=edm is no linear or vp or subvp or ve or cosine or null."),
         (("task.end_time=1",), "samples run from noise, at t = 1, towards data"),
-        (("task.path=vp", "task.end_time=0"), "the velocity of VariancePreserving is infinite there. Use 0.001."),
+        (("task.path=vp", "task.end_time=0"), "the velocity of the path vp is infinite there. Use 0.001."),
         (("solver=euler_maruyama",), "has infinite noise at t = 1, where alpha is 0. Begin at 0.999"),
         (("model=cnf", "solver=ddim"), "solver=ddim needs the field of a Gaussian path"),
         (("task=pendulum", "solver=euler_maruyama"), "needs a stochastic field"),

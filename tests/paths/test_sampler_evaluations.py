@@ -130,7 +130,7 @@ def test_samplers_take_as_many_evaluations_as_their_steps_say(composed: Compose,
         check_sampler(composed, cell)
 
 
-@pytest.mark.filterwarnings("ignore:the two states that ReversibleHeunSDE carries")
+@pytest.mark.filterwarnings("ignore:the two states that solver=reversible_heun_sde carries")
 @pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_other_solvers_take_their_stages_at_every_step(composed: Compose, count: int) -> None:
     """Whose steps are those of a unit of time; the reversible one begins with an evaluation more."""

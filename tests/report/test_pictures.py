@@ -153,7 +153,11 @@ def test_the_others_are_drawn_and_the_missing_one_is_named(tmp_path: Path, capsy
     ("pictures", "drawn", "said"),
     [
         ([KeyError("slip")], [], "the first: KeyError: 'slip'"),
-        ([("a", Figure()), SolverFailed("Dopri5 stopped at t=3.")], ["a"], "the one after 'a': Dopri5 stopped at t=3."),
+        (
+            [("a", Figure()), SolverFailed("solver=dopri5 stopped at t=3.")],
+            ["a"],
+            "the one after 'a': solver=dopri5 stopped at t=3.",
+        ),
         ([("a", Figure()), RecursionError()], ["a"], "the one after 'a': RecursionError"),
         ([("a", Figure()), SystemExit("usage: plot.py")], ["a"], "the one after 'a': SystemExit: usage: plot.py"),
         ([("a", Exits()), ("b", Figure())], ["b"], "'a': SystemExit: 1;"),

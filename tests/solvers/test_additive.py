@@ -253,7 +253,9 @@ def test_a_solve_over_no_time_and_one_backwards(composed: Compose) -> None:
 
 
 def test_what_has_no_parts_and_modes_without_a_rule_are_refused_by_name(solver: KenCarp3) -> None:
-    with pytest.raises(IncompatibleChoice, match="KenCarp3 evaluates a field by forward, first_part, second_part"):
+    with pytest.raises(
+        IncompatibleChoice, match="solver=kencarp3 evaluates a field by forward, first_part, second_part"
+    ):
         Integrator(solver=solver, gradient=Backprop())(Formula(lambda t, y: -y), torch.tensor(Y0), TS)
     with pytest.raises(IncompatibleChoice, match=r"a sum of two parts\. Use solver=kvaerno3"):
         solver.solve(Formula(lambda t, y: -y), torch.tensor(Y0), TS)

@@ -113,14 +113,18 @@ def test_nonsense_pairs_are_refused_by_a_sentence() -> None:
     y0, ts, noise = torch.ones(4, 2), TS.double(), Noise(path=PATH, samples=NUMBERS[:4])
     ordinary = Integrator(solver=Dopri5(rtol=1e-3, atol=1e-3, max_steps=99), gradient=Backprop())
     stochastic = Integrator(solver=EulerMaruyama(num_steps=8, step_size=None), gradient=Backprop())
-    with pytest.raises(IncompatibleChoice, match=r"Dopri5 evaluates a field by forward, and Geometric is a Stoch"):
+    with pytest.raises(
+        IncompatibleChoice, match=r"solver=dopri5 evaluates a field by forward, and Geometric is a Stoch"
+    ):
         ordinary(Geometric(), y0, ts, noise=noise)
 
     class Plain(VectorField):
         def forward(self, t: Time, y: State) -> State:
             return -y
 
-    with pytest.raises(IncompatibleChoice, match=r"Dopri5 solves ordinary differential equations, and noise drives"):
+    with pytest.raises(
+        IncompatibleChoice, match=r"solver=dopri5 solves ordinary differential equations, and noise drives"
+    ):
         ordinary(Plain(), y0, ts, noise=noise)
     with pytest.raises(IncompatibleChoice, match=r"EulerMaruyama evaluates a field by drift, diffusion, and Plain is"):
         stochastic(Plain(), y0, ts, noise=noise)

@@ -403,7 +403,9 @@ def test_a_solve_whose_two_states_part_warns() -> None:
         def drift(self, t: Time, y: State) -> State:
             return -30 * y
 
-    with pytest.warns(UserWarning, match=r"the two states that ReversibleHeunSDE carries .* solver=heun_sde always"):
+    with pytest.warns(
+        UserWarning, match=r"the two states that solver=reversible_heun_sde carries .* solver=heun_sde always"
+    ):
         ends(ReversibleHeunSDE, 64, Fast())
 
 
@@ -457,16 +459,22 @@ def test_neither_batch_nor_chunks_of_steps_matter(monkeypatch: pytest.MonkeyPatc
 
 def test_what_would_be_wrong_is_refused_by_name() -> None:
     general, y0 = Rotating(Calculus.ITO), torch.ones(3, 2)
-    with pytest.raises(IncompatibleChoice, match="Milstein takes diagonal or additive or scalar noise, and Rotating"):
+    with pytest.raises(
+        IncompatibleChoice, match="solver=milstein takes diagonal or additive or scalar noise, and Rotating"
+    ):
         solved(Milstein, 8, general, y0)
-    with pytest.raises(IncompatibleChoice, match="HeunSDE solves Stratonovich equations, and Rotating states an Ito"):
+    with pytest.raises(
+        IncompatibleChoice, match="solver=heun_sde solves Stratonovich equations, and Rotating states an Ito"
+    ):
         solved(HeunSDE, 8, general, y0)
     adaptive = Dopri5(rtol=1e-3, atol=1e-3, max_steps=99, per_sample=False)
     noise = Noise(path=PATH, samples=torch.arange(3))
-    with pytest.raises(IncompatibleChoice, match="Dopri5 chooses its steps by what the noise does, and Rotating"):
+    with pytest.raises(
+        IncompatibleChoice, match="solver=dopri5 chooses its steps by what the noise does, and Rotating"
+    ):
         Integrator(solver=adaptive, gradient=Backprop())(general, y0, torch.tensor([0.0, 1.0]), noise=noise)
     assert not Adjoint.takes(Milstein)
-    with pytest.raises(RefusedInput, match="Milstein solves Ito's equations, which look ahead only"):
+    with pytest.raises(RefusedInput, match="solver=milstein solves Ito's equations, which look ahead only"):
         solved(Milstein, 8, Geometric(), y0, ts=torch.tensor([1.0, 0.0]))
     with pytest.raises(IncompatibleChoice, match="has no derivative in time"):
         solved(Milstein, 8, Geometric(), y0, ts=torch.tensor([0.0, 1.0], requires_grad=True))

@@ -226,7 +226,9 @@ def test_what_cannot_be_followed_is_refused_by_name() -> None:
         followed(solver, ChainJumps(q), x0.double(), ts)
     with pytest.raises(RefusedInput, match="ChainJumps is driven by noise, and the solve was given none"):
         Integrator(solver=solver, gradient=Backprop())(ChainJumps(q), x0, ts)
-    with pytest.raises(IncompatibleChoice, match="RK4 evaluates a field by forward, and ChainJumps is a JumpField"):
+    with pytest.raises(
+        IncompatibleChoice, match="solver=rk4 evaluates a field by forward, and ChainJumps is a JumpField"
+    ):
         followed(RK4(num_steps=4, step_size=None), ChainJumps(q), x0, ts)
     with pytest.raises(SolverFailed, match=r"rates must be numbers of 0 or more, and reach from -"):
         followed(solver, ChainJumps(-q), x0, ts)

@@ -161,8 +161,8 @@ def test_a_run_by_the_program_and_its_prediction_mark_the_end(tmp_path: Path) ->
             ("gradient=adjoint",),
             "batches of one: solver.per_sample=false trainer.batch_size=1 trainer.eval_batch_size=1",
         ),
-        (("solver=rk4",), "RK4 takes steps common to the whole batch"),
-        (("solver=kvaerno3",), "Kvaerno3 finds no events"),
+        (("solver=rk4",), "solver=rk4 takes steps common to the whole batch"),
+        (("solver=kvaerno3",), "solver=kvaerno3 finds no events"),
         (("model=odenet",), "asks for values and times of events"),
         (("diagnostics=flow", "seed=1"), "diagnostics=flow looks at solves without events"),
     ):

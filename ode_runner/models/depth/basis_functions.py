@@ -25,9 +25,7 @@ class Basis(abc.ABC):
 
     def __init__(self, size: int) -> None:
         if not self.least <= size <= self.most:
-            raise RefusedInput(
-                f"model.size={size}: {type(self).__name__} is a basis of {self.least} to {self.most} functions."
-            )
+            raise RefusedInput(f"model.size={size}: such a basis has {self.least} to {self.most} functions.")
         self.size = size
 
     @abc.abstractmethod

@@ -61,7 +61,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
         for step in super().steps(self.newton(field), y0, ts):
             if not torch.isfinite(step.y1).all():
                 raise SolverFailed(
-                    f"{type(self).__name__} stopped at t={step.t0:.6g}: Newton's method found no solution of the step "
+                    f"{self.shown_name} stopped at t={step.t0:.6g}: Newton's method found no solution of the step "
                     f"to t={step.t1:.6g}, or the field returned NaN or infinity. Take smaller steps."
                 )
             yield step

@@ -37,6 +37,8 @@ class ImplicitSolver(RungeKutta):
     products grows with the root of the stiffness where the Jacobian is symmetric.
     """
 
+    implicit: ClassVar[bool] = True
+
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         solution = super().solve(field, y0, ts)
         # Newton's last Jacobian is held fixed.
@@ -54,7 +56,7 @@ class ImplicitSolver(RungeKutta):
         step = super().recompute(self.newton(field), interval, y0)
         if not torch.isfinite(step.y1).all():
             raise SolverFailed(
-                f"{type(self).__name__}: Newton's method does not find again the step from t={interval.t0:.6g} to "
+                f"{self.shown_name}: Newton's method does not find again the step from t={interval.t0:.6g} to "
                 f"t={interval.t1:.6g} that it took before. Take smaller steps, or a tighter tolerance."
             )
         return step

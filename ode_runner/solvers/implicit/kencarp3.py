@@ -104,7 +104,7 @@ class KenCarp3(AdaptiveImplicit):
         if isinstance(field, Newton):
             return field
         if not isinstance(field, SplitField):
-            raise IncompatibleChoice(f"{type(self).__name__} needs {self.fields_in_words}. Use solver=kvaerno3.")
+            raise IncompatibleChoice(f"{self.shown_name} needs {self.fields_in_words}. Use solver=kvaerno3.")
         return Newton(field, patient=patient, part=_SecondPart(field))
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:

@@ -40,6 +40,10 @@ class Adams(FixedStepSolver):
     rtol: float
     atol: float
 
+    @property
+    def shown_name(self) -> str:
+        return f"solver={self.method}"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order != ORDERS[self.method]:

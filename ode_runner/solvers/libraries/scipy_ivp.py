@@ -48,9 +48,14 @@ class SciPy(AdaptiveSolver):
 
     kind: ClassVar[str] = "SciPy's, through which nothing can be differentiated"
     differentiable: ClassVar[bool] = False
+    implicit: ClassVar[bool] = True
     method: Literal["LSODA", "BDF", "Radau"]
     order: int = field(init=False)
     longest: float | None = None  # step; for the integrator to set, where the field asks for it
+
+    @property
+    def shown_name(self) -> str:
+        return f"solver={self.method.lower()}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,9 +118,7 @@ class SciPy(AdaptiveSolver):
             yield _Step(start=before, t=made.t, interpolant=made.dense_output())
             if made.status == "finished":
                 return
-        raise SolverFailed(
-            f"SciPy's {self.method} stopped at t={made.t:.6g}: the limit solver.max_steps={self.max_steps} was reached."
-        )
+        raise SolverFailed(f"SciPy's {self.method} stopped at t={made.t:.6g}: {self.limit_reached}")
 
     def _samples_apart(self, right: "_RightSide") -> dict[str, Any]:
         """How LSODA learns that samples do not interact: by a Jacobian that is mostly zeros, or where that would be

@@ -34,6 +34,10 @@ class TorchdiffeqPair(AdaptiveSolver):
     order: int = field(default=0, init=False)  # the method's
     longest: float | None = None  # step; for the integrator to set, where the field asks for it
 
+    @property
+    def shown_name(self) -> str:
+        return "solver=torchdiffeq"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "order", ORDERS[self.method])
@@ -75,7 +79,7 @@ class TorchdiffeqPair(AdaptiveSolver):
         if not counter.accepted + counter.rejected:
             return f"{where}: steps shrank to nothing at once, |f| is too large for its choice. Use solver=dopri5."
         if "max_num_steps" in said:
-            return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
+            return f"{where}: {self.limit_reached}"
         return f"{where}: steps shrank to nothing, so the problem is stiff for it. Loosen the tolerances."
 
 

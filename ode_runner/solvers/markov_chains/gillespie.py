@@ -68,7 +68,7 @@ class Gillespie(JumpSolver):
             ]
             x = states[-1]
         raise SolverFailed(
-            f"Gillespie stopped at t={t0:.6g}: a path makes {MOST_JUMPS:,} jumps before t={ends[-1]:.6g}."
+            f"{self.shown_name} stopped at t={t0:.6g}: a path makes {MOST_JUMPS:,} jumps before t={ends[-1]:.6g}."
         )
 
 

@@ -65,7 +65,7 @@ class JumpSolver(FixedStepSolver):
         rates: Tensor = field.rates(time, x).double().scatter(2, x[..., None], 0.0)
         if not bool((rates >= 0).all()) or not bool(torch.isfinite(rates).all()):
             raise SolverFailed(
-                f"{type(self).__name__} stopped at t={t:.6g}: rates must be numbers of 0 or more, and reach from "
+                f"{self.shown_name} stopped at t={t:.6g}: rates must be numbers of 0 or more, and reach from "
                 f"{float(rates.min()):.3g} to {float(rates.max()):.3g}."
             )
         return rates

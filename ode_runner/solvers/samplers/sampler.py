@@ -108,7 +108,7 @@ class Sampler(Solver):
         """Raises RefusedInput where no first step can be made from a level."""
         if level.sigma == 0:
             raise RefusedInput(
-                f"{type(self).__name__} divides by the noise that is left, and at t = {level.t:g} there is none. "
+                f"{self.shown_name} divides by the noise that is left, and at t = {level.t:g} there is none. "
                 "Begin later, or use a solver of ordinary equations, such as solver=heun."
             )
 
@@ -116,7 +116,7 @@ class Sampler(Solver):
         """Raises RefusedInput where noise would be drawn on the way from data to noise."""
         if self.draws and times[-1] > times[0]:
             raise RefusedInput(
-                f"{type(self).__name__} draws noise on its way from noise to data, and there is no such way back from "
+                f"{self.shown_name} draws noise on its way from noise to data, and there is no such way back from "
                 f"t = {times[0]:g} to {times[-1]:g}. Use a solver without noise, such as solver=ddim."
             )
 

@@ -36,7 +36,7 @@ class Composition(GridStepSolver):
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
         if not isinstance(field, SplitField):
-            raise IncompatibleChoice(f"{type(self).__name__} needs {self.fields_in_words}. Use solver=rk4.")
+            raise IncompatibleChoice(f"{self.shown_name} needs {self.fields_in_words}. Use solver=rk4.")
         return self.composed(field, t0, t1, y0)
 
     @abc.abstractmethod

@@ -226,7 +226,7 @@ def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tupl
     start, end = (float(rho) for rho in field.path.rho(torch.tensor(sampled, dtype=torch.float64)))
     if not math.isfinite(start):
         raise RefusedInput(
-            f"task.clock=rho: sigma / alpha of {type(field.path).__name__} is infinite at t = {sampled[0]:g}. Use "
+            f"task.clock=rho: sigma / alpha of the path {field.path.name} is infinite at t = {sampled[0]:g}. Use "
             f"task.start_time={LATEST:g}, or task.path=vp."
         )
     return field.along(NoiseLevel(rho_max=start)), (1.0, end / start)
@@ -246,7 +246,7 @@ def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> 
         )
     if not torch.isfinite(path.sigma_dot(torch.tensor(last))):
         raise RefusedInput(
-            f"task.end_time={last:g}: the velocity of {type(path).__name__} is infinite there. Use {END_TIME:g}."
+            f"task.end_time={last:g}: the velocity of the path {path.name} is infinite there. Use {END_TIME:g}."
         )
     return first, last
 
