@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,9 +26,10 @@ from ode_runner.training.trainer import Trainer
 TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20", "trainer.batch_size=20")
 
 
-def options(group: str) -> list[str]:
+@cache
+def options(group: str) -> tuple[str, ...]:
     """Every choice of a group: the yaml folder is the registry, so a new member is tested by existing."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    return tuple(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
 
 
 def own_models(root: Path, module: str, source: str, *classes: str) -> None:

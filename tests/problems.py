@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
@@ -31,15 +31,7 @@ from ode_runner.types import State, Time, Times
 from tests.composition import Compose
 from tests.helpers import options
 
-_composed: dict[str, DictConfig] = {}
 _made: dict[str, Any] = {}
-
-
-def compose_once(composed: Compose, choice: str) -> DictConfig:
-    """A copy of the configuration that `choice` makes; Hydra takes a sixth of a second to compose it."""
-    if choice not in _composed:
-        _composed[choice] = composed(choice)
-    return _composed[choice].copy()
 
 
 def build(composed: Compose, group: str, name: str, *positional: Any, **options: Any) -> Any:
@@ -61,7 +53,7 @@ _options: dict[tuple[str, str], dict[str, Any]] = {}
 def own_options(composed: Compose, group: str, name: str) -> dict[str, Any]:
     """The options of `group=name`, as its yaml and the choices that come with it have them."""
     if (group, name) not in _options:
-        cfg = compose_once(composed, f"{group}={name}")
+        cfg = composed(f"{group}={name}")
         _options[group, name] = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
     return deepcopy(_options[group, name])
 

@@ -1,16 +1,15 @@
 """Options of the network that another choice sets: whether the network chosen has them."""
 
 import inspect
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ode_runner.building.instantiate import target_of
 from ode_runner.building.members import members, naming
-from ode_runner.config.help import conf_dir, user_folders
+from ode_runner.config.choices import content_of
 from ode_runner.errors import IncompatibleChoice
 
 
@@ -33,14 +32,10 @@ def check_network_options(cfg: DictConfig, choices: Mapping[str, str]) -> None:
             )
 
 
-def _set_by(group: str, name: str) -> Iterator[str]:
+def _set_by(group: str, name: str) -> list[str]:
     """The options of the network that a choice's yaml sets."""
-    for folder in (conf_dir(), *user_folders(sys.argv[1:])):
-        path = folder / group / f"{name}.yaml"
-        if path.is_file():
-            network = OmegaConf.to_container(OmegaConf.load(path), resolve=False).get("network") or {}  # type: ignore[union-attr]
-            return (str(option) for option in network if not str(option).startswith("_"))
-    return iter(())
+    network = content_of(group, name).get("network") or {}
+    return [str(option) for option in network if not str(option).startswith("_")]
 
 
 def _has(asked: set[str], network: Any) -> bool:

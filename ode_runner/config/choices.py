@@ -1,7 +1,10 @@
 """Every choice of a config group, the user's own among them."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -12,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.config.composition_cost import less_composing
+from ode_runner.config.composition_cost import less_composing, state_of
 from ode_runner.config.help import conf_dir, user_folders
 from ode_runner.config.yaml_faults import told_by_place
 from ode_runner.errors import RefusedInput
@@ -55,22 +58,28 @@ def built_in(cfg: DictConfig, group: str, name: str) -> DictConfig:
     return _with(cfg, group, OmegaConf.create({group: OmegaConf.load(conf_dir() / group / f"{name}.yaml")}))
 
 
-def default_options(group: str, choice: str) -> dict[str, Any]:
+def default_options(group: str, choice: str) -> Mapping[str, Any]:
     """The options that the yaml of `group=choice` names, as they stand there; none where there is no such file."""
     own = content_of(group, choice)
     found = own.get(group, own)
     return found if isinstance(found, dict) else {}
 
 
-def content_of(group: str, choice: str) -> dict[str, Any]:
+def content_of(group: str, choice: str) -> Mapping[str, Any]:
     """What the yaml of `group=choice` holds, as it stands there; nothing where there is no such file."""
     for folder in (conf_dir(), *user_folders(sys.argv[1:])):
         path = folder / group / f"{choice}.yaml"
         if path.is_file():
-            with told_by_place(str(path)):
-                content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-            return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
+            return _read_once(path, *state_of(path))
     return {}
+
+
+@lru_cache(maxsize=1000)
+def _read_once(path: Path, *_: int) -> Mapping[str, Any]:
+    """What a yaml holds, as long as its file stays as it is: every cell of a sweep asks for the same ones."""
+    with told_by_place(str(path)):
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _with(cfg: DictConfig, group: str, chosen: DictConfig) -> DictConfig:

@@ -9,12 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 def command_files(cfg: DictConfig) -> dict[str, str]:
     """The content of each file of `.hydra/` by its name, as Hydra itself would write them."""
-    job = HydraConfig.get()
-    contents = {
-        "config.yaml": cfg,
-        "hydra.yaml": OmegaConf.create({"hydra": job}),
-        "overrides.yaml": job.overrides.task,
-    }
+    job = HydraConfig.instance().cfg
+    contents = {"config.yaml": cfg, "hydra.yaml": job, "overrides.yaml": HydraConfig.get().overrides.task}
     return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
 
 

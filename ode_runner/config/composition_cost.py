@@ -173,8 +173,13 @@ def _read_from(config_path: str, sources: Sequence[ConfigSource]) -> tuple[objec
     place = (source.scheme(), source.provider, source.path, config_path)
     if source.scheme() != "file":
         return place
-    file = (Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml").stat()
-    return *place, file.st_mtime_ns, file.st_size, file.st_ino
+    return *place, *state_of(Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml")
+
+
+def state_of(file: Path) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @cache

@@ -37,6 +37,7 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -62,7 +63,9 @@ def _cpu() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
+@cache
 def _commit() -> dict[str, Any]:
+    """Of the first run of this process: what the program has imported stays as it was then."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"git_sha": "", "git_dirty": False}

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,12 @@ def _own_file(name: str) -> Path | None:
     path = Path(file).resolve() if file else None
     if path is None or path.suffix != ".py" or not path.is_file() or set(INSTALLED) & set(path.parts):
         return None
-    elsewhere = [PROGRAM, *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))]
-    return None if any(place in path.parents for place in elsewhere) else path
+    return None if any(place in path.parents for place in (PROGRAM, *_standard_library())) else path
+
+
+@cache
+def _standard_library() -> list[Path]:
+    return [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")]
 
 
 def _place(name: str, file: Path) -> str:

@@ -11,7 +11,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, counts_of
 from ode_runner.fields.ledger import EachSample
 from tests.helpers import TINY, record_of, rows_of, run_folder, run_folders, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 MOONS = (
     "solver=bosh3",
@@ -99,7 +99,7 @@ def test_parts_of_a_test_split_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_images_are_shown_from_the_hardest_to_the_easiest(composed: Compose) -> None:
-    task = construct(compose_once(composed, "task=digits"), "task", seed=0, device=torch.device("cpu"))
+    task = construct(composed("task=digits"), "task", seed=0, device=torch.device("cpu"))
     counts = PerSampleCounts()
     for batch in task.batches(Split.TEST, batch_size=100, epoch=0):
         counts.add(batch, [taken(*torch.randint(20, 80, (len(batch.inputs),)).tolist())])

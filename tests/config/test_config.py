@@ -26,7 +26,7 @@ from ode_runner.tasks.images.cifar10 import Cifar10
 from ode_runner.tasks.images.fashion_mnist import FashionMnist
 from ode_runner.tasks.series.area import Area
 from tests.helpers import options
-from tests.problems import Compose, SmallNet, build, compose_once, named_class, names_its_network, offering
+from tests.problems import Compose, SmallNet, build, named_class, names_its_network, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
@@ -123,7 +123,7 @@ def test_each_choice_composes_and_constructs(
         home = "ou"
     if model and not home and names_its_network(name):
         home = "digits_tokens"
-    cfg = composed(f"task={home}", f"model={name}") if home else compose_once(composed, f"{group}={name}")
+    cfg = composed(f"task={home}", f"model={name}") if home else composed(f"{group}={name}")
     OmegaConf.to_container(cfg[group], resolve=True)
     made_here = made(cfg, group, request)
     target = target_of(cfg, group)
@@ -135,7 +135,7 @@ def test_each_choice_composes_and_constructs(
 def test_what_sets_other_groups_composes_into_what_can_be_made(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    cfg = compose_once(composed, f"{group}={name}")
+    cfg = composed(f"{group}={name}")
     for part in ("solver", "gradient", "trainer", "network", "model", "optimizer", "schedule"):
         made(cfg, part, request)
 
@@ -172,7 +172,7 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     """Our own constructors have no defaults: every value is in a yaml, where it can be seen and changed."""
     if group in WHOLE:
         pytest.skip("describes no object of its own")
-    target = target_of(compose_once(composed, f"{group}={name}"), group)
+    target = target_of(composed(f"{group}={name}"), group)
     if not target.__module__.startswith("ode_runner."):
         pytest.skip("is torch's")
     hidden = {
@@ -249,13 +249,13 @@ _models: dict[str, type[Model]] = {}
 
 def model_class(composed: Compose, name: str) -> type[Model]:
     if name not in _models:
-        _models[name] = target_of(compose_once(composed, f"model={name}"), "model")
+        _models[name] = target_of(composed(f"model={name}"), "model")
     return _models[name]
 
 
 @pytest.mark.parametrize("name", options("model"))
 def test_the_solver_a_model_comes_with_is_one_it_takes(composed: Compose, name: str) -> None:
-    cfg = compose_once(composed, f"model={name}")
+    cfg = composed(f"model={name}")
     choices = dict(cfg.hydra.runtime.choices)
     check_compatible(choices, target_of(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
 

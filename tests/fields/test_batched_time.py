@@ -20,7 +20,7 @@ from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 from tests.helpers import options
-from tests.problems import Compose, build, compose_once, named_class
+from tests.problems import Compose, build, named_class
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -71,7 +71,7 @@ def test_a_network_s_field_declares_what_it_takes_so_that_it_passes_the_check(co
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_true_field_of_every_task_takes_a_time_for_each_sample(composed: Compose, task: str) -> None:
-    options = compose_once(composed, f"task={task}")
+    options = composed(f"task={task}")
     field = construct(options, "task", seed=0, device=torch.device("cpu")).true_field()
     assert_takes_batched_time(field, (2,))
 

@@ -13,7 +13,6 @@ from ode_runner.building.run_identity import identify
 from ode_runner.training.reused_weights import UNTRAINED
 from tests.conftest import Compose
 from tests.helpers import Ended, record_of, rows_of, run_folders, typed
-from tests.problems import compose_once
 
 SMALL = (
     "task.train=4",
@@ -111,7 +110,7 @@ DECLARED = [
 def test_what_a_task_declares_to_be_of_its_test_alone_changes_no_batch_and_no_weight(
     name: str, option: str, composed: Compose
 ) -> None:
-    cfg = compose_once(composed, f"task={name}")
+    cfg = composed(f"task={name}")
     changed = cfg.copy()
     changed.task[option] = CHANGED[option] if option != "y0" else [0.9 * float(part) for part in cfg.task.y0]
     records = [identify(one, one.hydra.runtime.choices) for one in (cfg, changed)]
@@ -132,6 +131,6 @@ def test_what_a_task_declares_to_be_of_its_test_alone_changes_no_batch_and_no_we
 
 
 def test_where_nothing_is_declared_the_two_fingerprints_are_one(composed: Compose) -> None:
-    cfg = compose_once(composed, "task=half_moons")
+    cfg = composed("task=half_moons")
     record = identify(cfg, cfg.hydra.runtime.choices)
     assert record.training == record.fingerprint

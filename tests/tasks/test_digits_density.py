@@ -15,7 +15,7 @@ from ode_runner.models.density import normal_log_density
 from ode_runner.tasks.images.digits_density import DigitsDensity
 from ode_runner.tasks.images.pixel_scale import Standardised, pixel_scale
 from tests.helpers import record_of, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def task(composed: Compose) -> DigitsDensity:
 
 
 def made_of(composed: Compose, **changed: Any) -> Any:
-    cfg = compose_once(composed, "task=digits_density")
+    cfg = composed("task=digits_density")
     cfg.task.update(changed)
     return construct(cfg, "task", seed=0, device=torch.device("cpu"))
 

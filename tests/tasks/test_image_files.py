@@ -26,7 +26,7 @@ from ode_runner.tasks.images.drawn_shapes import drawn_shapes
 from ode_runner.tasks.images.image_files import find_images, read_images
 from ode_runner.tasks.images.own_images import OwnImages
 from tests.helpers import run_folder, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 CPU = torch.device("cpu")
 Make = Callable[..., Any]
@@ -36,7 +36,7 @@ COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
 @pytest.fixture
 def make(composed: Compose) -> Make:
     def task(name: str, **options: Any) -> Task:
-        cfg = compose_once(composed, f"task={name}")
+        cfg = composed(f"task={name}")
         cfg.task.update(options)
         return construct(cfg, "task", seed=0, device=CPU)
 

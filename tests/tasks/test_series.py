@@ -27,7 +27,7 @@ from ode_runner.tasks.series.series import Series
 from ode_runner.tasks.series.series_classes import SeriesClasses
 from ode_runner.tasks.series.series_times import MOST
 from tests.helpers import record_of, run_folder, typed
-from tests.problems import Compose, compose_once, predators
+from tests.problems import Compose, predators
 
 CPU = torch.device("cpu")
 TWO = "id,t,x,y,u\nA,0,1,5,0\nA,1,2,,0\nA,2,3,6,1\nA,3,4,7,\nA,4,6,7,\nB,10,1,4,1\nB,11,2,5,\nB,13,5,6,\nB,14,6,8,\n"
@@ -38,7 +38,7 @@ ROLES = {"time": "t", "series": "id", "values": ["x", "y"]}
 def made(composed: Compose, tmp_path: Path) -> Callable[..., Series]:
     def task(text: str = TWO, **options: Any) -> Series:
         (path := tmp_path / "data.csv").write_text(text)
-        cfg = compose_once(composed, "task=series")
+        cfg = composed("task=series")
         cfg.task.update({"file": str(path), **ROLES, "window": 2, "validation": 0.2, "test": 0.2} | options)
         return construct(cfg, "task", seed=0, device=CPU)
 
@@ -46,7 +46,7 @@ def made(composed: Compose, tmp_path: Path) -> Callable[..., Series]:
 
 
 def test_the_shipped_series_is_read_whole(composed: Compose) -> None:
-    task = construct(compose_once(composed, "task=series"), "task", seed=0, device=CPU)
+    task = construct(composed("task=series"), "task", seed=0, device=CPU)
     assert (task.read.time, task.columns) == ("year", ["hare", "lynx"])
     values = task.recorded[0].values
     assert values.shape == (21, 2)
@@ -402,7 +402,7 @@ def test_with_units_of_the_file_only_errors_are_of_logarithms(made: Callable[...
 def labelled(composed: Compose, tmp_path: Path) -> Callable[..., SeriesClasses]:
     def task(text: str, **options: Any) -> SeriesClasses:
         (path := tmp_path / "labelled.csv").write_text(text)
-        cfg = compose_once(composed, "task=series_classes")
+        cfg = composed("task=series_classes")
         cfg.task.update({"file": str(path)} | options)
         return construct(cfg, "task", seed=0, device=CPU)
 

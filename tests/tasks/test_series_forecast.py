@@ -21,7 +21,7 @@ from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series.series_forecast import SeriesForecast
 from ode_runner.tasks.series.series_readings import rows_up_to
 from tests.helpers import record_of, run_folder, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 CPU = torch.device("cpu")
 COLUMNS = {"series": "id", "time": "t"}
@@ -43,7 +43,7 @@ def text_of(series: dict[str, int], *, seed: int = 0) -> str:
 def made(composed: Compose, tmp_path: Path) -> Callable[..., SeriesForecast]:
     def task(text: str | None = None, **options: Any) -> SeriesForecast:
         (path := tmp_path / "data.csv").write_text(text or text_of({"a": 10, "b": 9}))
-        cfg = compose_once(composed, "task=series_forecast")
+        cfg = composed("task=series_forecast")
         small = {"window": 4, "validation": 0.2, "test": 0.2}
         cfg.task.update({"file": str(path), **COLUMNS, **small} | options)
         return construct(cfg, "task", seed=0, device=CPU)

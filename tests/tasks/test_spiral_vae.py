@@ -16,7 +16,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.tasks.dynamics.spiral_vae import SpiralVAE, spirals
 from tests.helpers import record_of, rows_of, run_folder, typed
-from tests.problems import Compose, build, compose_once, learners
+from tests.problems import Compose, build, learners
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=4", "task.observed=10", "trainer.batch_size=4")
 LEARNING = learners()
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def make(composed: Compose) -> Any:
     def task(*, seed: int = 0, **changed: Any) -> SpiralVAE:
-        cfg = compose_once(composed, "task=spiral_vae")
+        cfg = composed("task=spiral_vae")
         cfg.task.update({"train": 6, "validation": 4, "test": 4, "observed": 7} | changed)
         return construct(cfg, "task", seed=seed, device=CPU)
 

@@ -25,7 +25,7 @@ from ode_runner.objectives.transition_likelihood import TransitionLikelihood
 from ode_runner.solvers.sde.heun_sde import HeunSDE
 from ode_runner.tasks.dynamics.stochastic_paths import StochasticPaths
 from tests.helpers import check_refused, record_of, rows_of, run_folder, typed
-from tests.problems import Compose, build, compose_once
+from tests.problems import Compose, build
 from tests.resuming import check_resumed
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=12", "task.fine=16", "trainer.batch_size=4", "logger=none")
@@ -33,7 +33,7 @@ OF_LATENT = ("task=ou", "model=latent_sde", "network.hidden=4", "network.samples
 
 
 def made(composed: Compose, name: str, **changed: Any) -> StochasticPaths:
-    cfg = compose_once(composed, f"task={name}")
+    cfg = composed(f"task={name}")
     cfg.task.update({"train": 200, "validation": 4, "fine": 32} | changed)
     task = construct(cfg, "task", seed=0, device=torch.device("cpu"))
     assert isinstance(task, StochasticPaths)

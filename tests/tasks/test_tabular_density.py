@@ -19,7 +19,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.densities.tabular_density import TabularDensity
 from tests.helpers import run_folder, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 Make = Callable[..., TabularDensity]
 NAMES = ("speed", "price", "share")
@@ -28,7 +28,7 @@ NAMES = ("speed", "price", "share")
 @pytest.fixture
 def make(composed: Compose) -> Make:
     def task(**options: Any) -> TabularDensity:
-        cfg = compose_once(composed, "task=tabular_density")
+        cfg = composed("task=tabular_density")
         cfg.task.update(options)
         made = construct(cfg, "task", seed=0, device=torch.device("cpu"))
         assert isinstance(made, TabularDensity)

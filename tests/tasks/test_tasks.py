@@ -29,7 +29,7 @@ from ode_runner.tasks.images.image_generation import ImageGeneration
 from ode_runner.tasks.images.mnist import Mnist
 from ode_runner.tasks.points import half_moons
 from tests.helpers import options
-from tests.problems import Compose, compose_once
+from tests.problems import Compose
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def make(composed: Compose, request: pytest.FixtureRequest) -> MakeTask:
     """Tasks from their yaml; those that read files get a small data set of their own."""
 
     def task(name: str, *, seed: int = 0, **changed: Any) -> Task:
-        cfg = compose_once(composed, f"task={name}")
+        cfg = composed(f"task={name}")
         if "data_dir" in cfg.task:
             folder = request.getfixturevalue("idx_dir")
             changed = {"data_dir": str(folder), "validation": 8} | changed
@@ -109,7 +109,7 @@ def made(make: MakeTask, composed: Compose) -> MakeTask:
     """Tasks as their yaml has them, each made once where it needs no file: a trajectory's takes half a second."""
 
     def task(name: str, *, seed: int = 0) -> Task:
-        if "data_dir" in compose_once(composed, f"task={name}").task:
+        if "data_dir" in composed(f"task={name}").task:
             return make(name, seed=seed)
         if (name, seed) not in _made:
             _made[name, seed] = make(name, seed=seed)

@@ -19,14 +19,14 @@ from ode_runner.plots.tracking import animate_tracking
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.tasks.points.tracking import Tracking, circle
 from tests.helpers import check_refused, record_of, typed
-from tests.problems import Compose, build, compose_once
+from tests.problems import Compose, build
 
 TINY = ("task=tracking", "task.train=20", "task.validation=10", "task.test=10", "trainer.batch_size=20",
         "trainer.epochs=1", "network.width=4", "logger=none")  # fmt: skip
 
 
 def tracking(composed: Compose, **changed: Any) -> Tracking:
-    cfg = compose_once(composed, "task=tracking")
+    cfg = composed("task=tracking")
     cfg.task.update(changed)
     task = construct(cfg, "task", seed=0, device=torch.device("cpu"))
     assert isinstance(task, Tracking)

@@ -14,7 +14,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.tasks.dynamics.trajectories import Trajectories
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution
 from tests.helpers import options, record_of, run_folder, typed
-from tests.problems import Compose, Formula, build, compose_once, learners, named_class
+from tests.problems import Compose, Formula, build, learners, named_class
 
 SYSTEMS = [name for name in options("task") if issubclass(named_class("task", name), Trajectories)]
 SMALL = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "trainer.batch_size=8")
@@ -30,7 +30,7 @@ def make(composed: Compose) -> Any:
     """A system from its yaml, with few and short trajectories."""
 
     def task(name: str, *, seed: int = 0, **changed: Any) -> Trajectories:
-        cfg = compose_once(composed, f"task={name}")
+        cfg = composed(f"task={name}")
         cfg.task.update({"train": 4, "validation": 2, "test": 3, "points": 12, "window": 5} | changed)
         return construct(cfg, "task", seed=seed, device=torch.device("cpu"))
 
