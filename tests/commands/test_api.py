@@ -25,7 +25,7 @@ from ode_runner.recording.display import Display
 from tests.helpers import run_folder, typed
 
 TIMES = torch.tensor([0.0, 1.0])
-SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=2", "logger=none")
+SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=2", "logger=none", "pictures=false")
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +107,16 @@ def test_an_equation_without_a_derivative_is_refused(tmp_path: Path) -> None:
     [
         (("task=half_moons", "model=odenet"), "of shape (batch, 2), not (1, 5)"),
         (("task=half_moons", "model=data_controlled"), "1 more, of shapes (batch, 2) and (batch, 2), not (1, 5)"),
-        (("task=density2d", "model=flow_matching", "task.conditional=true"), "(batch, 2) and (batch, 8), not (1, 5)"),
+        (
+            ("task=density2d", "model=flow_matching", "task.conditional=true", "task.grid=10"),
+            "(batch, 2) and (batch, 8), not (1, 5)",
+        ),
     ],
 )
 def test_a_field_asked_with_other_shapes_says_which_it_takes(
     tmp_path: Path, words: tuple[str, ...], takes: str
 ) -> None:
-    run = ode.train(*words, "network.width=4", "trainer.max_steps=1", "logger=none", f"output_dir={tmp_path}")
+    run = ode.train(*SMALL, *words, "network.width=4", "trainer.max_steps=1", f"output_dir={tmp_path}")
     with pytest.raises(RefusedInput, match=re.escape(takes)):
         run.field(0.1, torch.zeros(1, 5))
 
@@ -144,7 +147,7 @@ def test_a_true_field_has_a_log_density_where_its_task_asks_for_one(tmp_path: Pa
 
 
 def test_samples_and_densities(tmp_path: Path) -> None:
-    words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100")
+    words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100", "pictures=false")
     density = ode.train(*words, f"output_dir={tmp_path}")
     drawn = density.sample(5)
     assert drawn.path.shape == (2, 5, 2)
@@ -342,7 +345,7 @@ def test_what_is_refused_is_a_sentence(asked: object, says: str, trained: ode.Ru
 def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> None:
     (tmp_path / "conf" / "model").mkdir(parents=True)
     shutil.copy(conf_dir() / "model" / "resnet.yaml", own := tmp_path / "conf" / "model" / "mine.yaml")
-    words = (*SMALL, "model=mine", "pictures=false", f"output_dir={tmp_path}")
+    words = (*SMALL, "model=mine", f"output_dir={tmp_path}")
     discrete = ode.train(*words, config_dirs=[own.parents[1]])
     assert (discrete.record.choices["model"], discrete.record.config_dirs) == ("mine", [str(own.parents[1])])
     with pytest.raises(RefusedInput, match="Give load config_dirs="):

@@ -168,7 +168,8 @@ def test_its_options_are_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_several_fields_in_turn_each_answers_at_its_times_and_none_is_exported(tmp_path: Path) -> None:
-    run = ode.train(*TINY, "model=stacked", "trainer.max_steps=1", "logger=none", f"output_dir={tmp_path}")
+    words = ("model=stacked", "trainer.max_steps=1", "logger=none", "pictures=false")
+    run = ode.train(*TINY, *words, f"output_dir={tmp_path}")
     fields, y = run.model.fields, torch.tensor(INPUTS)
     for t, number in ((-1.0, 0), (0.1, 0), (0.25, 1), (0.6, 2), (0.9, 3), (2.0, 3)):
         torch.testing.assert_close(run.field(t, y), fields[number](torch.tensor(t), y))  # type: ignore[index,operator]

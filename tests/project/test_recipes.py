@@ -324,6 +324,7 @@ def test_the_page_itself_is_no_change_of_the_code(tmp_path: Path, monkeypatch: p
     dirty = []
     for path in (page, code):
         path.write_text("after")
+        environment_module._commit.cache_clear()
         dirty.append(environment_module.describe_environment(torch.device("cpu"))["git_dirty"])
     assert dirty == [False, True]
 

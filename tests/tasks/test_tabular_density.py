@@ -194,7 +194,9 @@ def test_rows_that_are_learned_from_and_tested_are_counted(make: Make, tmp_path:
 def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None:
     file = written(tmp_path, points())
     words = ("task=tabular_density", f"task.file={file}", "task.log=[price]", "model=spline_flow", "model.width=8")
-    run = ode.train(*words, "trainer.max_steps=2", "logger=none", f"output_dir={tmp_path / 'outputs'}")
+    run = ode.train(
+        *words, "trainer.max_steps=2", "logger=none", "pictures=false", f"output_dir={tmp_path / 'outputs'}"
+    )
     folder = str(run_folder(tmp_path / "outputs"))
     other = points(300).iloc[250:]
     ended = typed(f"predict={folder}", f"data={written(tmp_path, other, 'other.csv')}", cwd=tmp_path)
