@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from itertools import takewhile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from hydra.core.default_element import GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from ode_runner.config.yaml_faults import told_by_place
 
@@ -43,6 +43,7 @@ SIGNATURES = {  # of private functions that are replaced or called, by the names
     f"{DEFAULTS}:_create_interpolation_map": ("overrides", "defaults_list", "self_added"),
     f"{DEFAULT}.is_self": ("self",),
     f"{DEFAULT}.is_interpolation": ("self",),
+    "hydra.version:_get_version": ("ver",),
     "omegaconf.base:parse": ("value", "parser_rule", "lexer_mode"),
 }
 FIELDS = ("ref_type", "object_type", "optional", "key", "flags", "flags_root", "resolver_cache")  # of Metadata
@@ -90,6 +91,7 @@ def _replacements() -> list[Replacement]:
         Replacement(REPOSITORY, "load_config", _loaded_once, lambda: all(map(_is_known, loading))),
         Replacement(DEFAULTS, "_create_interpolation_map", _where_asked, lambda: all(map(_is_known, choosing))),
         Replacement(METADATA, "__deepcopy__", lambda _: _copied, _knows_metadata),
+        Replacement("hydra.version", "_get_version", _parsed_once, lambda: _is_known("hydra.version:_get_version")),
         Replacement("omegaconf.base", "parse", _parsed_once, lambda: _is_known("omegaconf.base:parse")),
     ]
 
@@ -139,12 +141,10 @@ def _begun_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         key = tuple((one.package, *_read_from(one.config_path, repo.get_sources())) for one in first)
         if key not in _begun:
             _begun[key] = pickle.dumps(merge(loader, first, repo))
-        begun = SimpleNamespace(config=pickle.loads(_begun[key]))
-
-        def load(default: Any, repo: Any) -> Any:
-            return begun if default is None else loader._load_single_config(default=default, repo=repo)
-
-        return merge(SimpleNamespace(_load_single_config=load), [None, *defaults[len(first) :]], repo)
+        cfg: DictConfig = pickle.loads(_begun[key])
+        with flag_override(cfg, "no_deepcopy_set_nodes", True):
+            cfg.merge_with(merge(loader, defaults[len(first) :], repo))  # each merge walks through all that is there
+        return cfg
 
     return merge_defaults
 
@@ -185,18 +185,28 @@ def state_of(file: Path) -> tuple[int, int, int]:
 @cache
 def _where_asked(choices_by_group: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     """Of `_create_interpolation_map`: the map is for defaults such as `${task}_${model}`, which are rare."""
+    nothing = OmegaConf.create()
 
     def interpolation_map(overrides: Any, defaults: Sequence[Any], self_added: bool) -> DictConfig:
-        if any(not default.is_self() and default.is_interpolation() for default in defaults):
-            return choices_by_group(overrides, list(defaults), self_added)
-        return OmegaConf.create()
+        if not any(not default.is_self() and default.is_interpolation() for default in defaults):
+            return nothing
+        known = choices_by_group(overrides, [], self_added)
+        known.defaults = [_place_of(one) for one in defaults if not (self_added and one.is_self())]  # not one by one
+        return known
 
     return interpolation_map
 
 
+def _place_of(default: Any) -> Any:
+    """What `${defaults.0}` finds, as one refers to other choices in old yaml files."""
+    if isinstance(default, GroupDefault):
+        return {default.get_override_key(): default.value}
+    return default.get_config_path()
+
+
 @cache
 def _parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """Of `${...}` in values, the same few in every configuration."""
+    """Of `${...}` in values, and of versions: the same few in every configuration."""
     return lru_cache(maxsize=1000)(parse)
 
 
