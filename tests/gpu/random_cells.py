@@ -66,7 +66,8 @@ def draw(rng: random.Random) -> list[str]:
     """The words of a cell, which may be one that is refused."""
     task = rng.choice(options("task"))
     has = OmegaConf.load(conf_dir() / "task" / f"{task}.yaml").task
-    words = [f"task={task}", *(f"task.{name}={size}" for name, size in SIZES.items() if name in has)]
+    counted = [name for name in SIZES if isinstance(has.get(name), int)]  # of files, splits are shares of their rows
+    words = [f"task={task}", *(f"task.{name}={SIZES[name]}" for name in counted)]
     for group, chance in (("model", 0.85), ("solver", 0.5), ("gradient", 0.4)):
         if rng.random() < chance:
             words.append(f"{group}={rng.choice(options(group))}")
