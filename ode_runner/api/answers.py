@@ -1,5 +1,7 @@
 """What a trained model says of inputs."""
 
+from torch import Tensor
+
 from ode_runner.batch import Answer
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
@@ -21,3 +23,11 @@ def check_told(experiment: Experiment, model: str) -> None:
         raise IncompatibleChoice(
             f"model={model} says nothing of inputs here: what it has learned are samples. Use run.sample(4)."
         )
+
+
+def mean_of_draws(values: Tensor, inputs: int, *, every_time: bool) -> Tensor:
+    """Outputs (batch, ...), or (time, batch, ...), of a batch of as many as the inputs.
+
+    A network that recognises a law of initial states draws several for each input, one draw of all after another.
+    """
+    return values.unflatten(axis := int(every_time), (-1, inputs)).mean(axis)

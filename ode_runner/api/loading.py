@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ode_runner.api.answers import check_told, told_of_inputs
+from ode_runner.api.answers import check_told, mean_of_draws, told_of_inputs
 from ode_runner.api.composing import composed
 from ode_runner.api.posed_problems import arguments_like, arguments_of, encoding_of_test, posed_problems, problem_at
 from ode_runner.batch import Answer, Batch, Drawn, Split
@@ -119,19 +119,20 @@ class Run:
             times: that increase; by default the task's own. The model begins at the task's first, whatever is asked.
 
         Returns:
-            (batch, ...), of the last time, or (time, batch, ...) where the task asks at every time.
+            (batch, ...), of the last time, or (time, batch, ...) where the task asks at every time. Where several
+            initial states of an input are drawn, as by network=recurrent_vae, their mean.
 
         Raises:
             IncompatibleChoice: the model draws samples alone; or times are typed, and it has none between its blocks.
             RefusedInput: inputs are of another shape, times do not increase, or the first is before the task's.
         """
         check_told(self.experiment, self.record.choices["model"])
-        given, ts = self._inputs(inputs), self._times(times)
+        given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
         begin = ts[:1] if times is None else self._begin(ts)
         before = begin[begin < ts[0]]
         with torch.no_grad():
             values = self.experiment.outputs(Batch(given, torch.cat([before, ts]), given)).values.cpu()
-        return values[len(before) :] if self.experiment.task.spec.every_time else values
+        return mean_of_draws(values, len(given), every_time=always)[len(before) if always else 0 :]
 
     def forecast(
         self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
@@ -165,14 +166,15 @@ class Run:
     def states(self, inputs: Any, times: Any = None) -> Trajectory:
         """The states (time, batch, *state) on the way, at increasing times; by default at the task's own.
 
+        Where several initial states of an input are drawn, (time, draws * batch, *state), one draw after another.
+
         Raises:
             IncompatibleChoice: the model has no time between its blocks.
         """
         if Answer.STATES not in told_of_inputs(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} has no states between its blocks.")
         with torch.no_grad():
-            encoding = self.model.encode(self._inputs(inputs))
-            begin = self._times(None)[:1]
+            encoding, begin = self.model.encode(self._inputs(inputs)), self._times(None)[:1]
             return states_at(self.experiment, encoding, self._times(times), begin=begin).cpu()
 
     def field(self, t: float | Time, y: Any, *given: Tensor) -> State:
@@ -205,9 +207,7 @@ class Run:
         if draw is None:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
         if self.experiment.task.spec.condition:
-            raise IncompatibleChoice(
-                "samples depend on a condition here: use `run.experiment.generate(..., given=...)`."
-            )
+            raise IncompatibleChoice("samples depend on a condition: use `run.experiment.generate(..., given=...)`.")
         with torch.no_grad():
             drawn = draw(count, times, [])
         if isinstance(task := self.experiment.task, DensityTask):

@@ -41,7 +41,8 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
 
     A forecast of series is `forecast.csv`; log densities are `log_density.csv`, for every point; classes are
     `predictions.csv`, for every sample of the test split or for the inputs; states, of models that have some, are
-    `states.csv`, one row per sample and time, and `states.npz`.
+    `states.csv`, one row per sample and time, and `states.npz`; one per draw, too, of a network that draws several
+    initial states of a sample.
 
     Args:
         trained: the run.
@@ -127,14 +128,17 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
     same = bool(names) and experiment.model.learned_field() is not None and states.shape == outputs.shape
     heads = _heads(states, outputs, names, same=same)
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs, heads=heads, events=events)
+    draws = states.shape[1] // len(given)
     written = f"{folder / 'states.csv'}, {folder / 'states.npz'}"
     display = Display()
     if names and len(ts) > 1:
         marked = outputs if events is None else outputs.masked_fill(~events.valid[..., None], torch.nan)
-        save_pictures(lambda: [("states", draw_predictions(ts, marked, names))], folder=folder, display=display)
+        told = marked.unflatten(1, (draws, len(given))).mean(dim=1)
+        save_pictures(lambda: [("states", draw_predictions(ts, told, names))], folder=folder, display=display)
         written += f", {folder / 'states.png'}"
+    of_each = f", {draws} draws of each," if draws > 1 else ""
     display.say(
-        f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
+        f"{counted(len(given), 'sample')}{of_each} at {counted(len(ts), 'time')}, "
         f"states of shape {tuple(states.shape[2:])}: {written}"
     )
 
@@ -188,21 +192,26 @@ def write(
 ) -> None:
     """Write both files; where there are events their times are in `states.npz`, and rows after the end are marked.
 
-    `heads` are those of the columns of states and outputs, or of states alone.
+    `heads` are those of the columns of states and outputs, or of states alone. Where several states of each input are
+    drawn, one draw of all follows another along the axis of samples: both files say which draw is of which sample.
     """
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
     marks: dict[str, Any] = {}
+    draws, samples = np.divmod(np.arange(states.shape[1]), len(inputs))
+    if several := states.shape[1] > len(inputs):
+        marks = {"sample": samples, "draw": draws}
     if events is not None:
-        marks = {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
+        marks |= {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
     np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out, **marks)
     flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
     valid = None if events is None else events.valid.int().tolist()
     names = [*heads, *(["valid"] if valid else [])]
+    of_rows = [[sample, draw] if several else [sample] for sample, draw in zip(samples, draws, strict=True)]
     rows = (
-        [sample, t, *(flat[time][sample] + read[time][sample])[: len(heads)], *([valid[time][sample]] if valid else [])]
-        for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist()))
+        [*of_rows[row], t, *(flat[time][row] + read[time][row])[: len(heads)], *([valid[time][row]] if valid else [])]
+        for row, (time, t) in itertools.product(np.argsort(samples, kind="stable"), enumerate(ts.tolist()))
     )
-    write_csv(folder / "states.csv", ["sample", "t", *names], rows)
+    write_csv(folder / "states.csv", ["sample", *(["draw"] if several else []), "t", *names], rows)
 
 
 def _times(times: Any, experiment: Experiment) -> Times:

@@ -74,7 +74,8 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
                 "format=safetensors."
             ) from error
         form = FORMATS[file_format]
-        return _write(form, module, example, batch, path=folder / f"{part}.{form.ending}")
+        of_samples = int(part == "solve" and experiment.task.spec.every_time)
+        return _write(form, module, example, batch, of_samples=of_samples, path=folder / f"{part}.{form.ending}")
 
 
 def _write_weights(experiment: Experiment, record: RunRecord, folder: Path) -> Exported:
@@ -85,7 +86,10 @@ def _write_weights(experiment: Experiment, record: RunRecord, folder: Path) -> E
     return Exported(path=path, tensors=len(weights), samples=0, apart=apart)
 
 
-def _write(form: Format, module: nn.Module, example: Sequence[Tensor], batch: Sequence[int], *, path: Path) -> Exported:
+def _write(
+    form: Format, module: nn.Module, example: Sequence[Tensor], batch: Sequence[int], *, of_samples: int, path: Path
+) -> Exported:
+    """`batch` are the arguments with an axis of samples, the first; `of_samples` is that of the answer."""
     own = module(*example)
     form.write(module, example, path, batch=batch)
     names = (
@@ -97,7 +101,10 @@ def _write(form: Format, module: nn.Module, example: Sequence[Tensor], batch: Se
     shapes: dict[str, list[Any]] = {name: list(x.shape) for name, x in zip(names, example, strict=True)}
     for i in batch:
         shapes[names[i]][0] = "batch"
-    said: dict[str, Any] = {"file": path.name, "arguments": shapes, "example": "example.npz"}
+    answer: list[Any] = list(own.shape)
+    draws = answer[of_samples] // len(example[batch[0]])  # several states of an input, one draw of all after another
+    answer[of_samples] = f"{draws} * batch" if draws > 1 else "batch"
+    said: dict[str, Any] = {"file": path.name, "arguments": shapes, "answer": answer, "example": "example.npz"}
     if isinstance(module, FrozenModel):
         said["times"] = module.get_buffer("ts").tolist()
     text = json.dumps(said, indent=2).encode()

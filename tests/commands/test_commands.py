@@ -172,6 +172,27 @@ def predictions(root: Path) -> tuple[dict[str, np.ndarray], list[dict[str, str]]
     return dict(np.load(path)), rows
 
 
+def test_several_draws_of_an_initial_state_are_told_from_several_inputs(tmp_path: Path) -> None:
+    sizes = ("task.train=4", "task.validation=2", "task.test=3", "network.samples=2", "network.width=4")
+    words = ("task=spiral_vae", *sizes, "trainer.max_steps=1", "solver=euler", "logger=none")
+    assert typed(*words, cwd=tmp_path).returncode == 0
+    assert "3 samples, 2 draws of each, at 2 times" in revisit(tmp_path, "predict", "times=[0,1]").stdout
+    arrays, rows = predictions(tmp_path)
+    assert [(row["sample"], row["draw"], row["t"]) for row in rows[:5]] == [
+        ("0", "0", "0.0"), ("0", "0", "1.0"), ("0", "1", "0.0"), ("0", "1", "1.0"), ("1", "0", "0.0"),
+    ]  # fmt: skip
+    run = ode.load(run_folder(tmp_path))
+    alone = run.states(arrays["inputs"][1:2], [0.0, 1.0])  # draws do not depend on the company
+    for draw in (0, 1):
+        [place] = np.flatnonzero((arrays["sample"] == 1) & (arrays["draw"] == draw))
+        np.testing.assert_allclose(arrays["states"][:, place], alone[:, draw], rtol=1e-5, atol=1e-6)
+        assert float(rows[4 + 2 * draw]["y0"]) == pytest.approx(float(alone[0, draw, 0]))
+    told = run.predict(arrays["inputs"], [0.0, 1.0])
+    assert told.shape == (2, 3, 2)
+    outputs = arrays["outputs"][:, arrays["sample"] == 1].mean(axis=1)
+    np.testing.assert_allclose(told[:, 1], outputs, rtol=1e-5, atol=1e-6)
+
+
 def test_states_are_written_at_the_times_and_for_the_inputs_asked_for(trained: Any) -> None:
     arguments = ("times=[-0.5,0,0.25,3]", "inputs=[[1.0,2.0],[0.5,0.7]]")
     ended = revisit(trained["system"], "predict", *arguments)

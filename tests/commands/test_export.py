@@ -58,6 +58,7 @@ def test_the_solve_is_exported_with_its_steps(folder: Path) -> None:
     program = torch.export.load(exported(folder, "part=solve", *FIXED, name="solve.pt2")).module()
     run = ode.load(folder, *FIXED)
     torch.testing.assert_close(program(torch.tensor(INPUTS)), run.predict(INPUTS))
+    assert json.loads(next(folder.glob("exports/*/export.json")).read_text())["answer"] == ["batch", 2]
 
 
 def test_a_run_is_exported_from_python(folder: Path, tmp_path: Path) -> None:
