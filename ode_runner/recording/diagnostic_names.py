@@ -1,6 +1,7 @@
 """Sentences on numbers of `diagnostics=flow` that cross a threshold. Imports no torch."""
 
 import math
+import re
 from collections.abc import Mapping
 
 STIFF = 100.0  # fastest decay times time span
@@ -17,8 +18,16 @@ def remarks(metrics: Mapping[str, float]) -> list[str]:
     if "stiffness" not in found:
         return []
     sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found["drift"])]
-    sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"])]
+    sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"]), _unknown(found)]
     return [sentence for sentence in sentences if sentence]
+
+
+def _unknown(found: Mapping[str, float]) -> str:
+    """Of a drift that is not known, a solve backwards has failed, which is said; a ratio is that of two norms."""
+    missing = [name for name, value in found.items() if math.isnan(value) and name not in ("drift", "gradient_ratio")]
+    names = ", ".join(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in missing))
+    what = "derivatives that this solver or this field does not give"
+    return f"{names}: not known, and blank in tables, for want of {what}." if names else ""
 
 
 def _stiffness(value: float) -> str:

@@ -37,6 +37,11 @@ def show_differences(a: Run, b: Run) -> None:
     console.print(f"\n{parting}", markup=False, soft_wrap=True)
 
 
+def same(first: Any, second: Any) -> bool:
+    """Whether two values are equal, or both of them are not known, which NaN stands for."""
+    return bool(first == second) or (first != first and second != second)
+
+
 def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
     """Names, both values and, of numbers, by how much they differ."""
     rows = [["", "A", "B", *(["B - A"] if numbers else [])]]
@@ -86,7 +91,7 @@ def curves_part(a: Run, b: Run) -> str:
     if not common:
         return "curves: no logged step in common"
     for step in common:
-        if first[step] != second[step]:
+        if not same(first[step], second[step]):
             return f"curves: train/loss first differs at step {step}: {first[step]!r} and {second[step]!r}"
     return f"curves: train/loss is the same at all {len(common)} logged steps in common"
 
@@ -110,7 +115,7 @@ def _result(run: Run) -> dict[str, Any]:
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     names = list(dict.fromkeys([*first, *second]))
     pairs = [(name, first.get(name, NO_VALUE), second.get(name, NO_VALUE)) for name in names]
-    return [(name, there, here) for name, there, here in pairs if there != here]
+    return [(name, there, here) for name, there, here in pairs if not same(there, here)]
 
 
 def _written(value: Any) -> str:

@@ -24,6 +24,7 @@ from ode_runner.report.diff import (
     curves_part,
     environment_differences,
     grid,
+    same,
 )
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
@@ -99,7 +100,7 @@ def compared(run: Run, again: Run) -> list[Difference]:
         for name in dict.fromkeys([*first, *second])
         if not name.startswith(WATCHED) or (name in first and name in second)
     ]
-    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+    return [(name, first.get(name), second.get(name)) for name in names if not same(first.get(name), second.get(name))]
 
 
 def _print_differences(run: Run, again: Run, differences: list[Difference]) -> None:

@@ -216,6 +216,9 @@ def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None, mo
     monkeypatch.setattr("ode_runner.analysis.flow.ritz_values", Mock(side_effect=RuntimeError("no second derivative")))
     lacking = {name for name, value in look.about(made, made.states[-1].sum()).items() if math.isnan(value)}
     assert lacking == {"drift", "spectral_radius", "largest_real_part", "stiffness"}
+    missing = {f"diagnostics/{name}": math.nan for name in (*sorted(lacking - {"drift"}), "gradient_norm_025")}
+    [sentence] = remarks({f"diagnostics/{name}": value for name, value in QUIET.items()} | missing)
+    assert "stiffness, largest_real_part, spectral_radius, gradient_norm: not known, and blank in tables" in sentence
 
 
 QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, "rejected_share": 0.1}

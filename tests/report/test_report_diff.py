@@ -1,6 +1,8 @@
 """`ode-report diff` and `ode-report verify`."""
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,8 +59,9 @@ def test_diff_tells_configuration_environment_code_and_result_apart(tmp_path: Pa
 
 
 def test_diff_of_equal_runs_says_so(tmp_path: Path) -> None:
-    write_run(tmp_path, "a", rows=3)
-    write_run(tmp_path, "b", rows=3)
+    metrics = {"test/accuracy": 0.9, "diagnostics/growth": math.nan}  # not known, in both of them
+    for name in ("a", "b"):
+        write_run(tmp_path, name, rows=3, metrics=metrics)
     text = reported("diff", "a", "b", cwd=tmp_path).stdout
     assert text.count("no difference") == 4
     assert "train/loss is the same at all 3 logged steps in common" in text
@@ -131,6 +134,16 @@ def test_verify_ignores_times_and_memory_and_nothing_else(recorded: Path, launch
     assert "the code is not the same" in ended.stdout
     assert "threads   3   4" in ended.stdout
     assert (seen["aside"] / "again" / "record.json").exists(), "for the person to look into"
+
+
+def test_verify_takes_what_neither_run_knows_for_the_same(recorded: Path, launched: Callable[..., dict]) -> None:
+    unknown = {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": math.nan}
+    write_run(recorded, "unknown", environment={"threads": 3}, metrics=unknown)
+    shutil.copytree(recorded / "a" / ".hydra", recorded / "unknown" / ".hydra")
+    launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, metrics=unknown))
+    assert reported("verify", "unknown", "--trust", cwd=recorded).returncode == 0
+    launched(lambda aside: write_run(aside, "again", environment={"threads": 3}))
+    assert "1 of 5 metrics and counts differ" in reported("verify", "unknown", "--trust", cwd=recorded).stdout
 
 
 def test_verify_compares_what_both_runs_looked_at(recorded: Path, launched: Callable[..., dict]) -> None:
