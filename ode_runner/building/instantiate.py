@@ -12,7 +12,8 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
 
 from ode_runner.building.group_types import HOLDS, check_classes, load_class, type_hints
 from ode_runner.config.help import did_you_mean
@@ -50,23 +51,60 @@ def checked_partial(
     options = {name: cfg[group][name] for name in given}
     parameters = inspect.signature(target).parameters
     offered = [name for name in list(parameters)[positional:] if name not in named]
-    for name in [*options, *missing]:
-        if name not in offered:
-            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
-            close = did_you_mean(name, offered, closeness=0.8)
-            hint = close or foreign_hint(f"{group}.{name}") or did_you_mean(name, offered)
-            raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
+    _check_names(group, [*options, *missing], offered)
     missing += [name for name in offered if name not in options and parameters[name].default is inspect.Parameter.empty]
     for name in missing:
         raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = type_hints(target)
     check_classes(options, hints, group)
+    _check_inner(group, options)
     try:
         made = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
-        raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
+        raise RefusedInput(_of_inner_object(error, group)) from error
     _check_values(group, made.keywords, hints, target)
     return made
+
+
+def _check_names(group: str, names: Collection[str], offered: list[str]) -> None:
+    for name in names:
+        if name not in offered:
+            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
+            close = did_you_mean(name, offered, closeness=0.8)
+            hint = close or foreign_hint(f"{group}.{name}") or did_you_mean(name, offered)
+            raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
+
+
+def _check_inner(group: str, options: Mapping[str, Any]) -> None:
+    """Names and values of objects inside, which are made before the values of the whole are at hand."""
+    for option, value in options.items():
+        for inner in value if isinstance(value, ListConfig) else [value]:
+            if _is_object(inner):
+                _check_object(f"{group}.{option}", {str(name): inner[name] for name in inner})
+
+
+def _check_object(place: str, options: Mapping[str, Any]) -> None:
+    target = load_class(options["_target_"], (object,), place)
+    parameters = inspect.signature(target).parameters
+    plain = {name: value for name, value in options.items() if not name.startswith("_")}
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        _check_names(place, plain, list(parameters))
+    _check_inner(place, plain)
+    values = {name: value for name, value in plain.items() if not _is_object(value)}
+    made = {name: OmegaConf.to_object(one) if OmegaConf.is_config(one) else one for name, one in values.items()}
+    _check_values(place, made, type_hints(target), target)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, DictConfig) and "_target_" in value
+
+
+def _of_inner_object(error: InstantiationException, group: str) -> str:
+    """What is wrong with an object inside, which takes itself for the group's own: `solver.base.num_steps` is meant."""
+    sentence = str(error.__cause__ or error).splitlines()[0]
+    place = re.search(r"full_key: (\S+)", str(error))
+    told = re.sub(rf"\b{group}\.(?=\w)", f"{place[1]}.", sentence) if place else sentence
+    return told if told != sentence else f"{group}: {sentence}"
 
 
 def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
@@ -167,6 +205,8 @@ def _describe(hint: Any, *, parts: bool = False) -> str:
 def _of_parts(hint: Any) -> str:
     """The words " of numbers" for `list[float]`, "" where a word does not tell what the parts are."""
     inner = typing.get_args(hint)
+    if inner and inspect.isclass(inner[-1]) and issubclass(inner[-1], nn.Module):
+        return " of objects, such as {_target_: torch.nn.Identity}"
     word = _describe(inner[-1], parts=True) if inner and inner[-1] is not Any else ""
     kind, of, rest = word.partition(" of ")
     return f" of {kind}s{of}{rest}" if kind in IN_WORDS.values() and " or " not in kind else ""

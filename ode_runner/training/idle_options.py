@@ -1,6 +1,7 @@
 """Options that were chosen and that nothing reads, because of what is chosen beside them."""
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 from ode_runner.config.choices import default_options
@@ -29,10 +30,11 @@ def idle_options(
         "optimizer": {} if trainer is None else _of_optimizer(trainer),
     }
     for group, options in idle.items():
-        defaults = default_options(group, choices[group])
         for option, reason in options.items():
-            value = config[group].get(option)
-            if option in defaults and value != defaults[option]:
+            place, _, name = f"{group}.{option}".rpartition(".")  # of an object inside, such as solver.base, too
+            defaults = default_options(group, choices.get(f"{group}@{place}", choices[group]))
+            value = reduce(lambda inside, part: inside.get(part, {}), place.split("."), config).get(name)
+            if name in defaults and value != defaults[name]:
                 yield f"{group}.{option}={as_typed(value)} is not used: {reason}"
     if trainer is not None:
         epochs = min(trainer.options.epochs, trainer.total_steps / trainer.steps_per_epoch)

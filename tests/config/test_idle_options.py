@@ -28,6 +28,10 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
         "model=odenet",
     ),
     (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),
+    (*QUICK, "solver=mccallum_foster", "solver.base.num_steps=7"): (
+        "the grid is the coupling's, by solver.num_steps",
+        "",
+    ),
     (*QUICK, "schedule=one_cycle", "schedule.base_momentum=0.5"): (
         "schedule.cycle_momentum=false",
         "schedule.cycle_momentum=true",
@@ -70,6 +74,10 @@ def test_milestones_that_a_run_never_reaches_are_named(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("solver=euler", "tolerance=1e-6"), "tolerance=1e-6 is not used: steps are fixed, and solver.num_steps says"),
+        (
+            ("solver=euler", "solver.step_size=0.5", "tolerance=1e-6"),
+            "steps are fixed, and solver.step_size says how long",
+        ),
         (("solver=euler", "per_sample=true"), "per_sample=true is not used: steps are fixed"),
         (("model=resnet", "tolerance=1e-6"), "tolerance=1e-6 is not used: nothing is solved"),
         (("solver=dopri5", "tolerance=1e-2"), ""),

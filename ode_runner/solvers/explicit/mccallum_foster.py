@@ -1,5 +1,6 @@
 """The coupling that makes any explicit Runge-Kutta method reversible."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -33,6 +34,9 @@ class McCallumFoster(ReversibleSolver):
         if not 0 < self.coupling <= 1:
             raise RefusedInput(f"solver.coupling must be above 0 and at most 1, not {self.coupling}.")
         object.__setattr__(self, "order", self.base.order)
+
+    def idle_options(self) -> Mapping[str, str]:
+        return dict.fromkeys(("base.num_steps", "base.step_size"), "the grid is the coupling's, by solver.num_steps")
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
         return y0, y0
