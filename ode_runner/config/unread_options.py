@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from ode_runner.recording.record import UNUSED, RunRecord
 
 READ_AS = {"tolerance": "rtol", "per_sample": "per_sample"}  # by what option of a solver or a gradient mode
-WHY = {"tolerance": "steps are fixed, and solver.num_steps says how many", "per_sample": "steps are fixed"}
+SIZES = {"num_steps": "how many", "step_size": "how long"}  # options of steps that are fixed, and what they say
 
 
 def unread_words(words: Sequence[str], record: RunRecord) -> Iterator[str]:
@@ -15,4 +15,10 @@ def unread_words(words: Sequence[str], record: RunRecord) -> Iterator[str]:
     for word in words:
         name, _, value = word.lstrip("+").partition("=")
         if name in READ_AS and READ_AS[name] not in read and value not in ("false", "null"):
-            yield f"{word} is not used: {WHY[name] if 'solver' in used else 'nothing is solved'}"
+            yield f"{word} is not used: {_why(name, record) if 'solver' in used else 'nothing is solved'}"
+
+
+def _why(name: str, record: RunRecord) -> str:
+    options = record.config["solver"]
+    said = [f", and solver.{size} says {what}" for size, what in SIZES.items() if options.get(size) is not None]
+    return "".join(["steps are fixed", *(said if name == "tolerance" else [])])

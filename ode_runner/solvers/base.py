@@ -59,6 +59,11 @@ class Solver(abc.ABC):
         """Whether a solve depends on the noise that it is given, besides the field and the initial state."""
         return False
 
+    @property
+    def finer(self) -> str:
+        """What to try where the error of its steps is too large."""
+        return "another solver"
+
     def idle_options(self) -> Mapping[str, str]:
         """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
         return {}
@@ -135,6 +140,10 @@ class FixedStepSolver(Solver):
             typed = f"num_steps={self.num_steps}" if self.num_steps else f"step_size={self.step_size}"
             raise RefusedInput(f"solver.{typed} makes more than {MOST_STEPS:,} steps per unit of time.")
 
+    @property
+    def finer(self) -> str:
+        return "shorter steps (solver.num_steps=...)"
+
     def refined(self) -> Self:
         """The same solver with a quarter of the step."""
         if self.num_steps is not None:
@@ -174,8 +183,8 @@ class FixedStepSolver(Solver):
         steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
         if steps > MOST_IN_ALL:
             raise RefusedInput(
-                f"{steps:.3g} steps of {size:g} lead from t={t0:g} to {t1:g}, and {MOST_IN_ALL:,} are the most. Use an "
-                "adaptive solver, such as solver=dopri5, or longer steps."
+                f"{steps:.3g} steps of {size:g} lead from t={t0:g} to {t1:g}, and {MOST_IN_ALL:,} are the most. Use "
+                f"longer steps{', or an adaptive solver, such as solver=dopri5' if self.of_ordinary_equations else ''}."
             )
         return steps
 
@@ -210,6 +219,10 @@ class AdaptiveSolver(Solver):
             raise RefusedInput(f"solver.max_steps must be at least 1, not {self.max_steps}.")
         if self.first_step is not None and not 0 < self.first_step < math.inf:
             raise RefusedInput(f"solver.first_step must be positive or null, not {self.first_step}.")
+
+    @property
+    def finer(self) -> str:
+        return "a smaller tolerance"
 
     def within(self, longest: float) -> Self:
         """The solver with no step longer than `longest`, in the unit of the times.

@@ -28,7 +28,6 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.logger import MetricsFile, log_result
 from ode_runner.recording.record import UNUSED, RunRecord
-from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
@@ -152,11 +151,10 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
         return
-    adaptive = isinstance(experiment.integrator.solver, AdaptiveSolver)
-    finer = "a smaller tolerance" if adaptive else "shorter steps (solver.num_steps=...)"
+    solver = experiment.integrator.solver
     failure: NumericalFailure = SolverFailed(
         f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
-        f"Try {finer}{experiment.integrator.solver.if_stiff}."
+        f"Try {solver.finer}{solver.if_stiff}."
     )
     if choices["solver"] == UNUSED:
         failure = Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")

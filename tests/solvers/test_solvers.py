@@ -1,6 +1,7 @@
 """Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -623,6 +624,14 @@ def test_senseless_tolerances_are_refused(
         RefusedInput, match=rf"solver\.{option} must be positive|solver\.{option}=(nan|inf) is no finite number"
     ):
         build(composed, "solver", name, **{option: value})
+
+
+def test_what_is_said_to_make_steps_finer_is_an_option_of_the_solver(composed: Compose) -> None:
+    for name in options("solver"):
+        solver: Solver = build(composed, "solver", name)
+        said = re.findall(r"solver\.(\w+)=", solver.finer)
+        assert set(said) <= own_options(composed, "solver", name).keys(), name
+        assert ("tolerance" in solver.finer) == isinstance(solver, AdaptiveSolver), name
 
 
 @each_fixed

@@ -67,6 +67,10 @@ class Sampler(Solver):
         if not 1 <= self.num_steps <= MOST_STEPS:
             raise RefusedInput(f"solver.num_steps must be from 1 to {MOST_STEPS:,}, not {self.num_steps}.")
 
+    @property
+    def finer(self) -> str:
+        return "more steps (solver.num_steps=...)"
+
     def refined(self) -> Self:
         """The same sampler with four times as many steps."""
         return replace(self, num_steps=min(4 * self.steps, MOST_STEPS))
