@@ -11,7 +11,7 @@ from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
-from ode_runner.building.members import accepting
+from ode_runner.building.members import accepting, members
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
 from ode_runner.building.regularization import build_objective, check_regularizers
@@ -28,6 +28,7 @@ from ode_runner.compatibility import (
     check_of_true_field,
     check_rows,
     check_state,
+    gives_what_is_asked,
     takes_inputs,
 )
 from ode_runner.config.choices import built_in, with_other_choice
@@ -112,16 +113,18 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
-    with accepting(_is_possible):
+    with accepting(partial(_is_possible, cfg)):
         _check_choices(cfg, choices)
 
 
-def _is_possible(group: str, name: str, *, task: Task | None = None) -> bool:
+def _is_possible(job: DictConfig, group: str, name: str, *, task: Task | None = None) -> bool:
     """Whether the job's cell would be accepted with another choice of a group; of a `task` that is made, its model too.
 
     A group's choices are asked one by one, only for a refusal that lists them.
     """
     try:
+        if not _answers(job, group, name):
+            return False
         cfg = with_other_choice(group, name)
         if cfg is None:
             return True
@@ -132,6 +135,14 @@ def _is_possible(group: str, name: str, *, task: Task | None = None) -> bool:
         return takes_inputs(target_of(cfg, "task"), target_of(cfg, "model"), target_of(cfg, "network"))
     except RefusedInput:
         return False
+
+
+def _answers(job: DictConfig, group: str, name: str) -> bool:
+    """Whether model and task go together by their classes, which is known before a configuration is composed."""
+    classes = {one: target_of(job, one) for one in ("task", "model")}
+    if group in classes:
+        classes[group] = members(group)[name]
+    return gives_what_is_asked(classes["task"], classes["model"])
 
 
 def _check_choices(cfg: DictConfig, choices: Mapping[str, str]) -> None:
@@ -179,7 +190,7 @@ def _assembled(
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
     check_spec(task)
-    with accepting(partial(_is_possible, task=task)):
+    with accepting(partial(_is_possible, cfg, task=task)):
         model = _model(cfg, choices, task, device)
     integrator = Integrator(
         solver=solver,

@@ -70,7 +70,7 @@ def _check_discrete(choices: Mapping[str, str], solver: Solver, gradient: Gradie
 
 def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
     """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
-    if not task.needs - model.answers() or (task.suffices and not task.suffices - model.answers()):
+    if gives_what_is_asked(task, model):
         return
 
     def fits(other: type[Model]) -> bool:
@@ -84,6 +84,11 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
         f"{_listed(model.answers() - {Answer.STATES} or model.answers())} only. "
         + (f"Use {able}." if able else "No model here gives that.")
     )
+
+
+def gives_what_is_asked(task: type[Task], model: type[Model]) -> bool:
+    """Whether a model gives all that the task needs of an answer, or what suffices instead."""
+    return task.needs <= model.answers() or (bool(task.suffices) and task.suffices <= model.answers())
 
 
 def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -> bool:
