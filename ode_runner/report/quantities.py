@@ -95,7 +95,7 @@ def _results(runs: Sequence[Run]) -> list[str]:
 
 
 def _trained(runs: Iterable[Run]) -> bool:
-    return any("cost/train_seconds" in run.measurements for run in runs)
+    return any("train_seconds" in run.record.cost for run in runs)
 
 
 def _untold(runs: Iterable[Run], name: str) -> bool:

@@ -16,6 +16,7 @@ from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
 
+NOT_TIMED = ("cost/train_seconds", 0)  # of a run of a single step: it is not known, and is the best of no column
 NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with evaluations has
 
 
@@ -64,6 +65,7 @@ class Run:
             for name, value in named.items()
             if isinstance(value, int | float)
             and not isinstance(value, bool)
+            and (name, value) != NOT_TIMED
             and (solves or name.removeprefix("cost/").partition("/")[0].partition("_")[0] not in NUMERICS)
         }
 

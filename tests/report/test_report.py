@@ -367,6 +367,14 @@ def test_sorting_begins_with_the_best(sweep: Path) -> None:
     assert order("--sort", "model,train_seconds") == ["euler", "dopri5", "-"]
 
 
+def test_a_time_that_is_not_known_is_none_and_no_best(tmp_path: Path) -> None:
+    for solver, seconds in (("euler", 0.0), ("rk4", 3.0), ("dopri5", 2.0)):
+        write_run(tmp_path / "outputs", solver, solver=solver, cost={"nfe_forward": 4.0, "train_seconds": seconds})
+    found = {row["solver"]: row["cost/train_seconds"] for row in cells(cwd=tmp_path)}
+    assert found == {"euler": "", "rk4": "3.0", "dopri5": "2.0"}
+    assert "| **2** |" in reported("--format", "md", cwd=tmp_path).stdout
+
+
 def test_measurements_are_chosen_by_name_or_the_end_of_it(sweep: Path) -> None:
     [row, *_] = cells("--metrics", "test/accuracy,nfe_forward", cwd=sweep)
     assert list(row) == ["model", "solver", "seeds", "test/accuracy", "test/accuracy std", "cost/nfe_forward",
