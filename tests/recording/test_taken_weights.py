@@ -32,6 +32,7 @@ CHANGED: dict[str, Any] = {
     "classifier_seed": 3,
     "samples": 60,
     "ahead": 1.0,
+    "grid": 20,
     "periods": 3,
 }  # of every task that declares them
 

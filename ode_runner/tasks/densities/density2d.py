@@ -66,6 +66,7 @@ class Density2D(DensityTask):
     """
 
     of_known_law: ClassVar[bool] = True
+    test_only: ClassVar[frozenset[str]] = frozenset({"grid"})
     of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time", "clock"})
 
     def __init__(

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class TabularDensity(DensityTask, OwnDataTask):
         test: part of the rows.
         grid: cells each way, by which the mass is summed up.
     """
+
+    test_only: ClassVar[frozenset[str]] = frozenset({"grid"})
 
     def __init__(
         self,

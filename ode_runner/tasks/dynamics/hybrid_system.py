@@ -48,6 +48,7 @@ class HybridSystem(Task):
     device: torch.device
 
     of_known_law: ClassVar[bool] = True
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})
     objective: ClassVar[str] = "event_time_error"
     higher_is_better: ClassVar[bool] = False

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class Annuli(Points):
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019.
     """
+
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Two sine curves in the plane, one above the other."""
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -20,6 +20,8 @@ class Sines(Points):
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019; the shifted sines of its code.
     """
+
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
 
     def __init__(
         self, *, train: int, validation: int, test: int, shift: float, noise: float, seed: int, device: torch.device
