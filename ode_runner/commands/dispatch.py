@@ -31,6 +31,7 @@ from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
+from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import status_with_traceback
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides, write_command
@@ -51,11 +52,12 @@ def run_command(
         RefusedInput: the command cannot be carried out as typed, or with the run's files; its folder is removed.
     """
     try:
-        command = _plan(cfg, choices, folder)
-        if command is None:
-            return None
-        write_command(folder, command_files)
-        return command(), ""
+        with warnings_told(partial(Display().say, style="yellow")):
+            command = _plan(cfg, choices, folder)
+            if command is None:
+                return None
+            write_command(folder, command_files)
+            return command(), ""
     except RefusedInput:
         remove_if_fresh(folder)
         raise

@@ -1,37 +1,51 @@
 """Remarks of the cells of a sweep, of which those that differ in their numbers alone are printed once."""
 
+import hashlib
+import os
 import re
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 NUMBER = re.compile(r"\d[\d.,:]*(e[-+]?\d+)?")
-_repeats: dict[str, list[str]] | None = None  # by a remark without its numbers, the cells it was of; None: no sweep
+TOLD = "ODE_RUN_TOLD"  # a folder, where a sweep is under way: its cells may be run by other processes on this machine
 
 
 @contextmanager
-def each_once() -> Iterator[dict[str, list[str]]]:
-    """Within, `is_first` tells a remark from its repetitions; gives the cells that were told each, by its kind."""
-    global _repeats
-    before, _repeats = _repeats, {}
-    try:
-        yield _repeats
-    finally:
-        _repeats = before
+def each_once() -> Iterator[None]:
+    """Within, and in processes that begin within, `is_first` tells a remark from its repetitions."""
+    before = os.environ.get(TOLD)
+    with tempfile.TemporaryDirectory(prefix="ode-run-") as folder:
+        os.environ[TOLD] = folder
+        try:
+            yield
+        finally:
+            del os.environ[TOLD]
+            if before is not None:
+                os.environ[TOLD] = before
 
 
 def is_first(remark: str, *, of: str) -> bool:
-    """Whether no cell has been told the same, but for its numbers; True in a process that has no sweep."""
-    if _repeats is None:
+    """Whether no cell has been told the same, but for its numbers; True where there is no sweep on this machine."""
+    folder = os.environ.get(TOLD)
+    if folder is None or not Path(folder).is_dir():
         return True
-    cells = _repeats.setdefault(NUMBER.sub("#", remark), [])
-    cells.append(of)
-    return len(cells) == 1
+    kind = Path(folder) / hashlib.sha256(NUMBER.sub("#", remark).encode()).hexdigest()
+    line = f"{time.time_ns()} {of}\n"
+    with kind.open("a", encoding="utf-8") as cells:  # appended whole, whoever else appends
+        cells.write(line)
+    return kind.read_text(encoding="utf-8").startswith(line)
 
 
-def summaries(repeats: dict[str, list[str]]) -> list[str]:
+def summaries() -> list[str]:
     """A sentence for each remark that was printed of the first of several cells."""
+    folder = os.environ.get(TOLD)
+    kinds = [] if folder is None else [path.read_text(encoding="utf-8") for path in Path(folder).iterdir()]
+    told = [[line.partition(" ")[2] for line in lines.splitlines()] for lines in sorted(kinds)]
     return [
         f"the warning of {cells[0]} holds for {len(cells) - 1} more, with numbers of their own: see their ode-run.log"
-        for cells in repeats.values()
+        for cells in told
         if len(cells) > 1
     ]

@@ -39,7 +39,6 @@ class Progress:
     waits: bool = False
     told: set[Path] = field(default_factory=set)  # folders of cells that have ended and have a line
     bar: SweepBar | None = None
-    remarks: dict[str, list[str]] = field(default_factory=dict)  # that cells were told, each printed once: those cells
 
     def announce(self, cells: Sequence[SweepCell]) -> None:
         """Print a line for each cell that is not run."""
@@ -158,7 +157,7 @@ class Progress:
                 self._say(f"  {cell.result.status}: {cell.name}: {cell.result.reason}")
             elif cell.state is CellState.PASSED_OVER:
                 self._say(f"  {RunStatus.FAILED}: {cell.name}: {cell.remark}")
-        for sentence in summaries(self.remarks):
+        for sentence in summaries():
             self._say(f"  {sentence}")
         if any(cell.state.due and cell.result is None for cell in self.cells):
             self._say("  the same command goes on where this one ended")

@@ -101,7 +101,7 @@ class CellSweeper(Sweeper):
         if not (finished and written.exists()):
             progress.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, written)
-        with sigterm_interrupts(), each_once() as progress.remarks:
+        with sigterm_interrupts(), each_once():
             try:
                 progress.open()
                 yield progress

@@ -109,7 +109,8 @@ def test_each_worker_on_one_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None
     command = ("-cd", "conf", "-m", "model=sees", "seed=0,1,2,3", "hydra/launcher=local", "trainer.device=cpu", *QUICK)
     finished = ode_run(*command, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": "4,6", "TMPDIR": str(tmp_path)})
     assert finished.returncode == 0, finished.stderr
-    assert sorted(path.read_text() for path in (tmp_path / "seen").iterdir()) == ["4", "6"]
+    seen = sorted(path.read_text() for path in (tmp_path / "seen").iterdir())
+    assert seen == ["4", "4,6", "6"], "of the workers, and of the sweep, which tries the first cell on the CPU"
 
 
 def test_gpus_are_shared_out_by_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
