@@ -30,8 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", help="recipes to run; by default those for a CPU")
     parser.add_argument("--table-only", action="store_true", help="run nothing, write the page from what there is")
     typed = parser.parse_args(arguments)
-    recipes = read_recipes()
-    chosen = choose(recipes, typed.names)
+    recipes, faults = read_recipes()
+    chosen = choose(recipes, typed.names, faults=faults)
+    for fault in faults.values():
+        print(f"recipes: {fault} It is left out.", file=sys.stderr)
     code = 0 if typed.table_only else _run(chosen)
     runs = {name: find_runs([r.folder]).runs if _has_runs(r) else [] for name, r in recipes.items()}
     page = conf_dir() / RESULTS

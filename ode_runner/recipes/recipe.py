@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from ode_runner.config.help import conf_dir, did_you_mean
+from ode_runner.config.yaml_faults import told_by_place
 from ode_runner.errors import RefusedInput
 
 FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from a record's numbers to those of a recipe
@@ -94,16 +95,17 @@ class Recipe:
         return Path("outputs") / "sweeps" / self.name
 
     @classmethod
-    def read(cls, path: Path) -> "Recipe":
-        """The recipe in an experiment's yaml.
+    def read(cls, path: Path) -> "Recipe | None":
+        """The recipe in an experiment's yaml; None where there is none, as in most of one's own.
 
         Raises:
-            RefusedInput: there is none, or it is not complete.
+            RefusedInput: it cannot be read, or is not complete.
         """
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with told_by_place(str(path)):
+            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         recipe = content.get("recipe") if isinstance(content, dict) else None
         if recipe is None:
-            raise RefusedInput(f"{path} has no recipe.")
+            return None
         try:
             expect = [Expectation(**expectation) for expectation in recipe["expect"]]
             return cls(name=path.stem, **{**recipe, "expect": expect})
@@ -122,19 +124,34 @@ class Recipe:
             raise RefusedInput(f"recipe {self.name}: {list(conditions)} leaves {', '.join(open_axes)} open.")
 
 
-def read_recipes() -> dict[str, Recipe]:
-    """All there are, by name, those for a CPU first."""
-    recipes = [Recipe.read(path) for path in sorted((conf_dir() / "experiment").glob("*.yaml"))]
-    return {recipe.name: recipe for recipe in sorted(recipes, key=lambda recipe: SIZES.index(recipe.size))}
+class ReadRecipes(NamedTuple):
+    """Recipes by name, those for a CPU first, and of the others what is wrong with them."""
+
+    recipes: dict[str, Recipe]
+    faults: dict[str, str]
 
 
-def choose(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[Recipe]:
+def read_recipes() -> ReadRecipes:
+    """All there are; one that cannot be read leaves the others as they are."""
+    recipes, faults = [], dict[str, str]()
+    for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
+        try:
+            recipes += [recipe] if (recipe := Recipe.read(path)) else []
+        except RefusedInput as fault:
+            faults[path.stem] = str(fault)
+    recipes.sort(key=lambda recipe: SIZES.index(recipe.size))
+    return ReadRecipes({recipe.name: recipe for recipe in recipes}, faults)
+
+
+def choose(recipes: Mapping[str, Recipe], names: Sequence[str], *, faults: Mapping[str, str]) -> list[Recipe]:
     """The named ones, or those for a CPU.
 
     Raises:
-        RefusedInput: there is none of that name.
+        RefusedInput: there is none of that name, or it cannot be read.
     """
     for name in names:
+        if name in faults:
+            raise RefusedInput(faults[name])
         if name not in recipes:
             hint = did_you_mean(name, list(recipes))
             raise RefusedInput(f"no recipe named '{name}'.{hint} Available: {', '.join(recipes)}")

@@ -32,7 +32,7 @@ from ode_runner.report.runs import Run, find_runs
 from tests.conftest import Compose
 from tests.reporting import write_run
 
-RECIPES = read_recipes()
+RECIPES, FAULTS = read_recipes()
 COMPOSED = [
     pytest.param(name, marks=[pytest.mark.slow] * bool(recipe.grid or recipe.count > 20))
     for name, recipe in RECIPES.items()
@@ -346,10 +346,10 @@ def test_a_recipe_that_could_not_be_judged_is_refused(changed: dict[str, Any], w
 
 
 def test_recipes_are_chosen_by_name_or_by_size() -> None:
-    assert {recipe.size for recipe in choose(RECIPES, [])} == {"cpu"}
-    assert [recipe.name for recipe in choose(RECIPES, ["node_table1_odenet"])] == ["node_table1_odenet"]
+    assert {recipe.size for recipe in choose(RECIPES, [], faults={})} == {"cpu"}
+    assert [recipe.name for recipe in choose(RECIPES, ["node_table1_odenet"], faults={})] == ["node_table1_odenet"]
     with pytest.raises(RefusedInput, match="no recipe named 'linear_fitt'. Did you mean 'linear_fit'?"):
-        choose(RECIPES, ["linear_fitt"])
+        choose(RECIPES, ["linear_fitt"], faults={})
 
 
 STAND_IN = """\
@@ -397,6 +397,21 @@ def test_one_recipe_is_run_and_judged_alone_while_the_page_keeps_all(bench: Path
     assert (bench / "typed").read_text().count("\n") == 1
     page = (bench / "conf" / "experiment" / "RESULTS.md").read_text()
     assert "1 pass, 1 not run." in page
+
+
+def test_a_file_that_is_no_recipe_refuses_itself_alone(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not FAULTS
+    files = {"mine": "trainer: {epochs: 1}", "torn": "recipe: [", "part": "recipe: {size: cpu, expect: []}"}
+    for name, content in files.items():
+        (bench / "conf" / "experiment" / f"{name}.yaml").write_text(content)
+    command.main(["one", "two"])
+    assert (bench / "typed").read_text().count("\n") == 2
+    of_part, of_torn = capsys.readouterr().err.splitlines()
+    assert "part.yaml: the recipe is not complete" in of_part
+    assert of_torn.endswith("line 1, column 10: expected the node content, but found '<stream end>'. It is left out.")
+    for name, sentence in (("torn", "cannot read .*torn.yaml"), ("mine", "no recipe named 'mine'")):
+        with pytest.raises(RefusedInput, match=sentence):
+            command.main([name])
 
 
 def test_the_page_can_be_written_without_running_anything(bench: Path) -> None:
