@@ -179,9 +179,9 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> C
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
     """Every gradient mode by name, the command's own with the options typed; in place of one that is refused, why."""
     modes: dict[str, GradientMode | str] = {}
-    for name, chosen in every_choice(cfg, "gradient").items():
+    for name, with_choice in every_choice(cfg, "gradient").items():
         try:
-            mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
+            mode = construct(cfg if name == choices["gradient"] else with_choice(), "gradient")
             model, solver = target_of(cfg, "model"), construct(cfg, "solver")
             check_compatible({**choices, "gradient": name}, model, solver, mode)
             if has_events(target_of(cfg, "task"), model):

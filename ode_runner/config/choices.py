@@ -1,9 +1,9 @@
 """Every choice of a config group, the user's own among them."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,20 @@ from ode_runner.config.yaml_faults import told_by_place
 from ode_runner.errors import RefusedInput
 
 
-def every_choice(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
-    """Copies of a job's configuration by choice, one for each choice of `group`, with that choice's defaults.
+def every_choice(cfg: DictConfig, group: str) -> dict[str, Callable[[], DictConfig]]:
+    """What makes a copy of a job's configuration with another choice of `group` and its defaults, by choice.
 
-    What was typed for the job's own choice (`gradient.rtol=1e-6`) is not carried over to others.
+    What was typed for the job's own choice (`gradient.rtol=1e-6`) is not carried over to others. A yaml of one's own
+    that cannot be read is refused where its copy is made, and leaves the others as they are.
     """
     search_path = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath=")]
     loader = GlobalHydra.instance().config_loader()
     names = loader.get_group_options(group, config_name="config", overrides=search_path)
-    return {name: _with(cfg, group, compose(overrides=[f"+{group}={name}", *search_path])) for name in names}
+
+    def with_choice(name: str) -> DictConfig:
+        return _with(cfg, group, compose(overrides=[f"+{group}={name}", *search_path]))
+
+    return {name: partial(with_choice, name) for name in names}
 
 
 def with_other_choice(group: str, name: str) -> DictConfig | None:

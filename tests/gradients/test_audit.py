@@ -275,10 +275,12 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
     path = tmp_path / "mine" / "gradient" / "tight.yaml"
     path.parent.mkdir(parents=True)
     path.write_text("# Mine.\ndefaults: [adjoint]\nrtol: ${tolerance}\n")
+    path.with_name("torn.yaml").write_text("_target_: [")
     ended = typed("audit=true", "-cd", "mine", "solver=dopri5", *MOONS, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = table(tmp_path)
     assert rows["tight"]["solution_error"] == rows["adjoint"]["solution_error"] != ""
+    assert "torn: cannot read" in ended.stdout, "it refuses itself alone"
 
 
 @pytest.mark.sampled(3)
