@@ -90,16 +90,18 @@ class BrownianPath:
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """The increments of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
         places = tuple((self._place(t0), self._place(t1)) for t0, t1 in steps)
-        plan = plan_draws(places, cells=self.cells, depth=self.depth)
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
-        nodes, weights = (send_once(x, keys.device) for x in plan)
-        for some, (of_w, of_h) in zip(nodes.split(several), map(pairs, weights.split(several)), strict=True):
-            z, n = normals(hashed(keys + _columns(some, keys)))
-            for total, (of_z, of_n) in ((w, of_w), (h, of_h)):
+        plan = plan_draws(places, cells=self.cells, depth=self.depth, several=several)
+        for draws in plan.draws:
+            nodes, rows, weights = (send_once(x, keys.device) for x in draws)
+            z, n = (x[rows] for x in normals(hashed(keys + _columns(nodes, keys))))
+            having = rows.shape[1]  # the steps that have such draws
+            for total, (of_z, of_n) in zip((w[:having], h[:having]), pairs(weights), strict=True):
                 for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
                     total.add_(part)
-        return Increment(w.to(dtype), h.to(dtype))
+        order = send_once(plan.order, keys.device)
+        return Increment(w[order].to(dtype), h[order].to(dtype))
 
     def _place(self, t: float) -> int:
         return round(t * (self.cells << self.depth))

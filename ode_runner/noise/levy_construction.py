@@ -23,11 +23,19 @@ Places = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 
-class Plan(NamedTuple):
-    """The normal numbers that several steps are made of, and their weights; 0 for those a step does not need."""
+class Draws(NamedTuple):
+    """Normal numbers that are made in one go, and what they are to the steps that are made of some of them."""
 
-    nodes: Tensor  # (draw, step), int64
-    weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers
+    nodes: Tensor  # (node,), int64
+    places: Tensor  # (draw, step), int64: which of the nodes
+    weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers; 0 where a step needs no more
+
+
+class Plan(NamedTuple):
+    """The normal numbers of several steps, of which those that are made of most come first: later draws are of fewer."""
+
+    draws: tuple[Draws, ...]
+    order: Tensor  # (step,), int64: where each of the steps has come to be
 
 
 class _Paths(NamedTuple):
@@ -40,8 +48,8 @@ class _Paths(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # training asks for the same grid again and again
-def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int) -> Plan:
-    """The draws of the steps that begin and end at these places of the finest grid.
+def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int, several: int) -> Plan:
+    """The draws of the steps that begin and end at these places of the finest grid, `several` of a step in one go.
 
     Time is cut into cells of length 1 / `cells`, and a cell is halved `depth` times.
     """
@@ -56,7 +64,15 @@ def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int) -
     sign, span = np.sign(end - begin)[:, None, None], (abs(end - begin) / (cells << depth))[:, None, None]
     weights = np.stack([w * sign, area * (1 / span) - w / 2], axis=2)
     keys = hashed(hashed(torch.from_numpy(cell))[:, None] + torch.from_numpy(nodes)).numpy()
-    return _one_below_the_other(keys[known], weights[known], step[known.nonzero()[0]], steps=len(places))
+    of_step = step[known.nonzero()[0]]
+    counts = np.bincount(of_step, minlength=len(places))
+    columns = _one_below_the_other(keys[known], weights[known], of_step, counts)
+    most_first = (-counts).argsort(kind="stable")
+    draws = [
+        _draws(*columns, slice(first, first + several), most_first[: (counts > first).sum()])
+        for first in range(0, counts.max(initial=0), several)
+    ]
+    return Plan(tuple(draws), torch.from_numpy(most_first.argsort()))
 
 
 def _pieces(step: int, begin: int, end: int, whole: int) -> Iterator[tuple[int, int, int, int, int]]:
@@ -66,14 +82,20 @@ def _pieces(step: int, begin: int, end: int, whole: int) -> Iterator[tuple[int, 
         yield step, cell, t0, t1, end - cell * whole - t1
 
 
-def _one_below_the_other(keys: Places, weights: Weights, step: Places, *, steps: int) -> Plan:
+def _one_below_the_other(keys: Places, weights: Weights, step: Places, counts: Places) -> tuple[Places, Weights]:
     """Each step's draws in a column, in the order in which they come."""
-    counts = np.bincount(step, minlength=steps)
     row = np.arange(len(step)) - (counts.cumsum() - counts)[step]
-    nodes = np.zeros((counts.max(initial=0), steps), dtype=np.int64)
-    of_nodes = np.zeros((len(nodes), 2, 2, steps))
+    nodes = np.zeros((counts.max(initial=0), len(counts)), dtype=np.int64)
+    of_nodes = np.zeros((len(nodes), 2, 2, len(counts)))
     nodes[row, step], of_nodes[row, :, :, step] = keys, weights
-    return Plan(torch.from_numpy(nodes), torch.from_numpy(of_nodes))
+    return nodes, of_nodes
+
+
+def _draws(nodes: Places, weights: Weights, rows: slice, steps: Places) -> Draws:
+    """Some draws of some steps: a node that several steps lie below is drawn once."""
+    distinct, places = np.unique(nodes[rows, steps], return_inverse=True)
+    parts = (distinct, places.reshape(-1, len(steps)), weights[rows][..., steps])
+    return Draws(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
 
 def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -40,6 +40,17 @@ def made(composed: Compose, name: str, **changed: Any) -> StochasticPaths:
     return task
 
 
+@pytest.mark.parametrize(("fine", "most"), [(32, 1 / 32), (33, 1 / 64), (3, 1 / 4), (1, 1.0)])
+def test_true_paths_are_followed_in_steps_that_take_few_draws(composed: Compose, fine: int, most: float) -> None:
+    """Of 8 cells a unit of time: halved again and again, or taken together."""
+    task = made(composed, "ou", fine=fine, train=1, validation=1, test=2)
+    for t0, t1 in ((0.0, 0.02), (0.02, 1.3), (0.5, 0.75), (0.25 - 1e-12, 2.0 + 1e-12)):
+        begins, ends = zip(*task._steps(t0, t1), strict=True)
+        assert (begins[0], ends[-1], begins[1:]) == (t0, t1, ends[:-1])
+        assert all(0 < end - begin <= most + 1e-9 for begin, end in zip(begins, ends, strict=True))
+        assert all(time % most == 0 for time in ends[:-1])
+
+
 def test_true_paths_have_the_known_law(composed: Compose) -> None:
     numbers, start = torch.arange(3000), torch.ones(3000, 1, dtype=torch.float64)
     ou, ts = made(composed, "ou", fine=32), torch.tensor([0.0, 2.0], dtype=torch.float64)

@@ -134,8 +134,10 @@ class StochasticPaths(Task):
         return torch.stack(ys)
 
     def _steps(self, t0: float, t1: float) -> list[tuple[float, float]]:
-        count = max(1, math.ceil((t1 - t0) * self.fine - 1e-3))
-        return list(pairwise([t0, *(t0 + (t1 - t0) * k / count for k in range(1, count)), t1]))
+        """Steps no longer than 1 / fine, which meet where the Brownian path takes the fewest draws."""
+        grid = self.cells * 2.0 ** math.ceil(math.log2(self.fine / self.cells))  # cells, or halves of them, a unit
+        first, last = math.floor(t0 * grid + 1e-6) + 1, math.ceil(t1 * grid - 1e-6)
+        return list(pairwise([t0, *(k / grid for k in range(first, last)), t1]))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         """The mean square distance to the true path; with `sequence` minus the log likelihood of the observations."""
