@@ -32,7 +32,7 @@ class Draws(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The normal numbers of several steps, of which those that are made of most come first: later draws are of fewer."""
+    """The normal numbers of several steps; steps that are made of most come first, for later draws are of fewer."""
 
     draws: tuple[Draws, ...]
     order: Tensor  # (step,), int64: where each of the steps has come to be
