@@ -60,6 +60,7 @@ class Model(nn.Module, abc.ABC):
         "; that of network={network} is none. Use network=separable, or solver=rk4."
     )
 
+    without_network: str = ""  # the option, as it is typed, by which it reads nothing of its network
     stem: nn.Module
     head: nn.Module
 

@@ -187,6 +187,8 @@ def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) 
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"
         instead = type(experiment.model).instead
         display.say(f"model={record.choices['model']} {uses}" + (f": {instead}" if instead else ""))
+    if option := experiment.model.without_network:
+        display.say(f"model={record.choices['model']} does not use network: {option}")
     if experiment.options.precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
 

@@ -72,6 +72,7 @@ def test_the_gradient_of_every_learned_number_is_that_of_finite_differences(
     made: Made, name: str, words: tuple[str, ...]
 ) -> None:
     task, model = made(f"task={name}", "task.state_weight=0", "model=hybrid", *words)
+    assert model.without_network == ("" if "model.field=network" in words else "model.field=known")
     learned = dict(model.named_parameters())
     batch, outputs = answered(task, model)
     task.loss(outputs, batch).backward()
@@ -148,6 +149,7 @@ def test_a_run_by_the_program_and_its_prediction_mark_the_end(tmp_path: Path) ->
     ended = typed(*short, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "each has steps of its own (solver.per_sample=true)" in ended.stdout
+    assert "model=hybrid does not use network: model.field=known" in ended.stdout.splitlines()
     folder = run_folder(tmp_path)
     ended = typed(f"predict={folder}", "times=[0,1,5,8]", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

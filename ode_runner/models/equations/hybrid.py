@@ -61,6 +61,7 @@ class Hybrid(Model):
         start: Sequence[float],
     ) -> None:
         super().__init__(network)
+        self.without_network = "model.field=known" if field == "known" else ""
         spec = network.spec
         if spec.field is None or spec.event is None:
             raise IncompatibleChoice("model=hybrid needs a task with events. Use task=bouncing_ball or thermostat.")
