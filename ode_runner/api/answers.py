@@ -1,9 +1,9 @@
-"""What a trained model says of inputs."""
+"""What a trained model says of inputs, and which it takes."""
 
 from torch import Tensor
 
-from ode_runner.batch import Answer
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.batch import Answer, Batch, Split
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 
 DRAWN = frozenset({Answer.SAMPLES, Answer.TOKENS})  # answers that are about no input
@@ -18,11 +18,40 @@ def told_of_inputs(experiment: Experiment) -> frozenset[Answer]:
 
 
 def check_told(experiment: Experiment, model: str) -> None:
-    """Raises IncompatibleChoice if the model says nothing of inputs, and draws samples alone."""
+    """Raises IncompatibleChoice if the model says nothing of inputs, or draws samples alone by its solver."""
     if not told_of_inputs(experiment):
         raise IncompatibleChoice(
             f"model={model} says nothing of inputs here: what it has learned are samples. Use run.sample(4)."
         )
+    experiment.check_follows()
+
+
+def check_states(experiment: Experiment, model: str) -> None:
+    """Raises IncompatibleChoice if the model has no states on the way from an input, by its solver."""
+    if Answer.STATES not in told_of_inputs(experiment):
+        raise IncompatibleChoice(f"model={model} has no states between its blocks.")
+    experiment.check_follows()
+
+
+def one_of_test(experiment: Experiment) -> Batch:
+    """The first sample of the test split, as a batch."""
+    return next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
+
+
+def checked_inputs(inputs: Tensor, experiment: Experiment) -> Tensor:
+    """Inputs as the model takes them, of the shape of those to learn from, or of those of the test.
+
+    Series that are read row by row have as many rows in training as a window has, in the test as were recorded.
+
+    Raises:
+        RefusedInput: they are of another, or no such inputs.
+    """
+    learned, tested = experiment.task.spec.conditioned_shape, one_of_test(experiment).inputs.shape[1:]
+    shapes = dict.fromkeys([tuple(learned), tuple(tested)])
+    if tuple(inputs.shape[1:]) not in shapes or not len(inputs):
+        asked = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in shapes)
+        raise RefusedInput(f"inputs of shape {tuple(inputs.shape)} must be {asked}.")
+    return experiment.task.spec.checked(inputs)
 
 
 def mean_of_draws(values: Tensor, inputs: int, *, every_time: bool) -> Tensor:

@@ -13,10 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ode_runner.api.answers import check_told, mean_of_draws, told_of_inputs
+from ode_runner.api.answers import check_states, check_told, checked_inputs, mean_of_draws, one_of_test, told_of_inputs
 from ode_runner.api.composing import composed
 from ode_runner.api.posed_problems import arguments_like, arguments_of, encoding_of_test, posed_problems, problem_at
-from ode_runner.batch import Answer, Batch, Drawn, Split
+from ode_runner.batch import Answer, Batch, Drawn
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
 from ode_runner.commands.forecast import forecast_of_seeds, other_seeds
@@ -171,8 +171,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model has no time between its blocks.
         """
-        if Answer.STATES not in told_of_inputs(self.experiment):
-            raise IncompatibleChoice(f"model={self.record.choices['model']} has no states between its blocks.")
+        check_states(self.experiment, self.record.choices["model"])
         with torch.no_grad():
             encoding, begin = self.model.encode(self._inputs(inputs)), self._times(None)[:1]
             return states_at(self.experiment, encoding, self._times(times), begin=begin).cpu()
@@ -273,14 +272,11 @@ class Run:
         return posed_problems(self.experiment, self.record.choices["model"])
 
     def _inputs(self, inputs: Any) -> Tensor:
-        given, shape = self._as_tensor(inputs), self.experiment.task.spec.conditioned_shape
-        if given.shape[1:] != torch.Size(shape) or not len(given):
-            raise RefusedInput(f"inputs of shape {tuple(given.shape)} must be (batch, {', '.join(map(str, shape))}).")
-        return self.experiment.task.spec.checked(given)
+        return checked_inputs(self._as_tensor(inputs), self.experiment)
 
     def _times(self, times: Any) -> Tensor:
         if times is None:
-            times = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).ts
+            times = one_of_test(self.experiment).ts
         ts = self._as_tensor(times)
         if ts.dim() != 1 or not len(ts) or bool((ts[1:] <= ts[:-1]).any()):
             raise RefusedInput("times must be a list of numbers, each larger than the one before.")

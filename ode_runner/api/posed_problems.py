@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ode_runner.api.answers import check_told
-from ode_runner.batch import Batch, Split
+from ode_runner.api.answers import check_told, one_of_test
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -27,7 +26,7 @@ def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
     recorded = RecordProblems()
     posing = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.no_grad():
-        posing.outputs(_one_of_test(experiment))
+        posing.outputs(one_of_test(experiment))
     if not recorded.problems:
         raise IncompatibleChoice(f"model={model} solves nothing, so there is no field.")
     return in_turn(recorded.problems)
@@ -56,11 +55,7 @@ def arguments_of(problem: Problem) -> Encoding:
 def encoding_of_test(experiment: Experiment) -> Encoding:
     """Of one input, by a model that learns a field on the task's own states; its sampler may pose no problem."""
     with torch.no_grad():
-        return experiment.model.encode(_one_of_test(experiment).inputs)
-
-
-def _one_of_test(experiment: Experiment) -> Batch:
-    return next(experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(experiment.dtype)
+        return experiment.model.encode(one_of_test(experiment).inputs)
 
 
 @contextmanager

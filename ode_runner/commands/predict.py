@@ -72,12 +72,14 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     tells_density = tells_density and times is None and inputs is None
     if Answer.STATES not in answers and not classifies and not tells_density:
         raise _says_nothing(f"model={trained.record.choices['model']}", answers, times=times)
+    if Answer.STATES in answers and not tells_density:
+        experiment.check_follows()
     given = None if inputs is None else _inputs(inputs, experiment)
     if isinstance(task, Classification) and classifies:
         classify(experiment, task, inputs=given, folder=folder)
     if isinstance(task, DensityTask) and tells_density:
         write_log_densities(experiment, task, folder=folder)
-    if Answer.STATES in answers:
+    if Answer.STATES in answers and experiment.follows:
         _write_states(experiment, task, times=times, inputs=given, folder=folder)
     return RunStatus.COMPLETED
 

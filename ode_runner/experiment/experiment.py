@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.devices.transfer import read_scalars
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.criterion import criterion
 from ode_runner.experiment.meters import Means
@@ -111,6 +111,20 @@ class Experiment:
     def answers(self) -> bool:
         """Whether the model can answer by the run's own solver: a sampler gives samples, and no density of them."""
         return self.tells and (not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the model can follow an input: a solver that draws noise, which no input has, makes samples alone."""
+        drawn = "solver" not in self.model.unused_axes() and self.integrator.solver.draws
+        return not drawn or self.task.spec.path is not None
+
+    def check_follows(self) -> None:
+        """Raises IncompatibleChoice where the model can follow no input."""
+        if not self.follows:
+            raise IncompatibleChoice(
+                f"{self.integrator.solver.shown_name} draws noise on its way, and follows no input. Ask for samples, "
+                "or use a solver that draws none, such as solver=dopri5."
+            )
 
     @property
     def tells(self) -> bool:

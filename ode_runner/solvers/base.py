@@ -68,6 +68,11 @@ class Solver(abc.ABC):
         """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
         return {}
 
+    def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
+        """The options that nothing reads where this field is solved, each with the reason, in a clause."""
+        del field
+        return {}
+
     def check_times(self, ts: Times) -> None:
         """Raises RefusedInput if a solve over these times would take more steps than anybody waits for."""
         del ts

@@ -25,7 +25,7 @@ def idle_options(
         "task": experiment.task.idle_options(),
         "model": experiment.model.idle_options(),
         "network": _of_network(experiment),
-        "solver": experiment.integrator.solver.idle_options() if _is_solving(experiment) else {},
+        "solver": _of_solver(experiment),
         "schedule": {} if trainer is None else trainer.stages.schedule.idle_options(),
         "optimizer": {} if trainer is None else _of_optimizer(trainer),
     }
@@ -41,8 +41,12 @@ def idle_options(
         yield from filter(None, [trainer.stages.schedule.idle_in(epochs)])
 
 
-def _is_solving(experiment: Experiment) -> bool:
-    return "solver" not in experiment.model.unused_axes()
+def _of_solver(experiment: Experiment) -> Mapping[str, str]:
+    if "solver" in experiment.model.unused_axes():
+        return {}
+    solver, generator = experiment.integrator.solver, experiment.model.generator()
+    field = experiment.task.spec.field if generator is None else generator.field
+    return {**solver.idle_options(), **solver.idle_options_for(field)}
 
 
 def _of_network(experiment: Experiment) -> Mapping[str, str]:

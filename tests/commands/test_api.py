@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import ode_runner as ode
 from ode_runner.api.training import RunFailed
+from ode_runner.batch import Split
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
@@ -170,6 +171,35 @@ class Decay(nn.Module):
 
     def forward(self, t: Tensor, y: Tensor, *given: Tensor) -> Tensor:
         return -self.rate * y + sum(given)
+
+
+def test_a_solver_that_draws_noise_follows_no_input(tmp_path: Path) -> None:
+    sizes = ("task.train=20", "task.validation=8", "task.test=8", "task.grid=8", "network.width=4")
+    words = ("task=density2d", "model=diffusion", "solver=euler", *sizes, "trainer.max_steps=1", "logger=none")
+    assert typed(*words, cwd=tmp_path).returncode == 0
+    folder = run_folder(tmp_path)
+    ended = typed(f"predict={folder}", "solver=ddpm", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "8 points" in ended.stdout
+    assert not list(folder.rglob("states.csv"))
+    said = "solver=ddpm draws noise on its way, and follows no input. Ask for samples, or use a solver that draws none"
+    assert said in typed(f"predict={folder}", "solver=ddpm", "inputs=[[1.0,2.0]]", cwd=tmp_path).stderr
+    run = ode.load(folder, "solver=ddpm")
+    for asked in (run.log_prob, run.predict, run.states):
+        with pytest.raises(IncompatibleChoice, match=said):
+            asked([[1.0, 2.0]])
+    assert run.sample(2).path.shape == (2, 2, 2)
+
+
+def test_series_of_the_test_have_as_many_rows_as_were_recorded(tmp_path: Path) -> None:
+    words = ("task=series_forecast", "model=odernn", "solver=euler", "solver.num_steps=1", "network.width=4")
+    assert typed(*words, "trainer.max_steps=1", "logger=none", cwd=tmp_path).returncode == 0
+    run = ode.load(run_folder(tmp_path))
+    (tested,) = run.experiment.task.batches(Split.TEST, batch_size=2, epoch=0)
+    assert tested.inputs.shape[1:] != run.experiment.task.spec.input_shape
+    assert run.predict(tested.inputs).shape == tested.targets.shape
+    with pytest.raises(RefusedInput, match=r"must be \(batch, 15, 4\) or \(batch, 11, 4\)"):
+        run.predict(tested.inputs[:, 1:])
 
 
 @pytest.mark.usefixtures("float64")

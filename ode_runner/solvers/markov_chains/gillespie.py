@@ -1,6 +1,6 @@
 """Gillespie's direct method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, final
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ode_runner.devices.transfer import read_times
 from ode_runner.errors import SolverFailed
+from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import uncounted
 from ode_runner.fields.structured_field import JumpField
 from ode_runner.noise.hashed_numbers import draw_categorical
@@ -35,6 +36,10 @@ class Gillespie(JumpSolver):
     """
 
     order: int = field(default=2, init=False)  # in law, where rates depend on the time
+
+    def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
+        steady = isinstance(field, JumpField) and field.steady
+        return dict.fromkeys(("num_steps", "step_size"), "rates are steady, and jumps exact") if steady else {}
 
     def follow(self, field: Any, x0: Tensor, ts: Times) -> Solution:
         times, xs, rounds = read_times(ts), [x0], 0
