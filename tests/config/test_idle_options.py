@@ -14,6 +14,7 @@ PLANE = (*QUICK, "task=density2d", "task.grid=20")
 PATHS = (*QUICK, "task=ou", "task.points=5", "task.fine=32", "task.horizon=0.5", "model=sde")
 CHAIN = ("trainer=quick", "logger=none", "task=ctmc", "task.paths=20")
 SERIES = (*QUICK, "task=chirality")
+TABLE = ("trainer=quick", "trainer.max_steps=1", "logger=none", "task=tabular_density", "model=coupling_flow")
 IDLE = {  # what is typed: the clause, and an option beside which it is read
     (*PLANE, "model=cnf", "model.noise=normal"): ("model.trace=exact draws none", "model.trace=hutchinson"),
     (*PLANE, "model=flow_matching", "model.hidden=0.2"): ("the task gives no conditions", "task.conditional=true"),
@@ -32,6 +33,7 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
     (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),
     (*CHAIN, "solver=gillespie", "solver.num_steps=8"): ("rates are steady, and jumps exact", ""),
     (*SERIES, "model=gru_gaps", "network.width=7"): ("there is no field", "model=odernn"),
+    (*TABLE, "task.grid=7"): ("the mass is summed up of one or two columns", ""),
     (*QUICK, "solver=mccallum_foster", "solver.base.num_steps=7"): (
         "the grid is the coupling's, by solver.num_steps",
         "",

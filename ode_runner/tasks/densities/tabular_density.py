@@ -98,6 +98,10 @@ class TabularDensity(DensityTask, OwnDataTask):
         self.scales = ColumnScales.of(found).to(self.ts.device)
         self.points = self._inputs(self.ts.device)
 
+    def idle_options(self) -> Mapping[str, str]:
+        many = len(self.column_names) > MOST_CELLS
+        return {"grid": "the mass is summed up of one or two columns"} if many else {}
+
     def introduction(self) -> Iterator[str]:
         held = ", ".join(f"{len(own)} {split}" for split, own in self.parts.items())
         yield f"read {self.read.source}: {len(self.read.rows)} rows ({held})"
