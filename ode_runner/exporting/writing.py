@@ -129,7 +129,7 @@ def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[T
     if (fields := len(in_turn(recorded.problems))) > 1:
         raise IncompatibleChoice(
             f"part=field: model={record.choices['model']} solves {fields} equations in turn, and a file holds the "
-            "field of one. Use part=solve or format=safetensors."
+            "field of one. Use format=safetensors, which has their weights."
         )
     problem = recorded.problems[0]
     field, given = problem.field.field, [z.detach() for z in problem.field.given]

@@ -176,7 +176,7 @@ def test_of_several_fields_in_turn_each_answers_at_its_times_and_none_is_exporte
         torch.testing.assert_close(run.field(t, y), fields[number](torch.tensor(t), y))  # type: ignore[index,operator]
     with pytest.raises(RefusedInput, match="solves several fields in turn. Ask at one time."):
         run.field(torch.tensor([0.1, 0.9, 0.1]), y)
-    with pytest.raises(RefusedInput, match="solves 4 equations in turn, and a file holds the field of one"):
+    with pytest.raises(RefusedInput, match="solves 4 equations in turn, .* Use format=safetensors, which"):
         run.export(tmp_path / "field")
 
 
