@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
@@ -166,8 +168,8 @@ def _finish(axes: Axes, axis: Axis) -> None:
     if axis.percent:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # a bar of standard deviation may reach beyond all
-    if axis.log:
-        axes.set_yscale("log")
+    if axis.log and not any(np.any(np.asarray(line.get_ydata()) <= 0) for line in axes.get_lines()):
+        axes.set_yscale("log")  # which would leave out a log density below 0
     if axis.from_zero:
         axes.set_ylim(0, None)
     axes.grid(alpha=0.3)

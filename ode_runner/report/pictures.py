@@ -214,7 +214,7 @@ def _memory(rows: Sequence[Row]) -> list[Curve]:
 
     def point(row: Row) -> tuple[float, float] | None:
         steps, saved = row.runs[0].options.get(NUM_STEPS), row.statistic("cost/saved_bytes")
-        return (steps, 1e-6 * saved.mean) if isinstance(steps, int) and saved is not None else None
+        return (steps, 1e-6 * saved.mean) if isinstance(steps, int) and saved is not None and saved.mean > 0 else None
 
     return _curves_through(rows, point, but_for=(NUM_STEPS,))[:MOST_CURVES]
 

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -91,6 +92,19 @@ def test_memory_is_drawn_against_steps_with_all_else_equal(sweep: Path) -> None:
     assert list(line.get_xdata()) == [2, 8, 32]
     assert list(line.get_ydata()) == pytest.approx([2e-3, 8e-3, 32e-3]), "megabytes"
     assert line.get_label() == "odenet euler"
+
+
+def test_what_is_below_zero_is_drawn_and_what_saves_nothing_has_no_memory(tmp_path: Path) -> None:
+    """The loss of a log density is; a logarithmic axis warned, and left it out."""
+    for steps in (2, 8):
+        options, cost = {"solver": {"num_steps": steps}}, {"saved_bytes": 0.0, "train_seconds": 1.0}
+        metrics = {"test/nll": -1.0 - steps, "eval/nll": -1.0 - steps}
+        folder = write_run(tmp_path, f"{steps}", options=options, metrics=metrics, cost=cost)
+        rows = [{"step": i, "epoch": i, "train/loss": -0.5 - i, "eval/nll": -1.0 - i} for i in range(3)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = {picture.name: picture.figure for picture in draw_all(make_table(find_runs([tmp_path]).runs), {})}
+    assert "memory" not in drawn
+    assert {axes.get_yscale() for axes in drawn["learning_curves"].axes} == {"linear"}
 
 
 def test_each_task_has_pictures_of_its_own(tmp_path: Path) -> None:
