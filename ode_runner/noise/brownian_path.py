@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.devices.transfer import send_once
 from ode_runner.noise.hashed_numbers import hashed, hashed_number, normals, signed, uniform
-from ode_runner.noise.levy_construction import pairs, plan_draws
+from ode_runner.noise.levy_construction import Draws, pairs, plan_draws
 
 AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
 COPY = 1 << 40  # between the numbers of a sample and of its copy
@@ -94,13 +94,13 @@ class BrownianPath:
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
         plan = plan_draws(places, cells=self.cells, depth=self.depth, several=several)
         for draws in plan.draws:
-            nodes, rows, weights = (send_once(x, keys.device) for x in draws)
-            z, n = (x[rows] for x in normals(hashed(keys + _columns(nodes, keys))))
-            having = rows.shape[1]  # the steps that have such draws
+            z, n = _numbers(draws, keys)
+            weights = send_once(draws.weights, keys.device)
+            having = weights.shape[-1]  # the steps that have such draws
             for total, (of_z, of_n) in zip((w[:having], h[:having]), pairs(weights), strict=True):
                 for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
                     total.add_(part)
-        order = send_once(plan.order, keys.device)
+        order = slice(None) if plan.order is None else send_once(plan.order, keys.device)
         return Increment(w[order].to(dtype), h[order].to(dtype))
 
     def _place(self, t: float) -> int:
@@ -169,6 +169,15 @@ class StepIncrements:
             ws, hs = self.path.increments(steps, self.keys, dtype=self.dtype)
             self.made = [Increment(w, h) for w, h in zip(ws.unbind(), hs.unbind(), strict=True)]
         return self.made[place - self.first]
+
+
+def _numbers(draws: Draws, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Both normal numbers of each draw of each step, (draw, step, *keys)."""
+    z, n = normals(hashed(keys + _columns(send_once(draws.nodes, keys.device), keys)))
+    if draws.places is None:
+        return z, n
+    places = send_once(draws.places, keys.device)
+    return z[places], n[places]
 
 
 def _columns(x: Tensor, keys: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ Weights = NDArray[np.float64]
 class Draws(NamedTuple):
     """Normal numbers that are made in one go, and what they are to the steps that are made of some of them."""
 
-    nodes: Tensor  # (node,), int64
-    places: Tensor  # (draw, step), int64: which of the nodes
+    nodes: Tensor  # (node,), int64; (draw, step) where no two steps have one in common
+    places: Tensor | None  # (draw, step), int64: which of the nodes; None: as they are
     weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers; 0 where a step needs no more
 
 
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     """The normal numbers of several steps; steps that are made of most come first, for later draws are of fewer."""
 
     draws: tuple[Draws, ...]
-    order: Tensor  # (step,), int64: where each of the steps has come to be
+    order: Tensor | None  # (step,), int64: where each of the steps has come to be; None: all where they were
 
 
 class _Paths(NamedTuple):
@@ -72,7 +72,8 @@ def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int, s
         _draws(*columns, slice(first, first + several), most_first[: (counts > first).sum()])
         for first in range(0, counts.max(initial=0), several)
     ]
-    return Plan(tuple(draws), torch.from_numpy(most_first.argsort()))
+    moved = bool((np.diff(most_first) < 0).any())
+    return Plan(tuple(draws), torch.from_numpy(most_first.argsort()) if moved else None)
 
 
 def _pieces(step: int, begin: int, end: int, whole: int) -> Iterator[tuple[int, int, int, int, int]]:
@@ -93,9 +94,11 @@ def _one_below_the_other(keys: Places, weights: Weights, step: Places, counts: P
 
 def _draws(nodes: Places, weights: Weights, rows: slice, steps: Places) -> Draws:
     """Some draws of some steps: a node that several steps lie below is drawn once."""
-    distinct, places = np.unique(nodes[rows, steps], return_inverse=True)
-    parts = (distinct, places.reshape(-1, len(steps)), weights[rows][..., steps])
-    return Draws(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+    some, of_some = nodes[rows, steps], torch.from_numpy(np.ascontiguousarray(weights[rows][..., steps]))
+    distinct, places = np.unique(some, return_inverse=True)
+    if distinct.size == some.size:
+        return Draws(torch.from_numpy(some), None, of_some)
+    return Draws(torch.from_numpy(distinct), torch.from_numpy(places.reshape(some.shape)), of_some)
 
 
 def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
