@@ -286,7 +286,7 @@ class Run:
         """The task's first time, (1,), where a model begins of which the outputs at `ts` are asked for."""
         if Answer.STATES not in self.model.answers():
             name = self.record.choices["model"]
-            raise IncompatibleChoice(f"model={name} has blocks and no time between them. Leave times out.")
+            raise IncompatibleChoice(f"model={name} {self.model.untimed}. Leave times out.")
         if bool(ts[0] < (begin := self._times(None)[:1])):
             raise RefusedInput(f"times begin at {float(ts[0]):g}, before the task does at {float(begin):g}.")
         return begin

@@ -1,7 +1,7 @@
 """`predict=`: what a trained model says of given inputs, of the test split, or of other data, at given times."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.event import Events
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.models.base import Model
 from ode_runner.models.events import has_events
 from ode_runner.plots.trajectories import draw_predictions
 from ode_runner.recording.csv_table import write_csv
@@ -71,7 +72,7 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     tells_density = isinstance(task, DensityTask) and Answer.LOG_DENSITY in answers
     tells_density = tells_density and times is None and inputs is None
     if Answer.STATES not in answers and not classifies and not tells_density:
-        raise _says_nothing(f"model={trained.record.choices['model']}", answers, times=times)
+        raise _says_nothing(trained, experiment.model, times=times)
     if Answer.STATES in answers and not tells_density:
         experiment.check_follows()
     given = None if inputs is None else _inputs(inputs, experiment)
@@ -84,11 +85,12 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     return RunStatus.COMPLETED
 
 
-def _says_nothing(model: str, answers: Collection[Answer], *, times: Any) -> IncompatibleChoice:
+def _says_nothing(trained: TrainedRun, model: Model, *, times: Any) -> IncompatibleChoice:
+    name, answers = f"model={trained.record.choices['model']}", model.answers()
     if Answer.VALUES not in answers and Answer.LOG_DENSITY not in answers:
-        return IncompatibleChoice(f"{model} draws samples, and says nothing of inputs. Type how many: samples=4.")
+        return IncompatibleChoice(f"{name} draws samples, and says nothing of inputs. Type how many: samples=4.")
     instead = "Leave times out." if times is not None else "Use predict= on another."
-    return IncompatibleChoice(f"{model} has blocks and no time between them. {instead}")
+    return IncompatibleChoice(f"{name} {model.untimed}. {instead}")
 
 
 def _forecast(trained: TrainedRun, task: ForecastingTask, *, times: Any, inputs: Any, folder: Path) -> RunStatus:

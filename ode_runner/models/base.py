@@ -54,6 +54,7 @@ class Model(nn.Module, abc.ABC):
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
     to_events: ClassVar[bool] = False  # True: its solves end where an event does, whatever the task
     instead: ClassVar[str] = ""  # what it has in the place of axes that it does not use
+    untimed: ClassVar[str] = "has blocks and no time between them"  # why it tells no states, where it tells none
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out

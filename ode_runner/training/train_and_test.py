@@ -31,7 +31,7 @@ from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
-from ode_runner.training.divergence import divergence
+from ode_runner.training.divergence import divergence, standstill
 from ode_runner.training.idle_options import idle_options
 from ode_runner.training.resume import resume
 from ode_runner.training.reused_weights import reuse_weights
@@ -126,7 +126,7 @@ def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Sessi
 
 
 def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]], display: Display) -> None:
-    """Say if training has diverged or, of a model that learns in stages, has not come to the last.
+    """Say if training has diverged, stood still or, of a model that learns in stages, has not come to the last.
 
     A stage learns something else than the one before, and numbers of both say nothing together.
     """
@@ -136,7 +136,7 @@ def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]
         sentence = trainer.stages.cut_short()
     else:
         lr: float = trainer.optimizer.defaults["lr"]
-        sentence = divergence(rows, criterion=trainer.experiment.criterion, lr=lr)
+        sentence = divergence(rows, criterion=trainer.experiment.criterion, lr=lr) or standstill(rows, lr=lr)
     if sentence:
         display.say(sentence, style="yellow")
 

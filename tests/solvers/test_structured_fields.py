@@ -217,7 +217,7 @@ def test_other_fields_are_refused_by_name(solver: str, kind: str, composed: Comp
 
 
 def test_what_has_no_rule_is_refused_by_name() -> None:
-    with pytest.raises(IncompatibleChoice, match="Expm is a matrix exponential, and has no rule for integrals"):
+    with pytest.raises(IncompatibleChoice, match="solver=expm is a matrix exponential, and has no rule for integrals"):
         solved(Expm(), Learned(), integrals={"q": squares()})
     for mode in (Checkpoint, Symplectic, Adjoint):
         assert not mode.takes(Expm)

@@ -1,11 +1,12 @@
-"""Runs whose training went up instead of down say so at their end."""
+"""Runs whose training went up instead of down, or nowhere, say so at their end."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from ode_runner.training.divergence import divergence
-from tests.helpers import typed
+from ode_runner.training.divergence import divergence, standstill
+from tests.helpers import TINY, typed
 
 
 def rows(losses: list[float], judged: list[float]) -> list[dict[str, float]]:
@@ -37,6 +38,26 @@ def test_an_accuracy_that_fell_has_diverged() -> None:
 
 def test_a_few_epochs_say_nothing() -> None:
     assert not divergence(rows(UP, UP[-7:]), criterion=("loss", False), lr=0.02)
+
+
+@pytest.mark.parametrize(
+    ("losses", "judged", "stands"),
+    [
+        ([2.0, 2.1, 1.95], [2.0, 2.00001, 2.0], True),
+        ([0.5, 0.0, 0.0], [0.0, 0.0, 0.0], False),  # all there was has been learned in the first epoch
+        ([2.0, 2.1, 1.95], [2.0, 1.99, 1.98], False),
+        ([2.0, 2.1], [2.0, 2.0], False),  # too few
+        ([2.0, 2.1, 1.95], [math.nan, 2.0, 2.0], False),
+    ],
+)
+def test_a_standstill_is_what_never_moved(losses: list[float], judged: list[float], stands: bool) -> None:
+    assert bool(standstill(rows(losses, judged), lr=0.02)) is stands
+
+
+def test_a_run_that_stood_still_says_so(tmp_path: Path) -> None:
+    run = typed("model=resnet", "optimizer.lr=1e-9", *TINY, "trainer.batch_size=60", "trainer.epochs=3", cwd=tmp_path)
+    assert "training changed next to nothing: after each of 3 epochs the loss on validation is" in run.stdout
+    assert "Try an optimizer.lr above 1e-09" in run.stdout
 
 
 def test_a_run_that_diverged_says_so_and_what_to_type(tmp_path: Path) -> None:

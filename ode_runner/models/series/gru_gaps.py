@@ -21,6 +21,7 @@ class GRUGaps(SeriesModel):
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE
+    untimed: ClassVar[str] = "goes from row to row and has no states between them"
     stem: SeriesReader
 
     def __init__(self, network: Network) -> None:
