@@ -372,7 +372,9 @@ def test_a_gradient_mode_that_leaves_them_out_is_refused_by_name() -> None:
         def solve(self, solver: Solver, problem: Any) -> Solution:
             return Solution(ys=solver.solve(problem.field, problem.y0, problem.ts).ys)
 
-    with pytest.raises(IncompatibleChoice, match=r"Careless with solver=dopri5 does not take integrals .*: kinetic, diverg"):
+    with pytest.raises(
+        IncompatibleChoice, match=r"Careless with solver=dopri5 does not take integrals .*: kinetic, diverg"
+    ):
         Integrator(solver=DOPRI5, gradient=Careless())(Linear(), Y0, torch.tensor([0.0, 1.0]), integrals=KNOWN)
 
 
