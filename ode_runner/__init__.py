@@ -15,11 +15,11 @@ from ode_runner.config import moved_modules
 from ode_runner.config.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from ode_runner.api import Run, compile, integrate, load, runs, train
+    from ode_runner.api import RefusedInput, Run, RunFailed, compile, integrate, load, runs, train
 
 moved_modules.find()
 
-__all__ = ["Run", "__version__", "compile", "integrate", "load", "runs", "train"]
+__all__ = ["RefusedInput", "Run", "RunFailed", "__version__", "compile", "integrate", "load", "runs", "train"]
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,7 @@ from ode_runner.compatibility import (
 from ode_runner.config.choices import built_in, with_other_choice
 from ode_runner.config.command_files import own_choice_files, own_config_dirs, typed_overrides
 from ode_runner.config.rerun import Rerun
-from ode_runner.config.unread_options import unread_words
+from ode_runner.config.unread_options import unread_words, untrained_words
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
@@ -86,6 +86,7 @@ def plan_run(
         folder=folder,
         command_files=command_files,
         unread=list(unread_words(typed_overrides(), record)),
+        untrained=list(untrained_words(typed_overrides())),
         own_choices=own_choice_files(choices),
         in_sweep=in_sweep,
         trial=trial,

@@ -3,6 +3,7 @@
 from ode_runner.api.loading import Run, load
 from ode_runner.api.solving import compile, integrate
 from ode_runner.api.table import runs
-from ode_runner.api.training import train
+from ode_runner.api.training import RunFailed, train
+from ode_runner.errors import RefusedInput
 
-__all__ = ["Run", "compile", "integrate", "load", "runs", "train"]
+__all__ = ["RefusedInput", "Run", "RunFailed", "compile", "integrate", "load", "runs", "train"]

@@ -1,11 +1,24 @@
-"""Options of a run as a whole that were typed, and that neither the solver nor the gradient mode chosen reads."""
+"""Words that were typed, and that nothing reads: neither the solver nor the gradient mode chosen, or no training."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ode_runner.recording.record import UNUSED, RunRecord
 
 READ_AS = {"tolerance": "rtol", "per_sample": "per_sample"}  # by what option of a solver or a gradient mode
 SIZES = {"num_steps": "how many", "step_size": "how long"}  # options of steps that are fixed, and what they say
+
+OF_TRAINING = re.compile(
+    r"(optimizer|schedule)[.=].*|trainer\.(epochs|batch_size|max_grad_norm|max_steps|max_seconds|max_nfe|patience|"
+    r"accumulate|ema|audit_every|pictures_every)=.*"
+)
+
+
+def untrained_words(words: Sequence[str]) -> Iterator[str]:
+    """A clause for each word of the overrides typed that tells how to train, for a run that learns nothing."""
+    for word in words:
+        if OF_TRAINING.fullmatch(word.lstrip("+")) and not word.endswith("=null"):
+            yield f"{word} is not used: nothing is learned"
 
 
 def unread_words(words: Sequence[str], record: RunRecord) -> Iterator[str]:

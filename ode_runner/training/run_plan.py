@@ -22,6 +22,7 @@ class RunPlan:
     folder: Path
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name
     unread: Sequence[str]  # clauses on what was typed, and is not used
+    untrained: Sequence[str]  # the same, on what is not used where nothing is learned
     own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
     in_sweep: bool
     trial: SearchTrial | None  # of a search that may end the run

@@ -170,7 +170,8 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
     for line in experiment.task.introduction():
         display.say(line)
     _print_remarks(experiment, plan.record, display)
-    for clause in [*plan.unread, *idle_options(experiment, trainer, choices=plan.choices, config=plan.record.config)]:
+    idle = idle_options(experiment, trainer, choices=plan.choices, config=plan.record.config)
+    for clause in [*plan.unread, *(plan.untrained if trainer is None else []), *idle]:
         display.say(clause)
     if trainer is not None and experiment.options.ema is not None:
         introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)

@@ -124,6 +124,7 @@ def test_a_field_asked_with_other_shapes_says_which_it_takes(
 
 def test_tab_offers_what_there_is() -> None:
     assert set(ode.__all__) <= set(dir(ode))
+    assert (ode.RefusedInput, ode.RunFailed) == (RefusedInput, RunFailed)
     assert "importlib" not in dir(ode)
 
 

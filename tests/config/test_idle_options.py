@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.build import build_experiment
+from ode_runner.config.unread_options import untrained_words
 from ode_runner.training.idle_options import idle_options
 from tests.conftest import Compose
 from tests.helpers import TINY, options, typed
@@ -55,6 +56,16 @@ def test_an_option_that_nothing_reads_is_named_with_the_reason(words: tuple[str,
     assert clause in ended.stdout.splitlines()
     if read:
         assert "is not used" not in typed(*words, read, cwd=tmp_path).stdout
+
+
+def test_how_to_train_is_told_to_be_of_no_use_where_nothing_is_learned(tmp_path: Path) -> None:
+    words = ["optimizer.lr=0.5", "+schedule.warmup=0.1", "trainer.max_steps=3", "trainer.ema=null"]
+    assert list(untrained_words([*words, "trainer.eval_batch_size=7", "optimizer=sgd"])) == [
+        f"{word} is not used: nothing is learned" for word in (*words[:3], "optimizer=sgd")
+    ]
+    ended = typed("task=closed_form", "model=exact", "optimizer.lr=0.5", "logger=none", cwd=tmp_path)
+    assert "optimizer.lr=0.5 is not used: nothing is learned" in ended.stdout.splitlines()
+    assert "not used" not in typed(*PLANE, "model=cnf", "optimizer.lr=0.5", cwd=tmp_path).stdout
 
 
 def test_only_options_that_exist_and_differ_from_their_default_are_named(composed: Compose) -> None:
