@@ -16,6 +16,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network
+from ode_runner.networks.tokens import TokenNetwork
 from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -96,8 +97,12 @@ def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -
 
     Refusals are of the model that is made, which knows their shape: this is for who lists models before there are data.
     """
-    reads = "network" in model.unused_axes() or issubclass(network, model.network_type)
-    return reads and (task.gives_images or not model.of_images)
+    if model.of_images and not task.gives_images:
+        return False
+    if "network" in model.unused_axes():
+        return True
+    without_positions = task.gives_points or task.gives_series
+    return issubclass(network, model.network_type) and not (issubclass(network, TokenNetwork) and without_positions)
 
 
 def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:

@@ -15,7 +15,7 @@ import torchvision
 from sklearn import datasets
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import Task
@@ -206,6 +206,10 @@ def test_shuffling_loses_no_sample(made: MakeTask, name: str, split: Split) -> N
 
 def test_the_loss_is_differentiable_and_perfect_outputs_are_perfect(made: MakeTask, name: str) -> None:
     task = made(name)
+    vectors = len(task.spec.input_shape) == 1 and not (task.spec.tokens or task.spec.sequence)
+    assert vectors or not task.gives_points
+    assert task.gives_points or not (vectors and Answer.VALUES in task.needs), "for advice, by the class alone"
+    assert task.gives_images == (len(task.spec.input_shape) == 3)
     if not isinstance(task, Classification):
         pytest.skip("classifies nothing")
     batch = all_batches(task, Split.TRAIN)[0]

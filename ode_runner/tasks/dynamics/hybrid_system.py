@@ -47,6 +47,7 @@ class HybridSystem(Task):
     seed: int
     device: torch.device
 
+    gives_points: ClassVar[bool] = True
     of_known_law: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})

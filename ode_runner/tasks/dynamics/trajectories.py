@@ -59,6 +59,7 @@ class Trajectories(LeastSquaresTask):
     seed: int
     device: torch.device
 
+    gives_points: ClassVar[bool] = True
     of_known_law: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last, of one generator
     objective: ClassVar[str] = "rmse"

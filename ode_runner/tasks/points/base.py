@@ -1,6 +1,7 @@
 """What the tasks share that classify points on a line, in the plane or in space: pictures."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ SHOWN = 200  # test points whose ways are drawn
 
 class Points(Classification):
     """Two classes of points (samples, dimensions)."""
+
+    gives_points: ClassVar[bool] = True
 
     def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
         yield from super().figures_of_per_sample_cost(found)

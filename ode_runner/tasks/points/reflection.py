@@ -26,6 +26,7 @@ class Reflection(Task):
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
 
+    gives_points: ClassVar[bool] = True
     objective: ClassVar[str] = "mse"
     higher_is_better: ClassVar[bool] = False
 

@@ -44,6 +44,7 @@ class Tracking(Task):
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
+    gives_points: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test", "test_std", "periods"})  # drawn last, of one generator
     objective: ClassVar[str] = "deviation"
     higher_is_better: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self, final
+from typing import ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class Series(LeastSquaresTask, SeriesTask):
     between: Literal["hold", "linear"]
     scaling: Literal["standard", "none"]
     start: Literal["last", "first"]  # where a forecast begins: the last known row, or the first of the series
+
+    gives_points: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.check_options()
