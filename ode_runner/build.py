@@ -11,7 +11,7 @@ from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
-from ode_runner.building.members import accepting, members
+from ode_runner.building.members import accepting, member
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
 from ode_runner.building.regularization import build_objective, check_regularizers
@@ -142,7 +142,7 @@ def _answers(job: DictConfig, group: str, name: str) -> bool:
     """Whether model and task go together by their classes, which is known before a configuration is composed."""
     classes = {one: target_of(job, one) for one in ("task", "model")}
     if group in classes:
-        classes[group] = members(group)[name]
+        classes[group] = member(group, name)
     return gives_what_is_asked(classes["task"], classes["model"])
 
 

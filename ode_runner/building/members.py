@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from ode_runner.building.group_types import HOLDS, load_class
@@ -17,13 +18,22 @@ _accepts: ContextVar[Accepts | None] = ContextVar("accepts", default=None)
 
 def members(group: str) -> dict[str, type]:
     """The class of every choice that could be typed for `group`, by its name; those that cannot be loaded apart."""
-    found: dict[str, type] = {}
-    for folder in (conf_dir(), *user_folders(sys.argv[1:])):
-        for path in sorted((folder / group).glob("*.yaml")):
-            if path.stem not in found and (targets := targets_in(path)):
-                with suppress(RefusedInput):
-                    found[path.stem] = load_class(targets[0], (HOLDS[group],), group)
-    return found
+    paths = [path for folder in _folders() for path in sorted((folder / group).glob("*.yaml"))]
+    found = {name: member(group, name) for name in dict.fromkeys(path.stem for path in paths)}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def member(group: str, name: str) -> type | None:
+    """The class of one choice that could be typed for `group`; None where there is none that can be loaded."""
+    for folder in _folders():
+        if targets := targets_in(folder / group / f"{name}.yaml"):
+            with suppress(RefusedInput):
+                return load_class(targets[0], (HOLDS[group],), group)
+    return None
+
+
+def _folders() -> list[Path]:
+    return [conf_dir(), *user_folders(sys.argv[1:])]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from ode_runner.config.arguments import parse, root_of
 from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
+from ode_runner.config.unread_options import BUDGETS, LEARNING, is_of_training
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS
 from ode_runner.recording.record import FILE as RECORD
@@ -17,8 +18,6 @@ from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 LOADED = "load: "  # what asks for a run from Python, where the command line has `evaluate=` and the like
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
-OF_TRAINING = ("optimizer", "schedule", "gradient")  # groups that decide nothing of a trained model
-BUDGETS = ("epochs", "max_steps", "max_seconds", "max_nfe", "patience", "accumulate", "max_grad_norm", "log_every")
 
 
 def with_original_command(words: list[str]) -> list[str]:
@@ -55,8 +54,7 @@ def with_original_command(words: list[str]) -> list[str]:
 def _check_of_trained(typed: list[str], command: str) -> None:
     """Raises RefusedInput for an option of training alone, which a trained model does not depend on."""
     for word in typed:
-        group, _, option = word.lstrip("+~").partition("=")[0].partition(".")
-        if group in OF_TRAINING or (group == "trainer" and option in BUDGETS):
+        if is_of_training(word, groups=(*LEARNING, "gradient"), options=(*BUDGETS, "log_every")):
             raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
 
 

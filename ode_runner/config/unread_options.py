@@ -1,23 +1,27 @@
 """Words that were typed, and that nothing reads: neither the solver nor the gradient mode chosen, or no training."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from ode_runner.recording.record import UNUSED, RunRecord
 
 READ_AS = {"tolerance": "rtol", "per_sample": "per_sample"}  # by what option of a solver or a gradient mode
 SIZES = {"num_steps": "how many", "step_size": "how long"}  # options of steps that are fixed, and what they say
 
-OF_TRAINING = re.compile(
-    r"(optimizer|schedule)[.=].*|trainer\.(epochs|batch_size|max_grad_norm|max_steps|max_seconds|max_nfe|patience|"
-    r"accumulate|ema|audit_every|pictures_every)=.*"
-)
+LEARNING = ("optimizer", "schedule")  # groups that tell how to train
+BUDGETS = ("epochs", "max_steps", "max_seconds", "max_nfe", "patience", "accumulate", "max_grad_norm")  # of the trainer
+STEPS = ("batch_size", "ema", "audit_every", "pictures_every")  # of the trainer as well
+
+
+def is_of_training(word: str, *, groups: Collection[str], options: Collection[str]) -> bool:
+    """Whether an override is of one of these groups, or one of these options of the trainer."""
+    group, _, option = word.lstrip("+~").partition("=")[0].partition(".")
+    return group in groups or (group == "trainer" and option in options)
 
 
 def untrained_words(words: Sequence[str]) -> Iterator[str]:
     """A clause for each word of the overrides typed that tells how to train, for a run that learns nothing."""
     for word in words:
-        if OF_TRAINING.fullmatch(word.lstrip("+")) and not word.endswith("=null"):
+        if is_of_training(word, groups=LEARNING, options=(*BUDGETS, *STEPS)) and not word.endswith("=null"):
             yield f"{word} is not used: nothing is learned"
 
 

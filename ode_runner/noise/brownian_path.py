@@ -181,5 +181,5 @@ def _numbers(draws: Draws, keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _columns(x: Tensor, keys: Tensor) -> Tensor:
-    """(draw, step) shaped so that it broadcasts against (draw, step, *keys)."""
+    """`x` shaped so that it broadcasts against (*x.shape, *keys.shape)."""
     return x.reshape(*x.shape, *[1] * keys.dim())

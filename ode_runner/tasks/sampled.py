@@ -48,9 +48,9 @@ class SampledTask(Task):
                 "way. Use more steps, or another solver."
             )
         far, floor = metrics.get("test/sw2", math.nan), metrics.get("test/sw2_floor", math.nan)
-        if far > OFF * self.spread() + floor:
+        if far > floor and far > OFF * (spread := self.spread()) + floor:
             yield (
-                f"samples are far from the data: test/sw2 is {far:.3g}, and {self.spread():.3g} of samples that are "
+                f"samples are far from the data: test/sw2 is {far:.3g}, and {spread:.3g} of samples that are "
                 "all the mean of the data. Either the solver's steps are too long, or the model has not learned the "
                 "data: ode-run evaluate=FOLDER with twice as many steps tells which."
             )
