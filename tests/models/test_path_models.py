@@ -24,6 +24,7 @@ from ode_runner.models.generators.predicted_field import GuidedField, PredictedF
 from ode_runner.objectives.base import FLOOR
 from ode_runner.objectives.path_regression import PathRegression
 from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import Head, convert
 from ode_runner.paths.named import path_named
 from ode_runner.solvers.explicit.dopri5 import Dopri5
@@ -70,9 +71,9 @@ def model_of(composed: Compose, name: str, spec: TaskSpec = PLANE, **options: An
     return build(composed, "model", name, build(composed, "network", "mlp", spec, width=8), **options)
 
 
-def known(composed: Compose, name: str, **options: Any) -> PathModel:
+def known(composed: Compose, name: str, spec: TaskSpec = PLANE, **options: Any) -> PathModel:
     """A model whose network has been replaced by the perfect one."""
-    model: PathModel = model_of(composed, name, **options)
+    model: PathModel = model_of(composed, name, spec, **options)
     assert isinstance(model.field, PredictedField)
     model.field.inner = NormalData(model.field.path, model.field.head)
     return model.eval()
@@ -226,13 +227,48 @@ def test_an_untrained_diffusion_model_is_right_of_normal_data(head: str, compose
 def test_the_likelihood_of_a_known_field_is_that_of_its_law(
     name: str, options: dict[str, Any], composed: Compose
 ) -> None:
-    """Of what is noised up to the end time, of which these take little; the noise at the start is taken for normal."""
+    """Of what is noised up to the end time, to rounding; that of the data differs by little.
+
+    The field scales its states, so that the law at its start, which is taken for normal noise, is known too.
+    """
     model = known(composed, name, **options)
-    x = torch.randn(40, 2) * STD
-    found = model(x, torch.tensor([0.0, 1.0]), integrator(composed)).values
-    expected = -0.5 * (x / STD).square().sum(1) - math.log(2 * math.pi * STD**2)
-    assert model.generator().end == model.end_time
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
+    x = torch.randn(20, 2) * STD
+    found = model(x, torch.tensor([0.0, 1.0]), integrator(composed, tolerance=1e-7)).values
+    generator = model.generator()
+    assert isinstance(generator.field, DenoisingField)
+    path, ends = generator.field.path, torch.tensor([generator.end, generator.start])
+    last, first = (path.alpha(ends).square() * STD**2 + path.sigma(ends).square()).sqrt().tolist()
+    expected = normal_law(x * first / last, path.noise_std) + 2 * math.log(first / last)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(found, normal_law(x, STD), rtol=0, atol=1e-2)
+    assert generator.end == model.end_time
+
+
+def normal_law(x: Tensor, std: float) -> Tensor:
+    """The log density of N(0, std^2 I) in the plane."""
+    return -0.5 * (x / std).square().sum(dim=1) - math.log(2 * math.pi * std**2)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("solver", "steps", "nll", "mass"),
+    [("euler", 4, 2.0751, 1.165), ("euler", 8, 2.0763, 1.069), ("rk4", 8, 2.1121, 1.0)],
+)
+def test_the_mass_tells_of_steps_that_are_too_long_where_twice_as_many_change_hardly_anything(
+    solver: str, steps: int, nll: float, mass: float, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of N(0, 4) along the linear path, whose entropy is 2.1121: Euler's likelihood is too good, and no density."""
+    monkeypatch.setitem(globals(), "STD", 2.0)
+    model = known(composed, "flow_matching", TaskSpec(input_shape=(1,), output_shape=(1,)))
+    method = build(composed, "solver", solver, num_steps=steps)
+    x, apart = torch.linspace(-24, 24, 961)[:, None], 0.05
+    with torch.no_grad():
+        found = model(
+            x, torch.tensor([0.0, 1.0]), Integrator(solver=method, gradient=build(composed, "gradient", "backprop"))
+        )
+    law = torch.exp(-0.5 * (x[:, 0] / STD) ** 2) / math.sqrt(2 * math.pi * STD**2)
+    assert float(-(law * found.values).sum() * apart) == pytest.approx(nll, abs=6e-5)
+    assert float(found.values.exp().sum() * apart) == pytest.approx(mass, abs=6e-4)
 
 
 @pytest.mark.usefixtures("float64")
