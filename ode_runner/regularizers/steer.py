@@ -16,7 +16,7 @@ class Steer(Regularizer):
     """Training moves the last of a batch's times to anywhere within `spread` times the interval before it, either way:
     a new draw for every batch, by torch's generator. There is no price, and so nothing to report.
 
-    Behl, Ghosh, Dupont, Torr, Behl, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
+    Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
     """
 
     def __init__(self, *, spread: float) -> None:

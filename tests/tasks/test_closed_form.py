@@ -47,9 +47,9 @@ def test_what_is_called_the_solution_solves_the_equation(name: str) -> None:
     ts = torch.linspace(0, problem.horizon, 7)
     states = problem.exact(ts)
     torch.testing.assert_close(states[0], torch.tensor(problem.y0))
-    h = 1e-4
+    h = 1e-6
     slopes = (problem.exact(ts + h) - problem.exact(ts - h)) / (2 * h)
-    torch.testing.assert_close(slopes, problem.field(torch.tensor(0.0), states), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(slopes, problem.field(ts, states), rtol=1e-5, atol=1e-5)
     if problem.invariant is not None:
         assert float((problem.invariant(states) - problem.invariant(states[0])).abs().max()) < 1e-14
 
@@ -121,14 +121,26 @@ def test_gradient_descent_is_stable_up_to_two_over_the_curvature(
     assert least <= found <= most
 
 
+@pytest.mark.parametrize(("problem", "rate"), [("exponential", 2.0), ("relaxation", 1000.0)])
 @pytest.mark.parametrize(("solver", "limit"), [("euler", 2.0), ("rk4", 2.785)])
-def test_steps_are_stable_up_to_the_known_limit(solver: str, limit: float, composed: Compose) -> None:
-    """Of the exponential, whose rate is 2, over a hundred steps."""
+def test_steps_are_stable_up_to_the_known_limit(
+    problem: str, rate: float, solver: str, limit: float, composed: Compose
+) -> None:
+    """Over a hundred steps, or three hundred."""
     ends = []
-    for size in (0.98 * limit / 2, 1.02 * limit / 2):
-        made = task("exponential", horizon=100 * size)
+    for size in (0.98 * limit / rate, 1.02 * limit / rate):
+        made = task(problem, horizon=300 * size)
         ends.append(metrics_of(made, composed, solver, num_steps=None, step_size=size)["rmse"])
     assert ends[0] < 1 < ends[1]
+
+
+def test_implicit_steps_of_any_size_go_where_a_stiff_equation_goes(composed: Compose) -> None:
+    """The solution is then within e^-1000 of 3 - 2000/999 e^-t, and the error that of a step along it."""
+    made = task("relaxation")
+    assert float(made.batch.targets[-1, 0, 0]) == pytest.approx(3 - 2000 / 999 * math.exp(-1), rel=1e-14)
+    errors = [metrics_of(made, composed, "implicit_euler", num_steps=steps)["rmse"] for steps in (8, 16, 32)]
+    expected = [math.exp(-1) / 1000 / steps for steps in (8, 16, 32)]  # h |y''| / (2 rate), where y'' = -2 e^-t
+    assert errors == pytest.approx(expected, rel=0.15)
 
 
 def test_the_period_of_van_der_pols_equation_is_known(composed: Compose) -> None:

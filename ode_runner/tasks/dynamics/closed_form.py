@@ -19,7 +19,16 @@ from ode_runner.tasks.sizes import check_counts, check_deviations
 from ode_runner.types import Scalar, Times, Trajectory
 
 Name = Literal[
-    "car", "exponential", "sine", "square", "circle", "vanderpol", "gradient_flow", "heavy_ball", "robertson"
+    "car",
+    "exponential",
+    "sine",
+    "square",
+    "relaxation",
+    "circle",
+    "vanderpol",
+    "gradient_flow",
+    "heavy_ball",
+    "robertson",
 ]
 ORBIT = 2000  # times on the way, between which crossings of an axis are looked for
 DRAWN = 257  # times of the picture

@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.fields.structured_field import KnownEquation, MatrixField, SecondOrderField, SeparableField, SplitField
 from ode_runner.types import State, Time
 
@@ -77,6 +78,23 @@ class Square(OfRate):
 
     def forward(self, t: Time, y: State) -> State:
         return self.rate * y.square()
+
+
+@final
+class Relaxation(VectorField):
+    """y' = -rate y + rate (3 - 2 e^-t): at once to what moves slowly.
+
+    Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
+    """
+
+    batched_time = True
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.rate * (3 - 2 * torch.exp(-broadcast_time(t, y)) - y)
 
 
 @final

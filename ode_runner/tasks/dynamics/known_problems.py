@@ -14,6 +14,7 @@ from ode_runner.tasks.dynamics.known_equations import (
     Descent,
     Exponential,
     HeavyBall,
+    Relaxation,
     Robertson,
     Sine,
     Square,
@@ -24,6 +25,7 @@ from ode_runner.types import Times
 RATE = 2.0  # of the exponential
 CURVATURES = (1.0, 10.0)  # of the loss that the gradient flow descends
 FREQUENCY = 2.0  # of the heavy ball without friction
+FASTEST = 1000.0  # rate of the relaxation
 RATES = {"slow": 0.04, "fast": 1e4, "fastest": 3e7}  # of Robertson's reactions
 STIFF_FROM = 30.0  # mu of van der Pol's equation, from which an explicit method takes too many steps
 
@@ -72,6 +74,14 @@ def _square() -> KnownProblem:
     return KnownProblem(
         field=Square(1.0), names=("x",), y0=(1.0,), horizon=0.9, exact=lambda ts: 1 / (1 - ts)[:, None], bound=1.0
     )
+
+
+def _relaxation() -> KnownProblem:
+    def exact(ts: Times) -> Tensor:
+        lag = 1 / (FASTEST - 1)
+        return (3 - 2 * (1 + lag) * torch.exp(-ts) - (1 - 2 * lag) * torch.exp(-FASTEST * ts))[:, None]
+
+    return KnownProblem(field=Relaxation(FASTEST), names=("y",), y0=(0.0,), horizon=1.0, exact=exact, stiff=True)
 
 
 def _circle() -> KnownProblem:
@@ -144,6 +154,7 @@ PLAIN: Mapping[str, Callable[[], KnownProblem]] = {  # those without a parameter
     "exponential": _exponential,
     "sine": _sine,
     "square": _square,
+    "relaxation": _relaxation,
     "circle": _circle,
     "gradient_flow": _gradient_flow,
     "robertson": _robertson,
