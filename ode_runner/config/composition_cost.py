@@ -8,7 +8,7 @@ import pkgutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from ode_runner.config.yaml_faults import told_by_place
 _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
 _begun: dict[tuple[object, ...], bytes] = {}
+_merged: dict[tuple[object, ...], bytes] = {}
+MOST_MERGED = 100  # kept: 60 kB each
 
 LOADER = "hydra._internal.config_loader_impl:ConfigLoaderImpl"
 REPOSITORY = "hydra._internal.config_repository:ConfigRepository"
@@ -87,7 +89,7 @@ def _replacements() -> list[Replacement]:
     choosing = (f"{DEFAULTS}:_create_interpolation_map", f"{DEFAULT}.is_self", f"{DEFAULT}.is_interpolation")
     return [
         Replacement(LOADER, "load_configuration", _composed_once, lambda: all(map(_is_known, composing))),
-        Replacement(LOADER, merging[0].rpartition(".")[2], _begun_once, lambda: all(map(_is_known, merging))),
+        Replacement(LOADER, merging[0].rpartition(".")[2], _merged_once, lambda: all(map(_is_known, merging))),
         Replacement(REPOSITORY, "load_config", _loaded_once, lambda: all(map(_is_known, loading))),
         Replacement(DEFAULTS, "_create_interpolation_map", _where_asked, lambda: all(map(_is_known, choosing))),
         Replacement(METADATA, "__deepcopy__", lambda _: _copied, _knows_metadata),
@@ -133,20 +135,35 @@ def _composed_once(compose: Callable[..., DictConfig]) -> Callable[..., DictConf
 
 
 @cache
-def _begun_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """Of `_compose_config_from_defaults_list`: Hydra's own part, which is merged first and the same in every cell."""
+def _merged_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Of `_compose_config_from_defaults_list`: what is typed comes later, and may differ."""
 
     def merge_defaults(loader: Any, defaults: Sequence[Any], repo: Any) -> DictConfig:
-        first = list(takewhile(lambda default: default.config_path.startswith("hydra/"), defaults))
-        key = tuple((one.package, *_read_from(one.config_path, repo.get_sources())) for one in first)
-        if key not in _begun:
-            _begun[key] = pickle.dumps(merge(loader, first, repo))
-        cfg: DictConfig = pickle.loads(_begun[key])
-        with flag_override(cfg, "no_deepcopy_set_nodes", True):
-            cfg.merge_with(merge(loader, defaults[len(first) :], repo))  # each merge walks through all that is there
+        key = tuple((one.package, *_read_from(one.config_path, repo.get_sources())) for one in defaults)
+        if (kept := _merged.get(key)) is not None:
+            found: DictConfig = pickle.loads(kept)
+            return found
+        cfg = _merged_after_hydras(partial(merge, loader, repo=repo), defaults, key)
+        _merged[key] = pickle.dumps(cfg)
+        if len(_merged) > MOST_MERGED:
+            del _merged[next(iter(_merged))]
         return cfg
 
     return merge_defaults
+
+
+def _merged_after_hydras(
+    merge: Callable[[Sequence[Any]], DictConfig], defaults: Sequence[Any], places: Sequence[tuple[object, ...]]
+) -> DictConfig:
+    """Hydra's own part, which comes first, is the same in every cell."""
+    own = len(list(takewhile(lambda default: default.config_path.startswith("hydra/"), defaults)))
+    key = tuple(places[:own])
+    if key not in _begun:
+        _begun[key] = pickle.dumps(merge(defaults[:own]))
+    cfg: DictConfig = pickle.loads(_begun[key])
+    with flag_override(cfg, "no_deepcopy_set_nodes", True):
+        cfg.merge_with(merge(defaults[own:]))  # each merge walks through all that is there
+    return cfg
 
 
 @cache

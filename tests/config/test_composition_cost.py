@@ -32,6 +32,15 @@ def test_the_configuration_is_the_same_to_the_last_key() -> None:
         assert composed("task=digits", "model=cnf").seed == 0  # an override is of its own cell
 
 
+@pytest.mark.parametrize("own", [(), ("seed=1",), ("+mine.width=3",), ("trainer.epochs=7", "solver=rk4")])
+def test_cells_of_the_same_choices_differ_in_what_is_typed(own: tuple[str, ...]) -> None:
+    words = ("task=digits", "regularizer=[kinetic]", *own)
+    plain = OmegaConf.to_yaml(composed(*words))
+    with less_composing():
+        composed("task=digits", "regularizer=[kinetic]", "trainer.epochs=3", "+mine.depth=2", "seed=5")
+        assert OmegaConf.to_yaml(composed(*words)) == plain
+
+
 def test_a_yaml_that_has_changed_is_read_again(tmp_path: Path) -> None:
     words = (f"hydra.searchpath=[file://{tmp_path}]", "model=mine")
     (tmp_path / "model").mkdir()
