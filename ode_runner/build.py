@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
+from ode_runner.building.input_choices import check_inputs, takes_inputs
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.members import accepting, member
@@ -17,7 +18,7 @@ from ode_runner.building.optimizers import without_compiler
 from ode_runner.building.regularization import build_objective, check_regularizers
 from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
-from ode_runner.building.series_choices import check_series
+from ode_runner.building.series_choices import check_answer_times, check_series
 from ode_runner.building.teacher import teach
 from ode_runner.compatibility import (
     check_answerable,
@@ -26,10 +27,8 @@ from ode_runner.compatibility import (
     check_fields,
     check_fresh_noise,
     check_of_true_field,
-    check_rows,
     check_state,
     gives_what_is_asked,
-    takes_inputs,
 )
 from ode_runner.config.choices import built_in, with_other_choice
 from ode_runner.config.command_files import own_choice_files, own_config_dirs, typed_overrides
@@ -114,11 +113,11 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
-    with accepting(partial(_is_possible, cfg)):
+    with accepting(partial(is_possible, cfg)):
         _check_choices(cfg, choices)
 
 
-def _is_possible(job: DictConfig, group: str, name: str, *, task: Task | None = None) -> bool:
+def is_possible(job: DictConfig, group: str, name: str, *, task: Task | None = None) -> bool:
     """Whether the job's cell would be accepted with another choice of a group; of a `task` that is made, its model too.
 
     A group's choices are asked one by one, only for a refusal that lists them.
@@ -191,7 +190,7 @@ def _assembled(
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
     check_spec(task)
-    with accepting(partial(_is_possible, cfg, task=task)):
+    with accepting(partial(is_possible, cfg, task=task)):
         model = _model(cfg, choices, task, device)
     integrator = Integrator(
         solver=solver,
@@ -217,9 +216,10 @@ def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torc
     dtype, solver = torch.float64 if cfg.trainer.precision == "fp64" else None, construct(cfg, "solver")
     if issubclass(target_of(cfg, "model").network_type, TokenNetwork):  # before the network, which it may have named
         check_positions(task.spec, choices["model"])
+    check_answer_times(choices, task.spec.answer_times, target_of(cfg, "model"))
+    check_inputs(choices, task.spec, model=target_of(cfg, "model"), network=target_of(cfg, "network"))
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
-    check_rows(choices, network, target_of(cfg, "model"))
     model: Model = construct(cfg, "model", network).to(device, dtype)
     teach(model, task, cfg, device)
     check_fields(choices, model, solver)

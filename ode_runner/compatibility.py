@@ -8,7 +8,6 @@ from torch import nn
 
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming, ways
-from ode_runner.building.series_choices import check_answer_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.structured_field import JumpField, SeparableField, kind_of
@@ -16,7 +15,6 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network
-from ode_runner.networks.tokens import TokenNetwork
 from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -90,34 +88,6 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
 def gives_what_is_asked(task: type[Task], model: type[Model]) -> bool:
     """Whether a model gives all that the task needs of an answer, or what suffices instead."""
     return task.needs <= model.answers() or (bool(task.suffices) and task.suffices <= model.answers())
-
-
-def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -> bool:
-    """Whether a model takes inputs of a task's kind, by a network of this class, as far as classes tell.
-
-    Refusals are of the model that is made, which knows their shape: this is for who lists models before there are data.
-    """
-    if model.of_images and not task.gives_images:
-        return False
-    if "network" in model.unused_axes():
-        return True
-    without_positions = task.gives_points or task.gives_series
-    return issubclass(network, model.network_type) and not (issubclass(network, TokenNetwork) and without_positions)
-
-
-def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
-    """Raises IncompatibleChoice where inputs are none that the network reads, or are read before their time."""
-    check_answer_times(choices, network.spec.answer_times, model)
-    if network.spec.tokens and not network.takes_tokens and "network" not in model.unused_axes():
-        raise IncompatibleChoice(
-            f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "
-            "Use network=transformer."
-        )
-    if network.spec.blanks and not network.takes_blanks and "network" not in model.unused_axes():
-        raise IncompatibleChoice(
-            f"inputs of task={choices['task']} lack some numbers, and network={choices['network']} needs all of them. "
-            "Use network=sequence."
-        )
 
 
 def check_state(choices: Mapping[str, str], model: type[Model], network: Network) -> None:
@@ -203,7 +173,8 @@ def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Mode
             f"; that of model={choices['model']} network={choices['network']} is none. Use model=exact "
             f"{solver.example}, or solver=rk4."
         )
-    return model.other_kind.format_map(choices)
+    instead = ways(("network", ["separable"]), ("solver", ["rk4"]))
+    return model.other_kind.format_map({**choices, "instead": instead})
 
 
 def check_fresh_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:

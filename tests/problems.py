@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from ode_runner import problem
 from ode_runner.batch import Answer
+from ode_runner.building.input_choices import check_inputs
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.config.help import conf_dir
 from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
@@ -39,6 +41,9 @@ def build(composed: Compose, group: str, name: str, *positional: Any, **options:
 
     A solver or gradient mode is frozen, and so made once; to make one takes longer than many a solve.
     """
+    if group == "network":
+        cfg, told = OmegaConf.create({group: own_options(composed, group, name)}), {"network": name, "task": "this"}
+        check_inputs(told, *positional, model=ODENet, network=target_of(cfg, group))
     if group not in ("solver", "gradient"):
         return construct(OmegaConf.create({group: own_options(composed, group, name) | options}), group, *positional)
     key = f"{group}={name} {options}"

@@ -57,9 +57,8 @@ class Model(nn.Module, abc.ABC):
     untimed: ClassVar[str] = "has blocks and no time between them"  # why it tells no states, where it tells none
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
-    other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out
-        "; that of network={network} is none. Use network=separable, or solver=rk4."
-    )
+    # What a solver of another kind of fields is told: what decides, and a network of such fields or a solver of any.
+    other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
     without_network: str = ""  # the option, as it is typed, by which it reads nothing of its network
     stem: nn.Module

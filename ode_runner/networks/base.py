@@ -30,6 +30,8 @@ class Network(abc.ABC):
     state_is_data: bool = False  # states are the task's own, not features of them
     takes_blanks: bool = False  # inputs may lack numbers: NaN stands in their places
     takes_tokens: bool = False  # inputs may be whole numbers, each one of several symbols
+    of_images: bool = False  # True: inputs must be images (channels, height, width)
+    of_series: bool = False  # True: inputs must be series, rows of observations with their times
     state_is_input: bool = False  # the stem leaves inputs as they are, but for their shape
 
     def idle_options(self) -> Mapping[str, str]:

@@ -28,14 +28,11 @@ class Conv(Network):
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 3.
     """
 
+    of_images = True
+
     def __init__(
         self, spec: TaskSpec, *, stem: Literal["conv", "res"], width: int, depth: int, smallest_side: int
     ) -> None:
-        if len(spec.input_shape) != 3:
-            raise IncompatibleChoice(
-                f"network=conv needs images (channels, height, width); this task's inputs have shape "
-                f"{spec.input_shape}. Use network=mlp."
-            )
         check_sizes("network", width=width, depth=depth, smallest_side=smallest_side)
         self.spec = spec
         channels, *sides = spec.input_shape

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ode_runner.batch import TaskSpec
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.channels import with_given
@@ -28,13 +27,9 @@ class ConvFlat(Network):
     """
 
     state_is_input = True
+    of_images = True
 
     def __init__(self, spec: TaskSpec, *, width: int) -> None:
-        if len(spec.input_shape) != 3:
-            raise IncompatibleChoice(
-                f"network=conv_flat needs images (channels, height, width); this task's inputs have shape "
-                f"{spec.input_shape}. Use network=mlp."
-            )
         check_sizes("network", width=width)
         self.spec, self.width = spec, width
         self.state, *sides = spec.input_shape

@@ -16,6 +16,7 @@ class ReadingNetwork(Network):
     """A network whose state is moved by the rows of a series; the stem is a GRU over all of them."""
 
     takes_blanks = True
+    of_series = True
     channels: int  # of an observation
 
     @abc.abstractmethod

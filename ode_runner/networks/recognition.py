@@ -10,17 +10,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 
 
-def observed_channels(spec: TaskSpec, network: str) -> int:
-    """How many numbers an observation of a sequence task has.
-
-    Raises:
-        IncompatibleChoice: the task's inputs are no sequences of observations.
-    """
-    if not spec.sequence:
-        raise IncompatibleChoice(
-            f"network={network} reads sequences of observations; this task's inputs have shape {spec.input_shape}. "
-            "Use task=spiral_vae or series_forecast, or network=mlp."
-        )
+def observed_channels(spec: TaskSpec) -> int:
+    """How many numbers an observation of a series has, besides its time and whether it is known."""
     return spec.input_shape[1] - 2
 
 
@@ -30,13 +21,12 @@ def observed_coordinates(spec: TaskSpec, network: str) -> int:
     Raises:
         IncompatibleChoice: they are not.
     """
-    channels = observed_channels(spec, network)
     if not spec.every_time or spec.causal:
         raise IncompatibleChoice(
             f"network={network} says what is observed at other times, and this task asks for something else. "
             "Use network=sequence."
         )
-    return channels
+    return observed_channels(spec)
 
 
 @final

@@ -23,6 +23,7 @@ class RecurrentDecoder(Network):
     """
 
     takes_blanks = True
+    of_series = True
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:
         check_sizes("network", hidden=hidden, latent=latent, width=width, samples=samples)

@@ -22,6 +22,7 @@ class RecurrentVAE(Network):
     """
 
     takes_blanks = True
+    of_series = True
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, depth: int, samples: int) -> None:
         check_sizes("network", hidden=hidden, latent=latent, width=width, depth=depth, samples=samples)

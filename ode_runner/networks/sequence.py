@@ -25,7 +25,7 @@ class SequenceNetwork(ReadingNetwork):
     def __init__(self, spec: TaskSpec, *, hidden: int, width: int, depth: int) -> None:
         check_sizes("network", hidden=hidden, width=width, depth=depth)
         self.spec = spec
-        self.channels, self.rows = observed_channels(spec, "sequence"), spec.input_shape[0]
+        self.channels, self.rows = observed_channels(spec), spec.input_shape[0]
         self.outputs, self.state, self.width, self.depth = spec.output_shape[0], hidden, width, depth
 
     def stem(self) -> SeriesReader:

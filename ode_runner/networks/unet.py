@@ -36,13 +36,9 @@ class UNet(Network):
     """
 
     state_is_input = True
+    of_images = True
 
     def __init__(self, spec: TaskSpec, *, width: int, multipliers: Sequence[int], attention: bool) -> None:
-        if len(spec.input_shape) != 3:
-            raise IncompatibleChoice(
-                f"network=unet needs images (channels, height, width); this task's inputs have shape "
-                f"{spec.input_shape}. Use network=mlp."
-            )
         check_sizes("network", width=width, multipliers=min(multipliers, default=0))
         self.spec = spec
         self.state, *sides = spec.input_shape

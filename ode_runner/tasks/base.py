@@ -82,6 +82,7 @@ class Task(abc.ABC):
     gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`controls.series`), answered at their end
     mean_over_samples: ClassVar[bool] = False  # True: the loss is one, also where not all of them is observed
     gives_images: ClassVar[bool] = False  # True: inputs are images (channels, height, width)
+    gives_tokens: ClassVar[bool] = False  # True: inputs are tokens, whole numbers below `spec.tokens`
     gives_points: ClassVar[bool] = False  # True: a value is asked of a vector (dimensions,), which has no positions
     of_known_law: ClassVar[bool] = False  # True: there is a true field, or is one with some options
     suffices: ClassVar[frozenset[Answer]] = frozenset()  # what will do in its place, if anything does

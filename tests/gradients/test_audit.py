@@ -288,7 +288,10 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
     ("typing", "words"),
     [
         ("audit=true model=resnet", "model=resnet has no solve to differentiate: audit= compares gradient modes."),
-        ("audit=true task=linear model=exact", "model=exact has no solve to differentiate"),
+        (
+            "audit=true task=gbm",
+            "model=sde has no solve to differentiate: audit= compares gradient modes. Use model=lat",
+        ),
         ("audit=true solver=lsoda gradient=adjoint", "audit= compares with backpropagation through the solver"),
         ("audit=no/where", "audit=no/where is no run folder"),
         (

@@ -1,18 +1,33 @@
 """The layers: the numbers of parameters that the papers report, time in a convolution, shapes."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from ode_runner.batch import TaskSpec
+from ode_runner.building.input_choices import check_inputs, takes_inputs
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import LinearizableField
+from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv
+from ode_runner.networks.conv_flat import ConvFlat
+from ode_runner.networks.mlp import MLP
+from ode_runner.networks.recurrent_vae import RecurrentVAE
+from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.networks.time_conv import TimeConv2d
 from ode_runner.networks.time_features import TimeFeatures
+from ode_runner.networks.unet import UNet
+from ode_runner.tasks.base import Task
+from ode_runner.tasks.images.digits import Digits
+from ode_runner.tasks.points.half_moons import HalfMoons
+from ode_runner.tasks.series.area import Area
+from ode_runner.tasks.texts.sequence_sort import SequenceSort
+from tests.helpers import typed
 from tests.problems import Compose, build
 
 MNIST = TaskSpec(input_shape=(1, 28, 28), output_shape=(10,))
@@ -169,11 +184,38 @@ def test_images_may_be_oblong_and_coloured(composed: Compose, shape: tuple[int, 
     assert network.head()(y).shape == (2, 4)
 
 
-@pytest.mark.parametrize("network", ["conv", "conv_flat"])
-@pytest.mark.parametrize("shape", [(2,), (64,), (8, 8)])
-def test_a_convolution_refuses_what_is_no_image(composed: Compose, shape: tuple[int, ...], network: str) -> None:
-    with pytest.raises(IncompatibleChoice, match=f"network={network} needs images.*Use network=mlp"):
-        build(composed, "network", network, TaskSpec(input_shape=shape, output_shape=(2,)))
+@pytest.mark.parametrize("network", [Conv, ConvFlat, UNet, MLP, SequenceNetwork, RecurrentVAE])
+def test_tokens_are_for_attention_whatever_else_a_network_asks_for(network: type[Network]) -> None:
+    spec, choices = TaskSpec(input_shape=(12,), output_shape=(12, 5), tokens=5), {"network": "this", "task": "that"}
+    with pytest.raises(IncompatibleChoice, match="inputs of task=that are tokens, and network=this takes numbers"):
+        check_inputs(choices, spec, model=ODENet, network=network)
+    assert not takes_inputs(SequenceSort, ODENet, network)
+
+
+@pytest.mark.parametrize(
+    ("task", "able"), [(HalfMoons, {MLP}), (Digits, {MLP, Conv, UNet}), (Area, {MLP, SequenceNetwork})]
+)
+def test_which_networks_read_a_tasks_inputs_is_known_by_their_classes(task: type[Task], able: set[type]) -> None:
+    assert {one for one in (MLP, Conv, UNet, SequenceNetwork) if takes_inputs(task, ODENet, one)} == able
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "advice"),  # each piece of advice was a network that is refused, but for the first
+    [
+        ("task=half_moons network=conv", "needs images .* Use network=mlp.$"),
+        ("task=spiral_vae network=unet", "needs images .* Use network=mlp, sequence or recurrent_vae.$"),
+        ("task=area model=cde network=conv_flat", "needs images .* Use network=sequence.$"),
+        ("task=digits_tokens network=conv", "needs images .* Use network=mlp or transformer.$"),
+        ("task=digits network=sequence", "Use task=spiral_vae or series_forecast, or network=mlp or transformer.$"),
+        ("task=sequence_sort network=conv", "are tokens, and network=conv takes numbers. Use network=transformer.$"),
+        ("task=sequence_sort network=recurrent_vae", "are tokens, and .* takes numbers. Use network=transformer.$"),
+        ("task=series_classes model=odernn solver=strang", "network=sequence is none. Use solver=rk4.$"),
+        ("task=sequence_sort network=linear", "sets network.width, and .* no such option. Use network=transformer.$"),
+    ],
+)
+def test_a_network_that_does_not_read_the_inputs_names_those_that_do(words: str, advice: str, tmp_path: Path) -> None:
+    assert re.search(advice, typed(*words.split(), cwd=tmp_path).stderr)
 
 
 def test_a_convolution_refuses_images_below_three_pixels(composed: Compose) -> None:

@@ -60,9 +60,7 @@ def test_a_last_layer_of_zeros_has_a_weighted_error_of_1_a_number() -> None:
         assert float(weight * (found - std * data).square().mean()) == pytest.approx(1, abs=0.02)
 
 
-def test_what_is_no_image_or_too_small_is_refused() -> None:
-    with pytest.raises(IncompatibleChoice, match=r"network=unet needs images .* Use network=mlp"):
-        network((64,))
+def test_what_is_too_small_is_refused() -> None:
     with pytest.raises(IncompatibleChoice, match="halve an image 4 times, and those of this task have 8x8 pixels"):
         network(multipliers=(1, 1, 1, 1, 1))
     with pytest.raises(RefusedInput, match=r"network\.multipliers must be at least 1, not 0"):

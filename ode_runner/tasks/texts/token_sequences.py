@@ -25,6 +25,7 @@ class TokenSequences(Classification, abc.ABC):
     `accuracy` is of tokens, `sequence_accuracy` of whole sequences.
     """
 
+    gives_tokens: ClassVar[bool] = True
     objective: ClassVar[str] = "sequence_accuracy"
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
 

@@ -52,6 +52,7 @@ class TokenTask(SampledTask):
         samples: by which a model is judged.
     """
 
+    gives_tokens: ClassVar[bool] = True
     of_known_law: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
     test_only: ClassVar[frozenset[str]] = frozenset({"samples"})
