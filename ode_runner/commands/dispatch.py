@@ -8,24 +8,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
-from ode_runner.build import assemble_experiment, build_experiment
+from ode_runner.build import assemble_experiment, build_experiment, is_possible
 from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.members import members, ways
 from ode_runner.building.run_identity import identify
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
+from ode_runner.commands.idle_words import idle_words, is_of_solves, typed_now
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.choices import built_in, every_choice
-from ode_runner.config.command_files import own_config_dirs, typed_overrides
+from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.exporting.writing import FIELD, WEIGHTS
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
@@ -34,7 +37,7 @@ from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import status_with_traceback
-from ode_runner.recording.stored_command import OVERRIDES, stored_overrides, write_command
+from ode_runner.recording.stored_command import write_command
 from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import Task
 
@@ -87,8 +90,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         asked = {name: _plain(cfg[name]) for name in ("times", "inputs", "data")}
         return partial(predict, trained, folder=folder, **asked)
     if cfg.export is not None:
-        trained = _trained(cfg, choices, Path(str(cfg.export)), to_the_end=True)
-        return partial(export, trained, file_format=_plain(cfg.format), part=_plain(cfg.part), folder=folder)
+        return _plan_export(cfg, choices, folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.audit:
@@ -106,22 +108,31 @@ def _check_samples_alone(cfg: DictConfig) -> None:
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_the_end: bool = False) -> TrainedRun:
     free = target_of(cfg, "model").test_only
     _check_model_options(folder, free)
-    assemble = partial(assemble_experiment, cfg, choices)
     return TrainedRun.find(
         folder,
-        assemble,
+        partial(_assembled, cfg, choices, folder),
         expected=identify(cfg, choices),
         free=[f"model.{name}" for name in free],
         to_the_end=to_the_end,
     )
 
 
+def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Experiment:
+    return _told(assemble_experiment(cfg, choices), cfg, choices, folder)
+
+
+def _told(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
+    """The experiment, after what was typed in vain is said; `folder`: of the run that the command is on."""
+    for clause in idle_words(typed_now(folder), experiment, identify(cfg, choices), choices):
+        Display().say(clause)
+    return experiment
+
+
 def _check_model_options(folder: Path, free: Collection[str]) -> None:
     """Raises RefusedInput where an option of the model is typed that its weights depend on."""
-    own = set(stored_overrides(folder)) if (folder / OVERRIDES).exists() else set()
-    for word in typed_overrides():
+    for word in typed_now(folder):
         name = word.partition("=")[0].removeprefix("model.")
-        if word.startswith("model.") and word not in own and name not in free:
+        if word.startswith("model.") and name not in free:
             others = "".join(f", or model.{option}" for option in sorted(free))
             raise RefusedInput(f"{word}: the run is taken as it is. Change its solver or tolerance{others}, say.")
 
@@ -144,14 +155,22 @@ def _own_task(cfg: DictConfig, trained: TrainedRun, experiment: Experiment) -> T
     return task
 
 
+def _plan_export(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
+    run = Path(str(cfg.export))
+    trained = _trained(cfg, choices, run, to_the_end=True)
+    if cfg.format == WEIGHTS or cfg.part == FIELD:
+        what = f"format={WEIGHTS}" if cfg.format == WEIGHTS else f"part={FIELD}"
+        for word in filter(is_of_solves, typed_now(run)):
+            Display().say(f"{word} is not used: {what} holds no solve")
+    return partial(export, trained, file_format=_plain(cfg.format), part=_plain(cfg.part), folder=folder)
+
+
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
     model = choices["model"]
     if "gradient" in target_of(cfg, "model").unused_axes():
-        raise IncompatibleChoice(
-            f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
-        )
+        raise IncompatibleChoice(_without_modes(cfg, choices))
     if cfg.audit is True:
-        experiment, weights = build_experiment(cfg, choices), "untrained"
+        experiment, weights = _told(build_experiment(cfg, choices), cfg, choices, None), "untrained"
     else:
         experiment, weights = _trained(cfg, choices, Path(str(cfg.audit)), to_the_end=True).experiment(), "trained"
     check_reference(experiment, asked="audit=")
@@ -161,12 +180,24 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Co
     return partial(audit, experiment, modes=modes, own=own, reference=reference, about=about, folder=folder)
 
 
+def _without_modes(cfg: DictConfig, choices: Mapping[str, str]) -> str:
+    """What is said of a model that has no solve to differentiate, and which others have: odenet, if it is possible."""
+    about = f"model={choices['model']} has no solve to differentiate: audit= compares gradient modes."
+    if cfg.audit is not True:
+        return f"{about} Name a run of another model."
+    models: Mapping[str, Any] = members("model")
+    solved = [name for name, other in models.items() if "gradient" not in other.unused_axes()]
+    able = [name for name in solved if is_possible(cfg, "model", name)]
+    able = ["odenet"] if "odenet" in able else able
+    return f"{about} Use {ways(('model', able))}." if able else f"{about} No model of task={choices['task']} has one."
+
+
 def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
     failed = Path(str(cfg.replay))
     record = RunRecord.read(failed)
     if record is None:
         raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")
-    experiment = build_experiment(cfg, choices)
+    experiment = _told(build_experiment(cfg, choices), cfg, choices, failed)
     crash_dump = CrashDump.load(failed, experiment.device)
     now = identify(cfg, choices)
     before, after = (flat(computed(one.config, one.choices)) for one in (record, now))

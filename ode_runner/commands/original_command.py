@@ -8,15 +8,16 @@ from ode_runner.config.arguments import parse, root_of
 from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
-from ode_runner.config.unread_options import BUDGETS, LEARNING, is_of_training
+from ode_runner.config.unread_options import BUDGETS, LEARNING, STEPS, is_of_training
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS
+from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS, WATCHING
 from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
 LOADED = "load: "  # what asks for a run from Python, where the command line has `evaluate=` and the like
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
+OF_TRAINING = (*BUDGETS, *STEPS, *WATCHING["trainer"], "log_every", "save_every_seconds")  # options of the trainer
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 
 
@@ -54,7 +55,7 @@ def with_original_command(words: list[str]) -> list[str]:
 def _check_of_trained(typed: list[str], command: str) -> None:
     """Raises RefusedInput for an option of training alone, which a trained model does not depend on."""
     for word in typed:
-        if is_of_training(word, groups=(*LEARNING, "gradient"), options=(*BUDGETS, "log_every")):
+        if is_of_training(word, groups=(*LEARNING, *OBSERVERS, "gradient"), options=OF_TRAINING):
             raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
 
 

@@ -22,7 +22,7 @@ from ode_runner.recording.record import RunRecord
 from ode_runner.tasks.texts.token_task import TokenTask
 
 WEIGHTS = "safetensors"
-PARTS = ("field", "solve")
+FIELD, SOLVE = PARTS = ("field", "solve")
 EXAMPLES = 3  # samples of the test split, with which the file is compared
 
 
@@ -67,14 +67,14 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
         weight.requires_grad_(False)
     with torch.no_grad():
         try:
-            module, example, batch = _field(experiment, record) if part == "field" else _solve(experiment)
+            module, example, batch = _field(experiment, record) if part == FIELD else _solve(experiment)
         except NotImplementedError as error:  # by which a model says what it cannot be asked
             raise IncompatibleChoice(
                 f"model={record.choices['model']}: {error}, so that there is no {part} for a file. Use "
                 "format=safetensors."
             ) from error
         form = FORMATS[file_format]
-        of_samples = int(part == "solve" and experiment.task.spec.every_time)
+        of_samples = int(part == SOLVE and experiment.task.spec.every_time)
         return _write(form, module, example, batch, of_samples=of_samples, path=folder / f"{part}.{form.ending}")
 
 

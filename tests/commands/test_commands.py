@@ -448,7 +448,23 @@ def test_all_columns_of_an_evaluation_are_of_one_test_split(trained: dict[str, P
     assert found["metrics"]["test/loss"] != record_of(trained["moons"])["metrics"]["test/loss"]
 
 
-@pytest.mark.parametrize("word", ["optimizer.lr=0.5", "schedule=cosine", "gradient=adjoint", "trainer.epochs=5"])
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize(
+    ("command", "words", "why"),
+    [
+        ("evaluate", ("solver=rk4", "tolerance=1e-6"), "steps are fixed, and solver.num_steps says how many"),
+        ("predict", ("solver=mccallum_foster", "solver.base.num_steps=7"), "the grid is the coupling's, by"),
+        ("export", ("part=solve", "solver=rk4", "tolerance=1e-4"), "steps are fixed, and solver.num_steps says how"),
+        ("export", ("part=field", "tolerance=1e-4"), "part=field holds no solve"),
+    ],
+)
+def test_a_word_that_a_command_does_not_read_is_told(
+    command: str, words: tuple[str, ...], why: str, trained: Any
+) -> None:
+    assert f"{words[-1]} is not used: {why}" in revisit(trained["moons"], command, *words).stdout
+
+
+@pytest.mark.parametrize("word", ["optimizer.lr=0.5", "gradient=adjoint", "trainer.ema=0.9", "diagnostics=flow"])
 def test_what_is_of_training_is_refused_where_nothing_is_trained(word: str, trained: Any) -> None:
     ended = revisit(trained["moons"], "evaluate", word)
     assert (ended.returncode, ended.stdout) == (2, "")

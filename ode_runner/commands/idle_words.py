@@ -1,0 +1,44 @@
+"""Words typed with a command on a run that nothing reads; those of the run itself are told when it is made."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from ode_runner.config.command_files import typed_overrides
+from ode_runner.config.unread_options import READ_AS, unread_words
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.recording.record import UNUSED, RunRecord
+from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
+from ode_runner.training.idle_options import idle_options
+
+
+def typed_now(folder: Path | None) -> list[str]:
+    """The overrides typed with a command, without those of the run in `folder`, where it is of one."""
+    own = set(stored_overrides(folder)) if folder and (folder / OVERRIDES).exists() else set()
+    return [word for word in typed_overrides() if word not in own]
+
+
+def idle_words(
+    words: Collection[str], experiment: Experiment, now: RunRecord, choices: Mapping[str, str]
+) -> Iterator[str]:
+    """A clause for each of the words that changes nothing of what is solved.
+
+    Args:
+        words: the overrides typed now.
+        experiment: that they make.
+        now: the record that a run of them would have.
+        choices: of each group.
+    """
+    if now.choices["solver"] == UNUSED:
+        yield from (f"{word} is not used: nothing is solved" for word in words if is_of_solves(word))
+        return
+    yield from unread_words(list(words), now)
+    names = {word.lstrip("+").partition("=")[0] for word in words}
+    for clause in idle_options(experiment, None, choices=choices, config=now.config):
+        if clause.partition("=")[0] in names:
+            yield clause
+
+
+def is_of_solves(word: str) -> bool:
+    """Whether an override says by what, or how exactly, a model is solved."""
+    name = word.lstrip("+").partition("=")[0]
+    return name in READ_AS or name.partition(".")[0] == "solver"
