@@ -6,7 +6,7 @@ from typing import Any, final
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ode_runner.models.base import Model
-from ode_runner.recording.display import Display
+from ode_runner.recording.display import Display, counted
 
 
 @final
@@ -47,9 +47,9 @@ class WeightAverage:
 
 def introduce_average(decay: float, *, steps: int, display: Display) -> None:
     """Say by what weights the run is judged, and where they cannot forget their beginning."""
-    reach = f"about {1 / (1 - decay):,.0f} steps"
-    display.say(f"judged by a moving average of the weights over {reach} (trainer.ema={decay})")
-    if (left := decay**steps) > 0.05:
+    reach = counted(round(1 / (1 - decay)), "step")
+    display.say(f"judged by a moving average of the weights over about {reach} (trainer.ema={decay})")
+    if steps > 1 and (left := decay ** (steps - 1)) > 0.05:  # it begins with the weights after the first
         display.say(
             f"after {steps:,} steps the weights of the first still count for {left:.0%}: expect better of a smaller "
             "trainer.ema",

@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.building.run_identity import identify
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.training.averaging import WeightAverage
+from ode_runner.models.base import Model
+from ode_runner.training.averaging import WeightAverage, introduce_average
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
@@ -99,5 +101,18 @@ def test_without_it_nothing_is_kept_and_nothing_changes(trainer: Any, composed: 
 
 
 def test_an_average_that_cannot_forget_its_beginning_is_told_of(tmp_path: Path) -> None:
-    ended = typed(*SMALL, "trainer.ema=0.999", "trainer.max_steps=2", cwd=tmp_path)
-    assert "after 2 steps the weights of the first still count for 100%" in ended.stdout
+    ended = typed(*SMALL, "trainer.ema=0.1", "trainer.max_steps=2", cwd=tmp_path)
+    assert "over about 1 step (trainer.ema=0.1)" in ended.stdout
+    assert "after 2 steps the weights of the first still count for 10%" in ended.stdout
+
+
+def test_what_the_first_weights_count_for_is_the_averages_own_number() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    average, states = WeightAverage(cast(Model, model), decay=0.8), [1.0, 0.0, 0.0, 0.0]
+    for state in states:
+        nn.init.constant_(model.weight, state)
+        average.update(cast(Model, model))
+    display = Mock()
+    introduce_average(0.8, steps=len(states), display=display)
+    assert average.averaged.module.weight.item() == pytest.approx(0.8**3)
+    assert f"count for {0.8**3:.0%}" in display.say.call_args.args[0]
