@@ -29,7 +29,7 @@ def idle_words(
         choices: of each group.
     """
     if now.choices["solver"] == UNUSED:
-        yield from (f"{word} is not used: nothing is solved" for word in words if is_of_solves(word))
+        yield from (f"{word} is not used: nothing is solved" for word in filter(is_of_solves, words))
         return
     yield from unread_words(list(words), now)
     names = {word.lstrip("+").partition("=")[0] for word in words}
@@ -39,6 +39,6 @@ def idle_words(
 
 
 def is_of_solves(word: str) -> bool:
-    """Whether an override says by what, or how exactly, a model is solved."""
-    name = word.lstrip("+").partition("=")[0]
-    return name in READ_AS or name.partition(".")[0] == "solver"
+    """Whether an override says by what, or how exactly, a model is solved; null takes back what another one says."""
+    name, _, value = word.lstrip("+").partition("=")
+    return value != "null" and (name in READ_AS or name.partition(".")[0] == "solver")

@@ -42,8 +42,8 @@ def cite(run: Run) -> None:
 def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
     """What was chosen, and for each the sources that its class names."""
     yield from _recipe(run)
-    config = with_present_classes(run.record.config)
-    for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES, "")}.items():
+    config, learned = with_present_classes(run.record.config), run.record.cost.get("parameters") != 0
+    for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES if learned else (), "")}.items():
         if choice in (UNUSED, NONE):
             continue
         for target in dict.fromkeys(named_classes(config.get(group, {}))):
@@ -51,7 +51,7 @@ def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
             whose = name.rpartition(".")[2] if package == PACKAGE.name else target
             sources = sources_of(target) or _of_yaml(group, target)
             yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources
-            objective = objective_of(target) if group == "model" else ""
+            objective = objective_of(target) if group == "model" and learned else ""
             if objective:
                 yield f"objective ({objective.rpartition('.')[2]})", sources_of(objective)
 

@@ -13,6 +13,11 @@ from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 OFF = 0.25  # of the data's spread, beyond chance, from which on samples are told to be far; trained models have 0.1
+LEFT_BY_SOLVER = "The solver leaves all bounds on their way. Use more steps, or another solver."
+FAR_BY_SOLVER = (
+    "Either the solver's steps are too long, or the model has not learned the data: ode-run evaluate=FOLDER with twice "
+    "as many steps tells which."
+)
 
 
 class SampledTask(Task):
@@ -42,17 +47,17 @@ class SampledTask(Task):
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         floors = {name: metrics.get(f"{name}_floor", math.nan) for name in metrics}
+        solved = any(value for name, value in metrics.items() if name.startswith("nfe/"))
         if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
             yield (
-                f"{', '.join(lost)}: not known, for some samples are not finite. The solver leaves all bounds on their "
-                "way. Use more steps, or another solver."
+                f"{', '.join(lost)}: not known, for some samples are not finite. "
+                + (LEFT_BY_SOLVER if solved else "Train it longer, or with a smaller optimizer.lr.")
             )
         far, floor = metrics.get("test/sw2", math.nan), metrics.get("test/sw2_floor", math.nan)
         if far > floor and far > OFF * (spread := self.spread()) + floor:
             yield (
                 f"samples are far from the data: test/sw2 is {far:.3g}, and {spread:.3g} of samples that are "
-                "all the mean of the data. Either the solver's steps are too long, or the model has not learned the "
-                "data: ode-run evaluate=FOLDER with twice as many steps tells which."
+                f"all the mean of the data. {FAR_BY_SOLVER if solved else 'The model has not learned the data yet.'}"
             )
 
     def own_units(self, points: Tensor) -> Tensor:

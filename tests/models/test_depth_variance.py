@@ -1,11 +1,13 @@
 """Weights that change with depth: bases by their definitions, the spectral gradient under the defaults, pieces."""
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ode_runner.batch import TaskSpec
 from ode_runner.build import build_experiment
@@ -255,6 +257,15 @@ def test_a_template_keeps_its_own_weights_even_where_a_call_fails() -> None:
     with pytest.raises(RuntimeError):
         field(torch.tensor(0.3), torch.rand(3, 5))
     assert template.weight is template.first.weight is weight
+
+
+def test_what_evaluates_a_field_with_other_tensors_replaces_its_buffers_too(composed: Compose) -> None:
+    spec = TaskSpec(input_shape=(3,), output_shape=(3, 5), tokens=5)
+    template = build(composed, "network", "transformer", spec, width=4, heads=2).field().to(torch.float32)
+    field, y = expanded(template, BASES["fourier"](3), 1.0), torch.randn(2, 4, 3)
+    doubled = {name: one.double() for name, one in (*field.named_parameters(), *field.named_buffers())}
+    found = functional_call(field, doubled, (torch.tensor(0.3), y))  # as SciPy's solvers evaluate it
+    assert torch.equal(found, deepcopy(field).double()(torch.tensor(0.3), y))
 
 
 def test_fields_without_weights_and_of_other_kinds_are_not_expanded() -> None:

@@ -111,6 +111,10 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     assert f"  {chen}, section 3." in lines[lines.index("network=mlp (Conv)") :]
     assert lines[lines.index("optimizer (torch.optim.Adam)") + 1].startswith("  Kingma, Ba."), "of its yaml"
     assert "network=mlp (my_layers.Own)" in next(line for line in lines if line.startswith("without a source: "))
+    write_run(tmp_path, "untrained", options=classes, cost={"parameters": 0})
+    untrained = reported("cite", "untrained", cwd=tmp_path).stdout
+    assert "solver=euler" in untrained
+    assert not {"objective", "optimizer"} & set(untrained.split()), "nothing is learned"
 
 
 @pytest.mark.parametrize("group", ["model", "solver", "gradient", "regularizer"])

@@ -130,6 +130,17 @@ def test_a_mass_that_a_fine_solve_misses_too_lies_beyond(make: Make, mass: float
     assert ("Use a smaller tolerance" in said) == (not beyond)
 
 
+@pytest.mark.parametrize(("evaluations", "why"), [(8.0, "the solver's steps are too long, or"), (0.0, "The model has")])
+def test_samples_that_are_far_off_are_laid_to_a_solver_where_there_is_one(
+    make: Make, evaluations: float, why: str
+) -> None:
+    [said] = make().remarks({"test/sw2": 1.0, "test/sw2_floor": 0.1, "nfe/eval": evaluations})
+    assert why in said
+    assert ("solver" in said) == bool(evaluations)
+    [lost] = make().remarks({"test/sw2": math.nan, "test/sw2_floor": 0.1, "nfe/eval": evaluations})
+    assert ("The solver leaves all bounds" in lost) == bool(evaluations)
+
+
 def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp_path: Path) -> None:
     task, samples = make(file=written(tmp_path, points())), torch.randn(30, 3)
     for off, told in ((0.0, 0), (0.3, 1)):
