@@ -1,6 +1,6 @@
 """Models that the rows of a series drive, and tasks that ask about series: which go together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ode_runner.batch import AnswerTimes
 from ode_runner.building.members import members, naming
@@ -27,11 +27,26 @@ def check_series(
             f"a model no rows to read. Use {able}, or model=odenet."
         )
     if task.gives_series:
-        check_answer_times(choices, task.answer_times(options), model)
+        asked = task.answer_times(options)
+        check_answer_times(choices, asked, model, otherwise=_other_questions(task, model, options))
 
 
-def check_answer_times(choices: Mapping[str, str], asked: AnswerTimes, model: type[Model]) -> None:
-    """Raises IncompatibleChoice where a series is asked about at times at which the model has no answer."""
+def _other_questions(task: type[Task], model: type[Model], options: Mapping[str, object]) -> list[str]:
+    """The options of the task with which, switched, it asks at times at which the model has an answer."""
+    return [
+        f"task.{name}={str(not value).lower()}"
+        for name, value in options.items()
+        if isinstance(value, bool) and task.answer_times({**options, name: not value}) in model.answer_times()
+    ]
+
+
+def check_answer_times(
+    choices: Mapping[str, str], asked: AnswerTimes, model: type[Model], *, otherwise: Sequence[str] = ()
+) -> None:
+    """Raises IncompatibleChoice where a series is asked about at times at which the model has no answer.
+
+    `otherwise`: what to type so that the task asks at other times, at which the model has one.
+    """
     if asked in model.answer_times():
         return
 
@@ -40,7 +55,7 @@ def check_answer_times(choices: Mapping[str, str], asked: AnswerTimes, model: ty
 
     raise IncompatibleChoice(
         f"task={choices['task']} asks for {asked}, and model={choices['model']} {_why_not(model)}. "
-        f"Use {naming('model', members('model'), able)}."
+        f"Use {', or '.join([naming('model', members('model'), able), *otherwise])}."
     )
 
 

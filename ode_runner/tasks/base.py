@@ -113,6 +113,10 @@ class Task(abc.ABC):
         """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
         return {}
 
+    def rising_weights(self) -> Mapping[str, tuple[str, int]]:
+        """By term of the training loss: the option that says in how many epochs its weight rises to 1, and these."""
+        return {}
+
     @abc.abstractmethod
     def size(self, split: Split) -> int:
         """The number of samples in the split."""

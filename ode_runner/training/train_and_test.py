@@ -139,6 +139,10 @@ def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]
         sentence = divergence(rows, criterion=trainer.experiment.criterion, lr=lr) or standstill(rows, lr=lr)
     if sentence:
         display.say(sentence, style="yellow")
+    for term, (option, epochs) in trainer.task.rising_weights().items():
+        if trainer.epoch < epochs and any(f"loss/{term}" in row for row in rows):
+            weight = f"the weight of loss/{term}, which rises to 1 in task.{option}={epochs} epochs"
+            display.say(f"{weight}, was {trainer.epoch / epochs:.2g} when training ended", style="yellow")
 
 
 def _diagnosed(experiment: Experiment, plan: RunPlan) -> dict[str, float]:

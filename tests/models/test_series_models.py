@@ -296,8 +296,14 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
         (("task=chirality", "network=mlp", "task.missing=0.1"), "lack some numbers, and network=mlp needs all of them"),
         (("task=chirality", "model=cde", "network=mlp"), "no such pieces. Use network=sequence"),
         (("task=chirality", "model=ode_transformer"), "inputs are series of observations. Use task=digits_tokens"),
-        (("task=area", "task.running=true"), "begins when all rows have been read. Use model=cde, gru_gaps or odernn"),
-        (("task=area", "task.running=true", "model=rde"), "answers at its end. Use model=cde, gru_gaps or odernn."),
+        (
+            ("task=area", "task.running=true"),
+            "begins when all rows have been read. Use model=cde, gru_gaps or odernn, or task.running=false.",
+        ),
+        (
+            ("task=area", "task.running=true", "model=rde"),
+            "answers at its end. Use model=cde, gru_gaps or odernn, or task.running=false.",
+        ),
         (("task=chirality", "network=recurrent_vae"), "asks for something else. Use network=sequence"),
         (("task=chirality", "task.observed=101"), "task.observed must be from 2 to task.points=100"),
         (("task=chirality", "task.missing=1.0"), "from 0 to below 1"),

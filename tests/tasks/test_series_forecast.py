@@ -242,7 +242,10 @@ def test_what_makes_no_sense_is_refused_by_name(
     [
         (("model=gru_gaps",), "asks for values and states at any time, and model=gru_gaps gives values only"),
         (("model=odernn", "task.causal=false"), "answers at its end and each of its rows. Use model="),
-        (("model=odenet", "task.causal=true", "network=sequence"), "have been read. Use model=cde or odernn."),
+        (
+            ("model=odenet", "task.causal=true", "network=sequence"),
+            "have been read. Use model=cde or odernn, or task.causal=false.",
+        ),
         (
             ("model=cnf",),
             "Use model=adaptive_depth, augmented, cde, data_controlled, galerkin, input_layer, odenet, odernn,",

@@ -247,6 +247,8 @@ def test_every_model_trains_two_steps(model_name: str, network: str, tmp_path: P
     for row in steps if variational else []:  # of the first epoch of 30, in which the divergence weighs 1/30
         assert row["train/loss"] == pytest.approx(row["loss/task"] + row["loss/kl"] / 30)
     assert [("loss/task" in row) for row in steps] == [variational] * 2
+    said = "the weight of loss/kl, which rises to 1 in task.kl_epochs=30 epochs, was 0.033 when training ended"
+    assert (said in ended.stdout) == variational
 
 
 @pytest.mark.slow

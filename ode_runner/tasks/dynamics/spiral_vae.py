@@ -62,6 +62,9 @@ class SpiralVAE(Task):
         }
         self.ts = TURNS * math.tau / GRID * torch.arange(2 * self.points, device=self.device)
 
+    def rising_weights(self) -> Mapping[str, tuple[str, int]]:
+        return {"kl": ("kl_epochs", self.kl_epochs)}
+
     def size(self, split: Split) -> int:
         return len(self.splits[split].clean)
 

@@ -246,6 +246,9 @@ class StochasticPaths(Task):
     def idle_options(self) -> Mapping[str, str]:
         return {} if self.sequence else dict.fromkeys(("noise", "kl_epochs"), "task.sequence=false")
 
+    def rising_weights(self) -> Mapping[str, tuple[str, int]]:
+        return {"kl_path": ("kl_epochs", self.kl_epochs)}
+
     def _check(self) -> None:
         least_of = {"train": 1, "validation": 1, "test": 2, "points": 2, "cells": 1, "fine": 1, "kl_epochs": 1}
         for name, least in least_of.items():

@@ -79,6 +79,9 @@ class SeriesForecast(SeriesTask):
     def idle_options(self) -> Mapping[str, str]:
         return {"kl_epochs": "task.causal=true draws no states"} if self.causal else {}
 
+    def rising_weights(self) -> Mapping[str, tuple[str, int]]:
+        return {"kl": ("kl_epochs", self.kl_epochs)}
+
     def with_data(self, path: Path) -> Self:
         new = self.on_file(path)
         if not self.blanks and any(np.isnan(one.values).any() for one in new.recorded):
