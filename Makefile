@@ -5,6 +5,8 @@ VENV := $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON
 BIN := $(VENV)/bin
 CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/,$(addsuffix .py,project/test_shapes fields/test_given networks/test_networks))
 
+unexport PYTHONDONTWRITEBYTECODE  # or each of the programs that tests start compiles all modules anew
+
 .PHONY: help install run test test-full simulated-gpu lint format generated docs bench bench-peers bench-compare recipes clean
 
 help:  ## List the targets

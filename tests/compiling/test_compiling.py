@@ -127,7 +127,7 @@ def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does
         assert tally == spent
 
 
-@pytest.mark.sampled(22)
+@pytest.mark.sampled(14)
 @pytest.mark.usefixtures("uncompiled", "double")
 @pytest.mark.parametrize("ts", list(SPANS.values())[:3], ids=list(SPANS)[:3])
 @pytest.mark.parametrize("mode", ["adjoint", "seminorm"])

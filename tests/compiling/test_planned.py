@@ -60,7 +60,7 @@ def derivatives(ys: Tensor, problem: Problem) -> tuple[Tensor, ...]:
     )
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("span", [(0.0, 2.5), (1.0, -1.5)], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("control", CONTROLS)

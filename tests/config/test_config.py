@@ -130,7 +130,7 @@ def test_each_choice_composes_and_constructs(
     assert isinstance(made_here, target) if inspect.isclass(target) else made_here is not None
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("group", "name"), SETTING_OTHERS, ids=map("=".join, SETTING_OTHERS))
 def test_what_sets_other_groups_composes_into_what_can_be_made(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest

@@ -70,7 +70,7 @@ def solved(
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)), solution, tally
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
 )
@@ -175,7 +175,7 @@ def test_closed_forms_at_every_output_within_steps_too(name: str, composed: Comp
 FIXED = [name for name in offering(Solver) if not issubclass(named_class("solver", name), AdaptiveSolver)]
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [n for n in FIXED if not n.endswith("adams")])
 def test_they_are_of_the_order_of_the_method(name: str, composed: Compose) -> None:
     ts, errors, sizes = torch.tensor([0.0, 1.0]), [], [8, 16, 32]

@@ -143,7 +143,7 @@ def distance(some: Gradients, others: Gradients) -> float:
     return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True)) / scale
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("span", [MANY, pytest.param(BACK, marks=pytest.mark.slow)], ids=["forwards", "backwards"])
 def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]

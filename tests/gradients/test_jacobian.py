@@ -82,7 +82,7 @@ def gradient(solver: Any, mode: GradientMode, law: Law) -> Tensor:
     return torch.cat([part.flatten() for part in found])
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("largest", [linearised.LARGEST, 0], ids=["factorised", "products"])
 @pytest.mark.parametrize("name", offering(ImplicitSolver))
 def test_implicit_solvers_have_the_gradient_of_fields_that_hand_the_cotangent_on(

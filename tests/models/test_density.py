@@ -104,7 +104,7 @@ def test_a_flow_has_mass_one_and_passes_through_halves(composed: Compose) -> Non
         torch.testing.assert_close(halves, density[::50], rtol=0, atol=1e-6)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["dopri5", "rk4", "reversible_heun", "torchdiffeq", "radau", *SEPARABLE])
 def test_the_density_of_samples_is_that_which_sampling_reports(name: str, composed: Compose) -> None:
     model = flow(composed, "separable" if name in SEPARABLE else "concatsquash").eval()

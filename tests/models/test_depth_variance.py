@@ -111,7 +111,7 @@ def test_an_expansion_begins_as_the_network_itself(composed: Compose, network: s
     assert [p.shape for p in field.parameters()] == [(SIZE, sum(p.numel() for p in template.parameters()))]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("size", [5, 9])
 def test_the_gradient_of_harmonics_is_right_under_the_defaults(composed: Compose, basis: str, size: int) -> None:
     torch.manual_seed(0)

@@ -71,7 +71,7 @@ def alone(solver: PerSampleStepping, field: VectorField, y0: Tensor, ts: Tensor)
     return [solver.solve(field, y0[i : i + 1], ts) for i in range(len(y0))]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @each_pair
 @each_way
 def test_a_solution_is_the_same_to_the_bit_alone_and_in_company(
@@ -123,7 +123,7 @@ def test_a_batch_of_one_takes_the_steps_of_whole_batch_control(
     torch.testing.assert_close(found.ys, expected.ys, rtol=1e-6, atol=1e-6)  # steps chosen by errors near rounding
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @each_pair
 @pytest.mark.parametrize("options", [{"control": "pid"}, {"max_step": 0.05}, {"first_step": 0.01}], ids=str)
 def test_options_of_step_control_hold_for_each_sample(solver: PerSampleStepping, options: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ def test_options_of_step_control_hold_for_each_sample(solver: PerSampleStepping,
         assert found.each.evaluations.tolist() == [field.calls]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @each_pair
 def test_error_falls_with_the_tolerance(solver: PerSampleStepping) -> None:
     ts = torch.tensor([0.0, 0.7, 2.0])
@@ -160,7 +160,7 @@ def test_as_many_calls_as_the_hardest_sample_needs(solver: PerSampleStepping) ->
     assert calls >= int(found.each.evaluations.max())
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @each_pair
 def test_a_stiff_sample_costs_an_easy_one_nothing(solver: PerSampleStepping) -> None:
     field = Elementwise(lambda t, y: -y * torch.tensor([1.0, 0.0]) - y[..., 1:] * y * torch.tensor([1.0, 0.0]))
@@ -225,7 +225,7 @@ def weighed(ys: Tensor) -> Tensor:
     return (weights * torch.sin(ys)).sum()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @each_pair
 @forwards_first
 def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, times: tuple[float, ...]) -> None:
@@ -242,7 +242,7 @@ def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, t
     assert torch.autograd.gradcheck(function, (y0, *net.parameters()))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @each_pair
 @each_mode
 @forwards_first
@@ -294,7 +294,7 @@ def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleSt
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)  # sums in another order
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @each_pair
 @pytest.mark.parametrize("onset", [0.0, 0.4], ids=["at once", "later"])
 def test_nan_in_one_sample_names_it_and_stops_nobody_else(solver: PerSampleStepping, onset: float) -> None:

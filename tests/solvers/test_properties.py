@@ -97,7 +97,7 @@ def test_one_time_is_the_beginning_and_costs_nothing(solver: Solver) -> None:
     assert (solution.accepted, field.calls) == (0, 0)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(7)
 @each_patiently
 def test_thousands_of_outputs_lie_on_the_solution(fine: Solver) -> None:
     ts = torch.linspace(0, 1, 2001)

@@ -68,7 +68,7 @@ def test_solutions_are_within_tolerance_at_the_outputs_and_between(solver: SciPy
         assert max(field.times) <= problem.span[1]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @each_scipy
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(

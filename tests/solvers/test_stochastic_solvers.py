@@ -293,7 +293,7 @@ def compiled_and_not(
     return list(zip(*found, strict=True))
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(("cls", "kind"), [pair for pair in KINDS if issubclass(pair[0], StochasticSolver)])
 def test_compiled_steps_are_the_steps(cls: type[FixedStepSolver], kind: NoiseKind) -> None:
