@@ -159,6 +159,12 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO, {"split": "series", "test": 0.5, "validation": 0.5}, r"leaves none of 2 series to learn from"),
         (TWO.replace(",1\n", ",\n").replace(",0\n", ",\n"), {"inputs": ["u"]}, r"column 'u': an input without a value"),
         ("", {}, r"data.csv cannot be read as a table"),
+        (
+            TWO.replace("\n", ",7\n").replace("u,7\n", "u\n", 1),
+            {},
+            r"data.csv: rows have more cells than there are heads",
+        ),
+        (TWO.replace("A,3,4", "A,3,4,5"), {}, r"data.csv, row 5: 6 cells, and 5 heads. Write a name above each column"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_row_and_column(
@@ -180,6 +186,19 @@ def test_other_marks_between_cells_are_understood(made: Callable[..., Series]) -
     task = made("# measured in May\nt;x\n0;1,5\n1;2\n\n2;4\n3;7\n", time=None, series=None, values=None)
     assert task.recorded[0].values[:, 0].tolist() == [1.5, 2, 4, 7]
     assert task.recorded[0].rows.tolist() == [3, 4, 6, 7]  # as an editor counts lines
+
+
+def test_a_separator_at_the_end_of_every_line_begins_no_column(made: Callable[..., Series]) -> None:
+    how = {"time": None, "series": None, "values": None}
+    plain = made("t,x\n" + "".join(f"{t},{t * t}\n" for t in range(9)), **how)
+    task = made("t,x,\n" + "".join(f"{t},{t * t},\n" for t in range(9)), **how)
+    assert task.read.content() == plain.read.content()
+
+
+def test_another_encoding_is_told_in_a_sentence(made: Callable[..., Series], tmp_path: Path) -> None:
+    (path := tmp_path / "latin.csv").write_text("Zeit,Größe\n0,1\n", encoding="latin-1")
+    with pytest.raises(RefusedInput, match=r"latin.csv is no text in UTF-8 \(byte 7\). Save it as such"):
+        made(file=str(path))
 
 
 def test_a_comma_in_a_name_is_no_decimal_point(made: Callable[..., Series]) -> None:

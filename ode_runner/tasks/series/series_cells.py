@@ -10,7 +10,8 @@ from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.series.dates import FORM, days_of
 
 BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
-BLANK_CELL = "Leave a cell without a measurement empty."  # what to do about a cell that is no number
+# What to do about a cell that is no number.
+BLANK_CELL = "Write digits and a decimal point alone, and leave a cell without a measurement empty."
 TIME_CELL = f"Write a number, or a date in the form {FORM}."
 
 

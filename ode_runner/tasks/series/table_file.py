@@ -1,6 +1,7 @@
 """Tables as they stand in a file: csv, parquet or npz."""
 
 import re
+import warnings
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -10,6 +11,9 @@ import pandas as pd
 from ode_runner.errors import RefusedInput
 
 COMMENT = "#"
+TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # what pandas says of a row
+ONE_HEAD_A_CELL = "Write a name above each column, and quotation marks around a cell that has the separator in it."
+UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 DECIMAL = re.compile(r"[-+]?\d*,\d*(?:[eE][-+]?\d+)?")
 
 
@@ -29,6 +33,10 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
         raise RefusedInput(
             f"{path}: parquet files need pyarrow. Install it: pip install 'ode-run[parquet]'."
         ) from error
+    except UnicodeDecodeError as error:
+        raise RefusedInput(
+            f"{path} is no text in UTF-8 (byte {error.start}). Save it as such: in a spreadsheet, as CSV UTF-8."
+        ) from error
     except (OSError, ValueError, BadZipFile, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise RefusedInput(f"{path} cannot be read as a table ({reason}).") from error
@@ -41,12 +49,10 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
         while (line := file.readline()).startswith(COMMENT):
             above += 1
     separator = next((mark for mark in ("\t", ";") if mark in line and "," not in line), ",")
-    table = pd.read_csv(
-        path, sep=separator, skiprows=above, dtype=str, keep_default_na=False, skip_blank_lines=False,
-        encoding="utf-8-sig", skipinitialspace=True,
-    )  # fmt: skip
-    table.columns = [str(name).strip() for name in table.columns]
     heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]  # as they stand: pandas renames equal ones
+    table = _cells(path, separator, above)
+    table.columns = [str(name).strip() for name in table.columns]
+    table = table[[name for name in table.columns if not UNNAMED.fullmatch(name) or table[name].str.strip().any()]]
     if all(map(_is_number, heads)):
         raise RefusedInput(
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
@@ -55,6 +61,27 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
     if separator == ";":  # where a comma is the decimal point of numbers, and stays what it is in names
         table = table.map(lambda cell: cell.replace(",", ".") if DECIMAL.fullmatch(cell.strip()) else cell)
     return table.fillna(""), above + 2
+
+
+def _cells(path: Path, separator: str, above: int) -> pd.DataFrame:
+    """The cells of a file below `above` lines. Where cells are more than heads, pandas would take heads for others."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path, sep=separator, skiprows=above, dtype=str, keep_default_na=False, skip_blank_lines=False,
+                encoding="utf-8-sig", skipinitialspace=True, index_col=False,  # no cells beside heads
+            )  # fmt: skip
+    except pd.errors.ParserWarning:
+        raise RefusedInput(
+            f"{path}: rows have more cells than there are heads. {ONE_HEAD_A_CELL} Where rows end with the "
+            "separator, let the heads end with it, too."
+        ) from None
+    except pd.errors.ParserError as error:
+        if (said := TOO_MANY.search(str(error))) is None:
+            raise
+        heads, row, cells = said.groups()
+        raise RefusedInput(f"{path}, row {row}: {cells} cells, and {heads} heads. {ONE_HEAD_A_CELL}") from None
 
 
 def _is_number(text: str) -> bool:
