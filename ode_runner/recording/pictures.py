@@ -1,10 +1,13 @@
 """Saves pictures into files and the logger; one that cannot be drawn is left out and reported."""
 
 import io
+import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ode_runner.errors import in_short
 from ode_runner.plots.animation import Animation, Picture
@@ -13,6 +16,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
 from ode_runner.recording.regular_file import check_regular
 
+MISSING = re.compile(r"Glyph (\d+) .* missing from")  # a warning of matplotlib's
 TRACEBACKS = "error.txt"  # beside the pictures
 
 Pictures = Callable[[], Iterable[tuple[str, Picture]]]  # file names without ending, and what is drawn
@@ -27,6 +31,11 @@ def save_pictures(
     plotting script. An interrupt does. One line says which picture is missing and why; the tracebacks lie beside the
     others.
     """
+    with _missing_signs_told(display):
+        return _saved(pictures, folder, display, logger, step)
+
+
+def _saved(pictures: Pictures, folder: Path, display: Display, logger: MetricLogger | None, step: int) -> list[str]:
     latest, drawn, failures = "", list[str](), dict[str, BaseException]()
     try:
         folder.mkdir(exist_ok=True)
@@ -43,6 +52,25 @@ def save_pictures(
     if failures:
         _report(failures, folder, display)
     return drawn
+
+
+@contextmanager
+def _missing_signs_told(display: Display) -> Iterator[None]:
+    """Say once which signs are boxes in pictures; matplotlib warns of each wherever it stands."""
+    shown, missing = warnings.showwarning, set[str]()
+
+    def tell(message: Warning | str, *where: Any, **more: Any) -> None:
+        if found := MISSING.match(str(message)):
+            missing.add(chr(int(found[1])))
+        else:
+            shown(message, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", MISSING.pattern)
+        warnings.showwarning = tell
+        yield
+    if missing:
+        display.say(f"in pictures boxes stand for {' '.join(sorted(missing))}, which matplotlib's font lacks")
 
 
 def _save(picture: Picture, folder: Path, name: str) -> bytes:

@@ -149,6 +149,15 @@ def test_the_others_are_drawn_and_the_missing_one_is_named(tmp_path: Path, capsy
     assert "Traceback" in (tmp_path / "plots" / TRACEBACKS).read_text()
 
 
+def test_signs_that_the_font_lacks_are_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = [(name, Figure()) for name in ("a", "b")]
+    for _, picture in pictures:
+        picture.text(0.5, 0.5, "漢字 and a")
+    drawn, said = saved(pictures, tmp_path / "plots", capsys)
+    assert drawn == ["a", "b"]
+    assert said == "in pictures boxes stand for 字 漢, which matplotlib's font lacks\n"
+
+
 @pytest.mark.parametrize(
     ("pictures", "drawn", "said"),
     [

@@ -71,9 +71,14 @@ def test_bytes_are_any_files(tmp_path: Path) -> None:
         ({"unknown": "drop"}, "task.unknown must be map or refuse"),
         ({"test": 0.95}, "must leave some of it for training"),
         ({"length": 1}, "task.length"),
+        ({"file": "ones.txt"}, "ones.txt is one character again and again: there is nothing to learn"),
     ],
 )
-def test_senseless_options_are_refused(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+def test_senseless_options_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ones.txt").write_text("1" * 1000)
     with pytest.raises(RefusedInput, match=sentence):
         task(tmp_path / "a.txt", **options)
 

@@ -65,6 +65,10 @@ class CharText(TokenTask):
             )
         self.unit, self.missing = unit, missing
         vocabulary = Vocabulary.of(parts[Split.TRAIN], unknown=bool(missing))
+        if len(vocabulary.words()) < 2:
+            raise RefusedInput(
+                f"task.file={as_typed(file)} is one character again and again: there is nothing to learn."
+            )
         tokens = {split: torch.tensor(vocabulary.tokens(part)) for split, part in parts.items()}
         self.unseen = sum(part.count(one) for part in parts.values() for one in missing)
         pieces = {split: _pieces(part, length, length) for split, part in tokens.items()}
