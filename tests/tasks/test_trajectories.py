@@ -1,5 +1,6 @@
 """The dynamical systems: true to their equations, to their seeds, and to whoever looks only at some times."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 from ode_runner.batch import Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.fields.structured_field import KnownEquation
 from ode_runner.tasks.dynamics.trajectories import Trajectories
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution
 from tests.helpers import options, record_of, run_folder, typed
@@ -181,6 +184,43 @@ def test_solutions_at_times_of_their_own_are_those_at_common_ones() -> None:
     times = torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.1, 0.9]])
     seen = observe(field, start, times, noise=0.0, generator=torch.Generator())
     torch.testing.assert_close(seen.values[..., 0], start * torch.exp(-times), rtol=1e-10, atol=0)  # the reference's
+
+
+class Growth(KnownEquation):
+    """y' = rate y."""
+
+    numbers = ("rate",)
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.calls = rate, itertools.count()
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.rate * y
+
+
+def test_a_known_equation_is_solved_once_for_the_same_coefficients_start_and_times() -> None:
+    solved = list[VectorField]()
+
+    def at_the_end(rate: float, start: float, end: float, *, counts: bool = False) -> float:
+        field = Growth(rate)
+        if not counts:
+            del field.calls
+        field.register_forward_pre_hook(lambda field, _: solved.append(field))
+        y0, ts = torch.tensor([[start]], dtype=torch.float64), torch.tensor([0.0, end], dtype=torch.float64)
+        solution = reference_solution(field, y0, ts)
+        value = float(solution[-1])
+        solution.zero_()  # what is kept is nobody's to change
+        return value
+
+    for rate, start, end in ((0.3, 1.0, 2.0), (0.4, 1.0, 2.0), (0.3, 1.5, 2.0), (0.3, 1.0, 2.5)):
+        before = len(solved)
+        values = [at_the_end(rate, start, end), at_the_end(rate, start, end)]
+        assert len(set(solved[before:])) == 1
+        assert values == [pytest.approx(start * math.exp(rate * end), rel=1e-10)] * 2
+    before = len(solved)
+    assert at_the_end(0.5, 1.0, 1.0, counts=True) == at_the_end(0.5, 1.0, 1.0, counts=True)
+    assert len(set(solved[before:])) == 2, "whatever else it has may be something that it depends on"
 
 
 @pytest.mark.usefixtures("float64")
