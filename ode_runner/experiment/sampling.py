@@ -26,11 +26,12 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
     """Measurements of the samples by which the task judges: evaluations for a batch, `nfe_sample`, and their error.
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
-    from the same noise, and `straightness` tells how far the paths of that solve are from straight ones, see
-    `straightness`. A solver that draws noise on the way has neither, for it solves another equation. Where the model
-    has no paths, its samples are compared with its teacher's. Where the model has learned from the samples of a field,
-    `straightness_teacher` is of that field, and `sw2_teacher` the distance of those samples from the data, below which
-    the model's own can hardly be.
+    from the same noise. `straightness` tells how far the paths of that solve are from straight ones, see
+    `straightness`, and `transport_cost` is the mean square of the distance between their ends. A solver that draws noise
+    on the way has none of these, for it solves another equation. Where the model has no paths, its samples are compared
+    with its teacher's. Where the model has learned from the samples of a field, `straightness_teacher` and
+    `transport_cost_teacher` are of that field, and `sw2_teacher` is the distance of those samples from the data, below
+    which the model's own can hardly be.
     """
     task = experiment.task
     assert isinstance(task, SampledTask)
@@ -72,10 +73,10 @@ def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: St
         stop.check()
         told = [z[numbers.to(z.device)] for z in given]
         found = dict[str, float]()
-        for name, generator in (("straightness_teacher", teacher), ("straightness", own)):
+        for whose, generator in (("_teacher", teacher), ("", own)):
             if generator is not None:
                 path = fine.generate(numbers, times=PLACES, given=told, by=generator)
-                found |= {name: straightness(path)} if own else {}
+                found |= _of_ways(path, whose) if own else {}
                 taught += [path[-1]] if generator is teacher else []
         found["squares"] = _squared_distance(samples[numbers.to(samples.device)], path[-1])
         compared.add(found, weight=len(numbers))
@@ -83,6 +84,10 @@ def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: St
     if taught and isinstance(task, DensityTask):
         means["sw2_teacher"] = task.sample_metrics(torch.cat(taught))["sw2"]
     return {"endpoint_rmse": means.pop("squares") ** 0.5, **means}
+
+
+def _of_ways(path: Trajectory, whose: str) -> dict[str, float]:
+    return {f"straightness{whose}": straightness(path), f"transport_cost{whose}": _squared_distance(path[-1], path[0])}
 
 
 def _solvable(generator: Generator | None) -> Generator | None:

@@ -38,7 +38,10 @@ def test_a_sampler_is_put_to_the_exact_field_and_compared_by_another(tmp_path: P
 def test_one_step_of_euler_on_the_linear_path_is_the_mean(tmp_path: Path) -> None:
     ended = typed(*SMALL, "solver=euler", "solver.num_steps=1", "task.train=400", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert record_of(tmp_path)["metrics"]["test/endpoint_rmse"] == pytest.approx(2**0.5, rel=0.02)
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["test/endpoint_rmse"] == pytest.approx(2**0.5, rel=0.02)
+    assert metrics["test/straightness"] == pytest.approx(1.03, rel=0.1)
+    assert metrics["test/transport_cost"] == pytest.approx(0.379, rel=0.2), "of pairs at random it is 4.02"
     assert "samples are far from the data: test/sw2 is" in ended.stdout
 
 

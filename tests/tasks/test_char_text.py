@@ -144,7 +144,7 @@ def test_bits_beside_a_run_are_those_of_an_exact_count(tmp_path: Path) -> None:
 
 
 MEASURED = "2a95af4ac93f"  # the hash of the help texts of Python 3.11, of which the values below are
-BITS = [4.12, 3.37, 2.58, 1.99, 1.85, 1.90]  # by 0 to 5 characters before, of the last tenth; others are easier
+BITS = [4.12, 3.37, 2.58, 1.99, 1.85, 1.90]  # by 0 to 5 characters before, of the last tenth
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ode_runner.tasks.texts.text_file import SHOWN, UNKNOWN, Unit, Vocabulary, c
 from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.types import Scalar
 
-# Of the laws that models are compared with. Of Python's help the fifth is the best one; a sixth has too little to count.
+# Of the laws that models are compared with. Of Python's help the fifth is the best; a sixth has too little to count.
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3, "fourgram": 4, "fivegram": 5}
 
 
