@@ -27,7 +27,7 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
     from the same noise. `straightness` tells how far the paths of that solve are from straight ones, see
-    `straightness`, and `transport_cost` is the mean square of the distance between their ends. A solver that draws noise
+    `straightness`, and `transport_cost` is the mean square of the distance of their ends. A solver that draws noise
     on the way has none of these, for it solves another equation. Where the model has no paths, its samples are compared
     with its teacher's. Where the model has learned from the samples of a field, `straightness_teacher` and
     `transport_cost_teacher` are of that field, and `sw2_teacher` is the distance of those samples from the data, below
