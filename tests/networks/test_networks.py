@@ -89,6 +89,34 @@ def test_anodes_image_models_have_its_numbers_of_parameters(
     assert size(build(composed, "model", model, network, **{"extra": extra} if extra else {})) == parameters
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "network", "parameters"),
+    [
+        ("odenet", {}, {"width": 62, "head": 3}, 37_091),  # Massaroli et al. 2020, notebooks of its code: CIFAR-10
+        ("augmented", {"extra": 39}, {}, 34_954),
+        ("odenet", {}, {"stem": 42}, 36_088),
+        ("second_order", {}, {"stem": 21}, 34_618),
+    ],
+)
+def test_image_models_of_dissecting_neural_odes_have_its_numbers_of_parameters(
+    composed: Compose, model: str, options: dict[str, int], network: dict[str, int], parameters: int
+) -> None:
+    spec = TaskSpec(input_shape=(3, 32, 32), output_shape=(10,))
+    made = build(composed, "model", model, build(composed, "network", "conv_norm", spec, **network), **options)
+    assert size(made) == parameters
+
+
+def test_conv_norm_normalises_each_channel_before_the_first_and_the_last_convolution(composed: Compose) -> None:
+    network = build(composed, "network", "conv_norm", TaskSpec(input_shape=(2, 5, 7), output_shape=(3,)), width=4)
+    field, y, given = network.field(extra=1, given=2), torch.rand(6, 3, 5, 7), torch.rand(6, 2, 5, 7)
+    out = torch.cat([y, given], dim=1)
+    for place, layer in enumerate(field.layers):
+        out = nn.functional.instance_norm(out) if place in (0, 5) else layer(out)
+    assert field.layers[1].in_channels == 5
+    assert field.layers[-1].out_channels == 3
+    torch.testing.assert_close(field(torch.tensor(0.3), y, given), out, rtol=1e-4, atol=1e-5)
+
+
 def test_conv_flat_is_a_1x1_a_3x3_and_a_1x1_convolution_with_relu_on_the_image_itself(composed: Compose) -> None:
     network = build(composed, "network", "conv_flat", TaskSpec(input_shape=(2, 5, 7), output_shape=(3,)), width=4)
     images, t = torch.rand(3, 2, 5, 7), torch.tensor(0.7)
@@ -205,6 +233,7 @@ def test_which_networks_read_a_tasks_inputs_is_known_by_their_classes(task: type
     [
         ("task=half_moons network=conv", "needs images .* Use network=mlp.$"),
         ("task=spiral_vae network=unet", "needs images .* Use network=mlp, sequence or recurrent_vae.$"),
+        ("task=half_moons network=conv_norm", "needs images .* Use network=mlp.$"),
         ("task=area model=cde network=conv_flat", "needs images .* Use network=sequence.$"),
         ("task=digits_tokens network=conv", "needs images .* Use network=mlp or transformer.$"),
         ("task=digits network=sequence", "Use task=spiral_vae or series_forecast, or network=mlp or transformer.$"),

@@ -103,6 +103,9 @@ def test_the_likelihood_finds_drift_and_noise(composed: Compose) -> None:
     """Closed form: the least of it is where the noise is the quadratic variation's, and no noise is worse than any."""
     task = made(composed, "ou")
     batch = next(task.batches(Split.TRAIN, batch_size=200, epoch=0))
+    squares = task.values[Split.TRAIN].diff(dim=0).square().sum(dim=0).mean() / 2
+    drifted = 0.125 + (1.25 - 0.125) * (1 - math.exp(-4)) / 4  # the mean of x^2 from 0 to 2
+    assert float(squares) == pytest.approx(0.25 + 0.01 * drifted, abs=4 * 0.25 * math.sqrt(2 / (200 * 256)))
     network = build(composed, "network", "linear", task.spec)
     field = LearnedEquation(network.field(), ConstantDiffusion(1)).double()
     integrate, values = Integrator(solver=HeunSDE(num_steps=8, step_size=None), gradient=Backprop()), []
