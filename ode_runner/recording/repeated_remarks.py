@@ -4,12 +4,14 @@ import hashlib
 import os
 import re
 import tempfile
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 NUMBER = re.compile(r"\d[\d.,:]*(e[-+]?\d+)?")
+FIRST_WORDS = 50  # characters, by which a warning is known again
 TOLD = "ODE_RUN_TOLD"  # a folder, where a sweep is under way: its cells may be run by other processes on this machine
 
 
@@ -33,7 +35,7 @@ def is_first(remark: str, *, of: str) -> bool:
     if folder is None or not Path(folder).is_dir():
         return True
     kind = Path(folder) / hashlib.sha256(NUMBER.sub("#", remark).encode()).hexdigest()
-    line = f"{time.time_ns()} {of}\n"
+    line = f"{time.time_ns()}\t{of}\t{' '.join(remark.split())}\n"
     with kind.open("a", encoding="utf-8") as cells:  # appended whole, whoever else appends
         cells.write(line)
     return kind.read_text(encoding="utf-8").startswith(line)
@@ -43,9 +45,11 @@ def summaries() -> list[str]:
     """A sentence for each remark that was printed of the first of several cells."""
     folder = os.environ.get(TOLD)
     kinds = [] if folder is None else [path.read_text(encoding="utf-8") for path in Path(folder).iterdir()]
-    told = [[line.partition(" ")[2] for line in lines.splitlines()] for lines in sorted(kinds)]
-    return [
-        f"the warning of {cells[0]} holds for {len(cells) - 1} more, with numbers of their own: see their ode-run.log"
-        for cells in told
-        if len(cells) > 1
-    ]
+    return [_summary(lines.splitlines()) for lines in sorted(kinds) if lines.count("\n") > 1]
+
+
+def _summary(lines: Sequence[str]) -> str:
+    _, cell, remark = lines[0].split("\t")
+    begins = textwrap.shorten(remark, FIRST_WORDS, placeholder="...")
+    more = f"{len(lines) - 1} more, with numbers of their own: see their ode-run.log"
+    return f"the warning of {cell} ({begins}) holds for {more}"
