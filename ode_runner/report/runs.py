@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from ode_runner.config.command_names import is_command
+from ode_runner.config.help import conf_dir, targets_in
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus, computed, flat
@@ -18,6 +19,13 @@ from ode_runner.recording.stored_command import stored_overrides
 
 NOT_TIMED = ("cost/train_seconds", 0)  # of a run of a single step: it is not known, and is the best of no column
 NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with evaluations has
+
+
+@cache
+def _as_typed(group: str, target: str) -> str:
+    """The built-in choice of a group whose class this is; its own name where there is none, or are several."""
+    named = [path.stem for path in (conf_dir() / group).glob("*.yaml") if target in targets_in(path)]
+    return named[0] if len(named) == 1 else target.rpartition(".")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,7 @@ class Run:
                 options[group] = content
                 continue
             if group not in record.choices and "_target_" in content:
-                options[group] = str(content["_target_"]).rpartition(".")[2]
+                options[group] = _as_typed(group, str(content["_target_"]))
             options |= flat(content, f"{group}.")
         return options
 

@@ -600,3 +600,11 @@ def test_sizes_of_memory_are_told_in_units_that_leave_three_digits() -> None:
     ):
         style = Style.of("cost/saved_bytes", [size])
         assert f"{style.write(size)} {style.unit}" == told
+
+
+def test_choices_that_are_no_axes_are_called_as_they_are_typed(tmp_path: Path) -> None:
+    for name, target in (("one", "torch.optim.SGD"), ("other", "my_optimizers.Mine")):
+        write_run(tmp_path, name, options={"optimizer": {"_target_": target}})
+    table = reported(".", "--format", "csv", cwd=tmp_path).stdout
+    assert {line.split(",")[0] for line in table.splitlines()} == {"optimizer", "sgd", "Mine"}
+    assert "Mine" not in reported(".", "--where", "optimizer=sgd", cwd=tmp_path).stdout
