@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import ode_runner
+from tests import source
 
 PACKAGE = Path(ode_runner.__file__).parent
 ROW, GAP, HEIGHT, CHARACTER = 60, 18, 26, 7.4  # pixels: rows apart, boxes apart, box height, width of a letter
@@ -86,7 +87,7 @@ def _places(rows: list[list[Node]]) -> dict[Node, tuple[float, float]]:
 
 
 def _first_line(file: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(source.tree(file)) or ""
     return docstring.partition("\n")[0].replace("|", "\\|")
 
 
@@ -98,9 +99,8 @@ def imports() -> dict[str, set[str]]:
         if path.name.startswith("__") and path.parent == PACKAGE:
             continue
         of = found.setdefault(_place(path.relative_to(PACKAGE).with_suffix("").parts), set())
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        for node in source.imports(path):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)]
             of |= {_place(tuple(name.split(".")[1:])) for name in names if name.startswith("ode_runner.")}
     return {place: others - {place} for place, others in found.items()}
 

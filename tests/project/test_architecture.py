@@ -12,19 +12,16 @@ import pytest
 import ode_runner
 from ode_runner.config.help import conf_dir
 from tests.documentation.imports import MAP
+from tests.source import imports, tree
 
 PACKAGE = Path(ode_runner.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+KNOWN = frozenset(MODULES)
 
 
 # What the root of the package holds: the architecture. Everything else has a folder.
 ROOT = {"__init__", "__main__", *(place for places in MAP.values() for place in places if not place.endswith("/"))}
 FOLDERS = {place.removesuffix("/") for places in MAP.values() for place in places if place.endswith("/")}
-
-
-@cache
-def tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
 
 
 @cache
@@ -34,7 +31,8 @@ def imported(module: str, *, top_level_only: bool = False) -> list[str]:
 
 
 def _imported(module: str, *, top_level_only: bool) -> Iterator[str]:
-    nodes = tree(module).body if top_level_only else ast.walk(tree(module))
+    path = PACKAGE / module
+    nodes = tree(path).body if top_level_only else imports(path)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -45,8 +43,7 @@ def _imported(module: str, *, top_level_only: bool) -> Iterator[str]:
 
 
 def is_own_module(name: str) -> bool:
-    inside = PACKAGE.joinpath(*name.split(".")[1:])
-    return name.startswith("ode_runner.") and inside.with_suffix(".py").is_file()
+    return name.startswith("ode_runner.") and "/".join(name.split(".")[1:]) + ".py" in KNOWN
 
 
 def own(name: str) -> str | None:
@@ -55,7 +52,7 @@ def own(name: str) -> str | None:
         return None
     inside = name.split(".")[1:]
     for path in ("/".join(inside) + ".py", "/".join([*inside, "__init__.py"])):
-        if (PACKAGE / path).is_file():
+        if path in KNOWN:
             return path
     raise AssertionError(f"no module {name}")
 
@@ -250,14 +247,14 @@ def test_no_function_is_long() -> None:
     lengths = {
         f"{module}: {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
         for module in MODULES
-        for node in ast.walk(tree(module))
+        for node in ast.walk(tree(PACKAGE / module))
         if isinstance(node, ast.FunctionDef)
     }
     assert [function for function, length in lengths.items() if length > 50] == []
 
 
 def test_every_module_says_what_it_is() -> None:
-    assert [module for module in MODULES if not ast.get_docstring(tree(module))] == []
+    assert [module for module in MODULES if not ast.get_docstring(tree(PACKAGE / module))] == []
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
