@@ -105,7 +105,7 @@ def test_a_solve_of_the_true_field_draws_texts_of_the_law() -> None:
 @torch.no_grad()
 def test_given_tokens_stand_and_draw_the_blanks_towards_their_law() -> None:
     """Half the way to it, or more, by a solver of ordinary equations and by a sampler that draws noise."""
-    field, count, text = KnownCodes(TABLE, scale=3.0), 4000, torch.tensor([1, 3])
+    field, count, text = KnownCodes(TABLE, scale=3.0), 2000, torch.tensor([1, 3])
     generator = RoundedGenerator(field=field, codes=field.codes(), shape=(2, 3), start=1.0, end=0.2)
     true = TABLE.table[1] / TABLE.table[1].sum()
     unconditional = float((TABLE.table.sum(dim=0) - true).abs().sum() / 2)
