@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class DepthDiagnostics(Diagnostics):
     `sweep_residual_<k>`, of layers that iterate: how far the last sweep moves a state, relative to it.
     """
 
+    absent: ClassVar[str] = (
+        "diagnostics=depth has measured nothing: it looks at the layers of model=resnet and ode_transformer. Of solves "
+        "there is diagnostics=flow."
+    )
     every: int
     samples: int
     products: int

@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.plots.figure_types import Figure
@@ -11,6 +12,8 @@ from ode_runner.plots.figure_types import Figure
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics(abc.ABC):
     """Measures numbers of a model at each evaluation during training, without effect on the training."""
+
+    absent: ClassVar[str] = ""  # what is said at the end of a run of which nothing was measured
 
     @abc.abstractmethod
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class FlowDiagnostics(Diagnostics):
     characteristic exponents. Meccanica 15, 1980.
     """
 
+    absent: ClassVar[str] = (
+        "diagnostics=flow has measured nothing: training makes no solve that it could look at. Of the layers of "
+        "model=resnet and ode_transformer there is diagnostics=depth."
+    )
     every: int
     samples: int
     places: int

@@ -93,6 +93,8 @@ def _carry_out(
         reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
         rows = session.metrics.rows()
         _say_how_it_went(trainer, rows, display)
+        if (absent := plan.build_diagnostics().absent) and not any(name.startswith("diagnostics/") for name in reached):
+            display.say(absent, style="yellow")
         experiment.model.begin_test()
         view = model_view(experiment, rows, session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached

@@ -334,6 +334,19 @@ def test_the_true_field_is_looked_at_once(tmp_path: Path) -> None:
     assert metrics["diagnostics/lyapunov_exponent"] == pytest.approx(-0.1, rel=1e-3)  # the solver's tolerance
 
 
+@pytest.mark.parametrize(
+    ("model", "diagnostics", "other"),
+    [("resnet", "flow", "depth"), ("odenet", "depth", "flow"), ("odenet", "flow", None)],
+)
+def test_a_run_of_which_nothing_was_measured_says_so(
+    model: str, diagnostics: str, other: str | None, tmp_path: Path
+) -> None:
+    words = ("trainer=quick", "trainer.max_steps=1", "logger=none", f"model={model}", f"diagnostics={diagnostics}")
+    said = typed(*words, "network.width=2", *TINY, cwd=tmp_path).stdout
+    assert ("has measured nothing" in said) == (other is not None)
+    assert other is None or f"there is diagnostics={other}." in said
+
+
 @pytest.mark.parametrize("option", ["every=0", "samples=0", "places=1", "products=0"])
 def test_an_impossible_option_is_refused(option: str, composed: Compose) -> None:
     name, _, value = option.partition("=")
