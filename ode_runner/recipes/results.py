@@ -21,6 +21,7 @@ and the mean must lie in it, ends included. Where the note says so, what was pub
 were not run again, or of fewer seeds, are those of before, with the date, commit and machine they had.
 """
 NONE = "-"
+MOST_DIGITS = 8
 
 
 def markdown(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> str:
@@ -87,7 +88,7 @@ def _origins(recipes: Mapping[str, Recipe], runs: Runs, found: Sequence[Row], ea
 
 def _result(outcome: Outcome) -> list[str]:
     expectation, statistic = outcome.expectation, outcome.statistic
-    write = _writer(expectation.unit)
+    write = _writer(expectation.unit, expectation.band or ())
     ours = NONE
     if statistic is not None:
         ours = write(statistic.mean) + (f" ± {write(statistic.deviation)}" if statistic.deviation is not None else "")
@@ -110,11 +111,17 @@ def _named(outcome: Outcome) -> str:
     return f"{words}: {of}" if of else words
 
 
-def _writer(unit: str) -> Callable[[float], str]:
-    """Hundredths of a per cent; else four digits, and thousands as they are counted."""
+def _writer(unit: str, band: Sequence[float]) -> Callable[[float], str]:
+    """Hundredths of a per cent; else four digits, more where the band is narrow, and thousands as they are counted."""
     if unit == "%":
         return lambda value: f"{value:.2f}"
-    return lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    digits = next((n for n in range(4, MOST_DIGITS) if _told_apart(band, n)), MOST_DIGITS)
+    return lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def _told_apart(band: Sequence[float], digits: int) -> bool:
+    """Whether rounding moves no end of the band by more than a tenth of its width."""
+    return all(abs(float(f"{end:.{digits}g}") - end) <= (max(band) - min(band)) / 10 for end in band)
 
 
 def _provenance(recipe: Recipe, runs: Sequence[Run]) -> list[str]:

@@ -21,6 +21,7 @@ def test_a_sampler_is_put_to_the_exact_field_and_compared_by_another(tmp_path: P
     metrics = record_of(tmp_path)["metrics"]
     assert "samples are far" not in ended.stdout
     assert metrics["test/endpoint_rmse"] == pytest.approx(0.020, rel=0.5)
+    assert metrics["test/near_centres"] == pytest.approx(1 - math.exp(-4.5), abs=0.03)
     assert metrics["nfe/sample"] == 16
     [folder] = run_folders(tmp_path)
     again = typed(f"evaluate={folder}", cwd=tmp_path)
@@ -41,6 +42,7 @@ def test_one_step_of_euler_on_the_linear_path_is_the_mean(tmp_path: Path) -> Non
     metrics = record_of(tmp_path)["metrics"]
     assert metrics["test/endpoint_rmse"] == pytest.approx(2**0.5, rel=0.02)
     assert metrics["test/straightness"] == pytest.approx(1.03, rel=0.1)
+    assert metrics["test/near_centres"] == 0
     assert metrics["test/transport_cost"] == pytest.approx(0.379, rel=0.2), "of pairs at random it is 4.02"
     assert "samples are far from the data: test/sw2 is" in ended.stdout
 

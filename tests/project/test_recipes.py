@@ -249,6 +249,15 @@ def test_the_page_tells_result_band_and_origin(tmp_path: Path) -> None:
     assert "the loss is nan" in page
 
 
+def test_a_narrow_band_is_written_with_as_many_digits_as_tell_its_ends_apart(tmp_path: Path) -> None:
+    write_run(tmp_path / "mine", "s0", metrics={"test/period": 19.0779}, environment={})
+    narrow = {"metric": "test/period", "published": 19.0784, "unit": "", "band": [19.076, 19.080]}
+    recipes = {"mine": made(seeds=(0,), **narrow)}
+    assert "| 19.078 | 19.078 | 1 of 1 | 19.076 to 19.08 | pass |" in markdown(
+        recipes, runs_in(tmp_path, recipes), Page()
+    )
+
+
 HERE = {"git_sha": "abcdef1234", "git_dirty": False, "device": "cpu", "cpu": "Other | Xeon", "threads": 1}
 
 

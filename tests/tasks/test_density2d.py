@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.models.density import normal_log_density
-from ode_runner.tasks.densities.density2d import law_of
+from ode_runner.tasks.densities.density2d import NEAR, law_of
 from ode_runner.tasks.densities.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
 from tests.helpers import record_of, run_folder, run_folders, typed
 
@@ -55,6 +55,9 @@ def test_points_of_a_law_have_its_entropy_and_its_moments(name: Any) -> None:
     entropy, best_normal, standard = KNOWN[name]
     assert law.entropy == pytest.approx(entropy, abs=5e-4)  # radius and std of FFJORD's are sqrt(2) / 1.414 of ours
     assert nearest_neighbour_entropy(points) == pytest.approx(entropy, abs=0.05)
+    if law.centres is not None and law.std is not None:
+        near = torch.cdist(points, law.centres).amin(dim=1) < NEAR * law.std
+        assert float(near.double().mean()) == pytest.approx(1 - math.exp(-4.5), abs=0.003)
     if best_normal is not None and standard is not None:
         fitted = 0.5 * float((2 * math.pi * math.e * points.T.cov()).logdet())
         assert fitted == pytest.approx(best_normal, abs=0.02)

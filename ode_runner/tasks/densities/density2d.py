@@ -38,6 +38,7 @@ Name = Literal[
     "swissroll",
     "rings",
 ]
+NEAR = 3.0  # standard deviations of a component, within which samples are at its centre
 REACH = 5.0  # the mass is summed up in [-REACH, REACH] each way,
 SHOWN = 3.5  # a picture holds [-SHOWN, SHOWN], with the noise that samples begin as,
 MARGIN = 0.25  # and both hold the data with so much of their extent around
@@ -54,7 +55,8 @@ class Density2D(DensityTask):
 
     Where it is `conditional`, the model is told the component that each point is of, in ones and zeros behind it; the
     density of mass and pictures is the mean over components. `right_centre` is then the share of samples that are
-    nearest to the centre of their own component, where components have centres.
+    nearest to the centre of their own component, where components have centres. `near_centres` is the share of samples
+    within three standard deviations of a centre: of normal components 1 - exp(-9/2), 0.9889, where they are apart.
 
     Args:
         radius: of the circle of eight normal laws, whose name begins with 8gaussians; None: that of the name.
@@ -98,7 +100,7 @@ class Density2D(DensityTask):
         drawn = points.float().split(list(sizes.values()))
         entropy = law.entropy_within if conditional else law.entropy
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
-        self.grid, self.centres = grid, law.centres
+        self.grid, self.law = grid, law
         self.conditions = torch.eye(law.components if conditional else 0, device=device)
         field, sampled = _known_field(law, path, start_time, end_time, name=name, clock=clock)
         self.spec = TaskSpec(
@@ -132,7 +134,14 @@ class Density2D(DensityTask):
         return {"field_rmse": fmean(squares.values()) ** 0.5} | named
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
-        return super().sample_metrics(samples) | self._right_centre(samples)
+        if self.law.centres is None or self.law.std is None:
+            return super().sample_metrics(samples)
+        apart, nearest = torch.cdist(samples.cpu().double(), self.law.centres).min(dim=1)
+        found = {"near_centres": float((apart < NEAR * self.law.std).double().mean())}
+        if len(self.conditions):
+            own = self.sampled_conditions().argmax(dim=1).cpu()
+            found["right_centre"] = float((nearest == own).double().mean())
+        return super().sample_metrics(samples) | found
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
@@ -162,13 +171,6 @@ class Density2D(DensityTask):
         told = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
         parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
         return torch.stack(parts).exp().mean(dim=0)
-
-    def _right_centre(self, samples: Tensor) -> dict[str, float]:
-        if not len(self.conditions) or self.centres is None:
-            return {}
-        component = self.sampled_conditions().argmax(dim=1).cpu()
-        nearest = torch.cdist(samples.cpu().double(), self.centres).argmin(dim=1)
-        return {"right_centre": float((nearest == component).double().mean())}
 
     def _side(self, least: float) -> tuple[float, float]:
         """From where to where, in both directions: the data and what is around them, and [-least, least]."""
