@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian as jacobian_of
+from zuko.nn import MaskedMLP
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -160,6 +161,19 @@ def test_a_layer_is_triangular_in_the_direction_of_its_kind(kind: str, composed:
     jacobian = jacobian_of(lambda x: model.chain(x[None], []).state[0], torch.randn(4))
     assert torch.equal(jacobian, jacobian.tril())
     assert jacobian.tril(-1).count_nonzero() == 6
+
+
+@pytest.mark.parametrize(("kind", "density", "sample"), [("maf", 1, 5), ("iaf", 5, 1)])
+def test_one_direction_takes_a_pass_for_every_number(kind: str, density: int, sample: int, composed: Compose) -> None:
+    """Of four numbers, and one pass more for their log densities."""
+    network, calls = build(composed, "network", "mlp", TaskSpec(input_shape=(4,), output_shape=())), list[int]()
+    model = build(composed, "model", "autoregressive_flow", network, kind=kind, layers=1, **SMALL).double()
+    [inner] = [module for module in model.modules() if isinstance(module, MaskedMLP)]
+    inner.register_forward_hook(lambda *_: calls.append(1))
+    log_density(model, torch.randn(3, 4))
+    assert len(calls) == density
+    model.sample(3, TS, never)
+    assert len(calls) == density + sample
 
 
 @pytest.mark.parametrize("bound", [0.5, 0.97])
