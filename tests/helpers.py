@@ -103,6 +103,7 @@ def exactly_typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
             patch.object(sys, "path", list(sys.path)),
             patch("ode_runner.cli.end_without_collecting"),  # this process goes on
             contextlib.nullcontext() if pictures else patch("ode_runner.training.train_and_test.draw", _no_pictures),
+            contextlib.nullcontext() if pictures else patch("ode_runner.recording.pictures._saved", lambda *_: []),
             contextlib.chdir(cwd),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

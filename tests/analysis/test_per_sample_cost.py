@@ -37,7 +37,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 def moons(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where half-moons were trained, and what that printed."""
     root = tmp_path_factory.mktemp("moons")
-    ended = typed(*MOONS, cwd=root)
+    ended = typed(*MOONS, cwd=root, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return root, ended.stdout
 
@@ -75,7 +75,7 @@ def test_a_run_trained_otherwise_is_looked_at_with_evaluate(tmp_path: Path) -> N
     folder = run_folder(tmp_path)
     assert not (folder / "difficulty.csv").exists()
     assert not any("evaluations_per_sample" in name for row in rows_of(folder) for name in row)
-    ended = typed(f"evaluate={folder.relative_to(tmp_path)}", "solver.per_sample=true", cwd=tmp_path)
+    ended = typed(f"evaluate={folder.relative_to(tmp_path)}", "solver.per_sample=true", cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [found] = folder.glob("evaluations/*")
     assert len(table(found)) == 20

@@ -49,9 +49,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Made()
 
 
-def revisit(root: Path, way: str, *arguments: str) -> Ended:
+def revisit(root: Path, way: str, *arguments: str, pictures: bool = False) -> Ended:
     [folder] = [folder for folder in run_folders(root) if folder.name not in ("evaluations", "predictions")]
-    return typed(f"{way}={folder.relative_to(root)}", *arguments, cwd=root)
+    return typed(f"{way}={folder.relative_to(root)}", *arguments, cwd=root, pictures=pictures)
 
 
 def evaluation(root: Path, leaf: str) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def test_several_draws_of_an_initial_state_are_told_from_several_inputs(tmp_path
 
 def test_states_are_written_at_the_times_and_for_the_inputs_asked_for(trained: Any) -> None:
     arguments = ("times=[-0.5,0,0.25,3]", "inputs=[[1.0,2.0],[0.5,0.7]]")
-    ended = revisit(trained["system"], "predict", *arguments)
+    ended = revisit(trained["system"], "predict", *arguments, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     arrays, rows = predictions(trained["system"])
     assert arrays["states"].shape == (4, 2, 2)

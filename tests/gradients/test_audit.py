@@ -205,7 +205,8 @@ def table(root: Path) -> dict[str, dict[str, str]]:
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where an audit of fresh weights was typed, and what it printed."""
     root, begun = tmp_path_factory.mktemp("untrained"), time.perf_counter()
-    ended = typed("audit=true", "gradient=adjoint", "gradient.rtol=1e-9", "gradient.atol=1e-9", *MOONS, cwd=root)
+    words = ("audit=true", "gradient=adjoint", "gradient.rtol=1e-9", "gradient.atol=1e-9", *MOONS)
+    ended = typed(*words, cwd=root, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     seconds = sum(float(row["milliseconds"] or 0) for row in table(root).values()) / 1000
     assert 0 < seconds < time.perf_counter() - begun
@@ -311,7 +312,7 @@ def test_what_cannot_be_audited_is_refused_in_one_line(typing: str, words: str, 
 @pytest.mark.slow
 def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdaptiveSolver, "refined", lambda self: replace(self, rtol=1e-12, atol=1e-12, max_steps=3))
-    ended = typed("audit=true", "trainer.precision=fp64", *MOONS, cwd=tmp_path)
+    ended = typed("audit=true", "trainer.precision=fp64", *MOONS, cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "flow:     could not be computed. solver=dopri5 stopped at" in ended.stdout
     row = table(tmp_path)["checkpoint"]

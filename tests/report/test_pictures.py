@@ -234,7 +234,7 @@ def test_a_slip_in_a_picture_of_ones_own_leaves_the_run_completed(
         "ended by trainer.max_steps=2 at step 2",
     )
     assert (folder / "plots" / TRACEBACKS).read_text().count("a slip in my own picture") >= 2
-    again = typed(f"evaluate={folder.relative_to(tmp_path)}", cwd=tmp_path)
+    again = typed(f"evaluate={folder.relative_to(tmp_path)}", cwd=tmp_path, pictures=True)
     assert again.returncode == 0, again.stderr
     assert "the one after 'fine'" in again.stdout
 
@@ -244,7 +244,7 @@ def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch:
         raise ValueError("no room")
 
     monkeypatch.setattr("ode_runner.commands.audit.draw_audit", broken)
-    ended = typed("audit=true", "solver=euler", "solver.num_steps=2", *TINY, cwd=tmp_path)
+    ended = typed("audit=true", "solver=euler", "solver.num_steps=2", *TINY, cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stderr
     assert "not all pictures could be drawn: the first: ValueError: no room; the result stands" in ended.stdout
     assert "picture:" not in ended.stdout
