@@ -65,6 +65,18 @@ def test_true_paths_have_the_known_law(composed: Compose) -> None:
     assert float(gbm.var()) == pytest.approx(1, rel=4 * math.sqrt(2 / 3000))
 
 
+def test_true_paths_of_lorenz_near_their_limit_by_order_three_halves(composed: Compose) -> None:
+    """At the default of `task.fine` they were 0.9 off, as Milstein's steps are: more than the solvers they judge."""
+    start, ts = torch.tensor([[0.5, 0.5, 2.0]], dtype=torch.float64).expand(50, -1), torch.tensor([0.0, 0.5]).double()
+    ends = {
+        fine: made(composed, "lorenz_sde", fine=fine, train=1, test=2).true_paths(start, ts, torch.arange(50))[-1]
+        for fine in (8, 32, 256)
+    }
+    coarse, finer = (float((ends[fine] - ends[256]).norm(dim=1).mean()) for fine in (8, 32))
+    assert finer < 0.02
+    assert coarse > 4**1.4 * finer
+
+
 def test_hardly_any_relaxation_is_hardly_any_change(composed: Compose) -> None:
     """As theta goes to 0 the process becomes sigma W, with which its exact step has a difference to be taken."""
     start, ts = torch.ones(20, 1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)

@@ -1,6 +1,6 @@
 """Lorenz's equations with noise in proportion to the state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -19,7 +19,7 @@ from ode_runner.types import State, Time
 class LorenzSDE(StochasticPaths):
     """dx = 10 (y - x) dt + s_1 x dW_1, and so on, in Ito's calculus, in units of `scale`.
 
-    No path is known in closed form: the true one is that of Milstein's method with `fine` steps a unit of time.
+    No path is known in closed form: the true one is that of `fine` steps a unit of time, at the default 0.001 off.
 
     Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, section 7.2.
     """
@@ -33,9 +33,17 @@ class LorenzSDE(StochasticPaths):
         return NoisyLorenz([float(s) for s in self.sigma], self.scale)
 
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
-        t, dt, field = y.new_zeros(()), t1 - t0, self.true_field()
-        twice = y.new_tensor(list(self.sigma)).square() * y * (noise.w.square() - dt)
-        return y + dt * field.drift(t, y) + field.diffusion(t, y) * noise.w + twice / 2
+        """Noise alone has a flow in closed form, in whose coordinates an ordinary equation is left.
+
+        Within a step the noise is the parabola of its increment and its area, of which the rest is independent.
+        """
+        dt, sigma, field, t = t1 - t0, y.new_tensor(list(self.sigma)), self.true_field(), y.new_zeros(())
+
+        def grown(part: float) -> Tensor:
+            w = part * noise.w + 6 * part * (1 - part) * noise.h
+            return (sigma * w - sigma.square() / 2 * part * dt).exp()
+
+        return grown(1.0) * _runge_kutta_4(lambda part, z: field.drift(t, grown(part) * z) / grown(part), y, dt)
 
     def _check(self) -> None:
         super()._check()
@@ -61,3 +69,11 @@ class NoisyLorenz(StochasticField):
 
     def diffusion(self, t: Time, y: State) -> Tensor:
         return y.new_tensor(self.sigma) * y
+
+
+def _runge_kutta_4(slope: Callable[[float, State], State], z: State, dt: float) -> State:
+    """A step of length `dt`, in which slopes are asked for at parts of it."""
+    k1 = slope(0.0, z)
+    k2 = slope(0.5, z + dt / 2 * k1)
+    k3 = slope(0.5, z + dt / 2 * k2)
+    return z + dt / 6 * (k1 + 2 * k2 + 2 * k3 + slope(1.0, z + dt * k3))
