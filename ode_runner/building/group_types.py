@@ -49,11 +49,23 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
     except Exception as error:  # whatever the user's module raises while it is imported
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
-        raise RefusedInput(f"{where}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
+        said = f"{where}: cannot load {target} ({type(cause).__name__}: {cause})."
+        raise RefusedInput(said + _where_to_type(str(target), cause)) from error
     if not (inspect.isclass(loaded) and issubclass(loaded, holds)):
         needed = f"{holds[0].__module__}.{holds[0].__qualname__}" if len(holds) == 1 else "what a group holds"
         raise RefusedInput(f"{where}: {target} is not built, for it is no subclass of {needed}.")
     return loaded
+
+
+def _where_to_type(target: str, cause: BaseException) -> str:
+    """What to do about a module that is not found, if it is that of the class; else ""."""
+    module = target.partition(".")[0]
+    if not isinstance(cause, ModuleNotFoundError) or cause.name != module:
+        return ""
+    return (
+        f" Modules of one's own are found in the folder where a command is typed: type it in that of {module}.py, or "
+        "name that folder in PYTHONPATH."
+    )
 
 
 def check_classes(options: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:

@@ -499,7 +499,10 @@ def test_options_of_a_users_model_are_suggested_too(place: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ("nowhere.Mine", "cannot load nowhere.Mine"),
+        (
+            "nowhere.Mine",
+            "cannot load nowhere.Mine (ModuleNotFoundError: No module named 'nowhere'). Modules of one's own",
+        ),
         ("collections.Mine", "cannot load collections.Mine"),
         ("broken_module.Mine", "cannot load broken_module.Mine (SyntaxError"),
     ],
