@@ -8,6 +8,7 @@ from ode_runner.config.help import GROUPS
 from ode_runner.recording.bookkeeping import (
     COMMAND_OPTIONS,
     COMMANDS,
+    KNOWN_BY,
     OBSERVERS,
     PLACEMENT,
     PRESETS,
@@ -16,7 +17,10 @@ from ode_runner.recording.bookkeeping import (
 )
 
 MOST_SIGNS = 40  # of all options together, for file systems allow 255 of a name and people read fewer
-UNSEEN = {"trainer.device", *(f"{group}.{option}" for group, options in WATCHING.items() for option in options)}
+UNSEEN = {
+    "trainer.device",
+    *(f"{group}.{option}" for known in (WATCHING, KNOWN_BY) for group, options in known.items() for option in options),
+}
 SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *COMMAND_OPTIONS, *PRESETS, *PROCESSES}
 
 

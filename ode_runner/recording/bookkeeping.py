@@ -22,3 +22,5 @@ PRESETS = ("grid", "search")  # groups that name a sweep
 WATCHING = {
     "trainer": ("audit_every", "animate", "pictures_every", "summary")
 }  # options of groups that watch a run, too
+# Options that decide nothing of a result and were not always known as such: runs are known by these values of them.
+KNOWN_BY = {"trainer": {"save_every_seconds": 30}}

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.recording.atomic_write import atomic_write
-from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PROCESSES, WATCHING
+from ode_runner.recording.bookkeeping import (
+    COMMAND_OPTIONS,
+    COMMANDS,
+    KNOWN_BY,
+    OBSERVERS,
+    PLACEMENT,
+    PROCESSES,
+    WATCHING,
+)
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -140,7 +148,8 @@ def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str,
 def _without_idle(group: str, options: Any, choices: Mapping[str, str]) -> Any:
     """The options of a group that matter: of several regularisers, those that the model has a use for."""
     if group in WATCHING:
-        return {name: option for name, option in options.items() if name not in WATCHING[group]}
+        kept = {name: option for name, option in options.items() if name not in WATCHING[group]}
+        return {name: KNOWN_BY.get(group, {}).get(name, option) for name, option in kept.items()}
     if group == "regularizer" and group in choices:
         return {name: option for name, option in options.items() if name in choices[group].split("+")}
     return options

@@ -99,6 +99,7 @@ def test_messages_call_a_choice_as_it_is_typed(group: str, composed: Compose) ->
         (("solver.rtol=1e-3", "solver.atol=0.001"), ()),
         (("seed=3",), ()),
         (("+trainer.found_later=null",), ()),
+        (("trainer.save_every_seconds=1",), ()),
     ],
 )
 def test_what_computes_the_same_is_one_run(one: tuple[str, ...], other: tuple[str, ...], composed: Compose) -> None:
