@@ -29,7 +29,7 @@ def _reads(network: type[Network], task: type[Task]) -> bool:
     """Whether a network reads inputs of a task's kind, as far as classes tell."""
     if task.gives_tokens:
         return network.takes_tokens
-    without_positions = task.gives_points or task.gives_series
+    without_positions = task.gives_points or task.gives_series or task.gives_observations
     of_series = not (task.gives_points or task.gives_images)
     return (
         not (issubclass(network, TokenNetwork) and without_positions)

@@ -80,6 +80,7 @@ class Task(abc.ABC):
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
     gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`controls.series`), answered at their end
+    gives_observations: ClassVar[bool] = False  # True: the same for a network to read, and the answer is at any time
     mean_over_samples: ClassVar[bool] = False  # True: the loss is one, also where not all of them is observed
     gives_images: ClassVar[bool] = False  # True: inputs are images (channels, height, width)
     gives_tokens: ClassVar[bool] = False  # True: inputs are tokens, whole numbers below `spec.tokens`

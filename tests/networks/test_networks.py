@@ -12,6 +12,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.building.input_choices import check_inputs, takes_inputs
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import LinearizableField
+from ode_runner.models.depth.ode_transformer import ODETransformer
 from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv
@@ -21,8 +22,10 @@ from ode_runner.networks.recurrent_vae import RecurrentVAE
 from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.networks.time_conv import TimeConv2d
 from ode_runner.networks.time_features import TimeFeatures
+from ode_runner.networks.transformer import Transformer
 from ode_runner.networks.unet import UNet
 from ode_runner.tasks.base import Task
+from ode_runner.tasks.dynamics.spiral_vae import SpiralVAE
 from ode_runner.tasks.images.digits import Digits
 from ode_runner.tasks.points.half_moons import HalfMoons
 from ode_runner.tasks.series.area import Area
@@ -225,6 +228,11 @@ def test_tokens_are_for_attention_whatever_else_a_network_asks_for(network: type
 )
 def test_which_networks_read_a_tasks_inputs_is_known_by_their_classes(task: type[Task], able: set[type]) -> None:
     assert {one for one in (MLP, Conv, UNet, SequenceNetwork) if takes_inputs(task, ODENet, one)} == able
+
+
+def test_attention_is_not_named_for_rows_of_observations() -> None:
+    assert not takes_inputs(SpiralVAE, ODETransformer, Transformer)
+    assert takes_inputs(SpiralVAE, ODENet, RecurrentVAE)
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ class SpiralVAE(Task):
 
     mean_over_samples: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    gives_observations: ClassVar[bool] = True
     objective: ClassVar[str] = "elbo"
     higher_is_better: ClassVar[bool] = True
 
