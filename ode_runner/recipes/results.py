@@ -21,6 +21,7 @@ and the mean must lie in it, ends included. Where the note says so, what was pub
 were not run again, or of fewer seeds, are those of before, with the date, commit and machine they had.
 """
 NONE = "-"
+OURS = 2  # the cell of a row that has our number
 MOST_DIGITS = 8
 
 
@@ -77,8 +78,9 @@ def _named_once(found: Sequence[Row]) -> list[list[str]]:
 def _origins(recipes: Mapping[str, Recipe], runs: Runs, found: Sequence[Row], earlier: Page) -> list[list[str]]:
     rows = []
     for name, recipe in recipes.items():
-        kept = [row.kept for row in found if row.recipe == name]
-        if all(kept) and name in earlier.origins:
+        own = [row for row in found if row.recipe == name]
+        kept = [row.kept for row in own]
+        if any(kept) and all(row.kept or row.cells[OURS] == NONE for row in own) and name in earlier.origins:
             rows += earlier.origins[name]
         else:
             rows.append(_provenance(recipe, runs.get(name, [])))
