@@ -185,10 +185,11 @@ def _without_modes(cfg: DictConfig, choices: Mapping[str, str]) -> str:
     about = f"model={choices['model']} has no solve to differentiate: audit= compares gradient modes."
     if cfg.audit is not True:
         return f"{about} Name a run of another model."
+    if is_possible(cfg, "model", "odenet"):  # to ask of the others would take seconds
+        return f"{about} Use model=odenet."
     models: Mapping[str, Any] = members("model")
     solved = [name for name, other in models.items() if "gradient" not in other.unused_axes()]
     able = [name for name in solved if is_possible(cfg, "model", name)]
-    able = ["odenet"] if "odenet" in able else able
     return f"{about} Use {ways(('model', able))}." if able else f"{about} No model of task={choices['task']} has one."
 
 
