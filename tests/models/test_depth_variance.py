@@ -266,6 +266,7 @@ def test_what_evaluates_a_field_with_other_tensors_replaces_its_buffers_too(comp
     doubled = {name: one.double() for name, one in (*field.named_parameters(), *field.named_buffers())}
     found = functional_call(field, doubled, (torch.tensor(0.3), y))  # as SciPy's solvers evaluate it
     assert torch.equal(found, deepcopy(field).double()(torch.tensor(0.3), y))
+    assert {one.dtype for one in template.buffers()} == {torch.float32}, "what was put there is not left behind"
 
 
 def test_fields_without_weights_and_of_other_kinds_are_not_expanded() -> None:

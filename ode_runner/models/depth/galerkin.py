@@ -170,14 +170,20 @@ class ExpandedField(VectorField):
     def _at_once(self, method: str, weights: list[Tensor], *positional: Tensor) -> Tensor:
         """As torch.func.functional_call does it for any module, but in a fifth of the time: the modules are known."""
         own = [places[0][0]._parameters[places[0][1]] for places in self._places]
-        for i, (module, name) in enumerate(self._of_buffers):
-            module._buffers[name] = self._buffers[f"held_{i}"]
+        buffers = [module._buffers[name] for module, name in self._of_buffers]
         try:
             self._put(weights)
+            self._hold([self._buffers[f"held_{i}"] for i in range(len(buffers))])
             out: Tensor = getattr(self._template[0], method)(*positional)
         finally:
             self._put(own)
+            self._hold(buffers)
         return out
+
+    def _hold(self, buffers: Sequence[Tensor | None]) -> None:
+        """In the place of the template's buffers."""
+        for buffer, (module, name) in zip(buffers, self._of_buffers, strict=True):
+            module._buffers[name] = buffer
 
     def _put(self, weights: Sequence[Tensor | None]) -> None:
         """In the place of the template's parameters. Values that are no parameters can be put there only like this."""

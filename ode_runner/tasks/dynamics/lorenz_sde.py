@@ -72,7 +72,7 @@ class NoisyLorenz(StochasticField):
 
 
 def _runge_kutta_4(slope: Callable[[float, State], State], z: State, dt: float) -> State:
-    """A step of length `dt`, in which slopes are asked for at parts of it."""
+    """A step of length `dt`, in which slopes are asked for at parts of it; written out, for tasks know no solvers."""
     k1 = slope(0.0, z)
     k2 = slope(0.5, z + dt / 2 * k1)
     k3 = slope(0.5, z + dt / 2 * k2)
