@@ -1,4 +1,4 @@
-"""What a model makes of its inputs before it solves: the initial state, and what else the field receives."""
+"""What a model computes from its inputs before it solves: the initial state, and other tensors for the field."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""A solver and a gradient mode, bound: all that a model knows of numerics."""
+"""A solver and a gradient mode together: the only numerics that a model sees."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

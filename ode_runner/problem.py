@@ -1,4 +1,4 @@
-"""An initial value problem, its solution, and what it must be before a solver sees it."""
+"""An initial value problem, its solution, and checks before a solver sees it."""
 
 import abc
 import math

@@ -1,1 +1,1 @@
-"""How good a gradient is and what a learned flow is like: audits and diagnostics."""
+"""The accuracy of a gradient and the properties of a learned flow: audits and diagnostics."""

@@ -11,18 +11,18 @@ from ode_runner.config.arguments import parse
 COLUMNS = 100
 MOST_SIGNS = 420  # of a list of names in a message
 GROUPS = {
-    "task": "the data and the question",
-    "model": "how depth is made",
-    "network": "the layers; each task names its own default",
-    "solver": "the numerical method",
-    "gradient": "how the derivative is obtained",
+    "task": "the data, the loss and the metrics",
+    "model": "how depth, a density or samples are computed",
+    "network": "the layers; each task has its own default",
+    "solver": "the numerical method, or the sampler",
+    "gradient": "how a solve is differentiated",
     "regularizer": "what training minimises besides the loss; several: regularizer=[a,b]",
     "optimizer": "",
     "schedule": "learning rate over the run",
     "trainer": "how long and how to train",
     "logger": "where the curves go, besides metrics.jsonl; several: logger=[tensorboard,csv]",
-    "diagnostics": "what is looked at between epochs",
-    "experiment": "whole settings from the literature",
+    "diagnostics": "what is measured between epochs",
+    "experiment": "complete settings from the literature",
     "grid": "presets of sweeps",
     "search": "presets of searches for the best options, by Optuna",
 }
@@ -37,14 +37,14 @@ USAGE = (
     "  ode-run solver.per_sample=true                                   a step size for every sample\n"
     "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
     "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
-    "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
-    "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
+    "  ode-run predict=RUN_FOLDER data=new.csv                          its answers to other data\n"
+    "  ode-run predict=RUN_FOLDER samples=64                            samples of what it learned\n"
     "  ode-run export=RUN_FOLDER format=onnx                            the model for other programs\n"
-    "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
-    "  ode-run audit=true task=digits                                   how far off each gradient mode is\n"
+    "  ode-run replay=RUN_FOLDER solver=kvaerno3                        repeat the solve that failed\n"
+    "  ode-run audit=true task=digits                                   the error of each gradient mode\n"
     "  ode-run new PATH                                                 a project of your own\n"
     "  ode-run pack RUN_FOLDER                                          a run and its code, to be sent\n\n"
-    "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
+    "The same command again resumes an interrupted run, or shows a completed one; rerun=all repeats it.\n"
 )
 FLAGS = (
     "* default; a task or model may choose another. --cfg job shows it, with every option and its value.\n\n"

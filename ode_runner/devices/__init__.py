@@ -1,1 +1,1 @@
-"""Tensors on their devices: transfers, and snapshots of what a computation changes besides its results."""
+"""Tensors on their devices: transfers, and snapshots of side effects of a computation."""

@@ -1,1 +1,1 @@
-"""The layers a model is made of: one module per network, chosen by `conf/network/*.yaml`."""
+"""The layers of a model: one module per network, chosen by `conf/network/*.yaml`."""

@@ -1,1 +1,1 @@
-"""`make recipes`: experiments from the literature, run again and compared with what was published. No torch here."""
+"""`make recipes`: experiments from the literature, repeated and compared with the published results. No torch here."""

@@ -15,10 +15,11 @@ from ode_runner.report.runs import Run
 PREFACE = """\
 # Published, and ours
 
-Written by `make recipes` from the records of the runs; not to be edited. Ours is mean ± standard deviation (n - 1) over
-n seeds, or over the ratios seed by seed where two settings are divided. A band was fixed before its recipe was run,
-and the mean must lie in it, ends included. Where the note says so, what was published is of a larger setting. Rows that
-were not run again, or of fewer seeds, are those of before, with the date, commit and machine they had.
+`make recipes` writes this page from the records of the runs; do not edit it. "Ours" is mean ± standard deviation
+(n - 1) over n seeds; if two settings are divided, it is over the ratios seed by seed. The band was fixed before the
+recipe was first run, and the mean must lie in it, ends included. Where a note says so, the published number is of a
+larger setting. Rows that were not run again, or with fewer seeds, are kept from earlier, with their date, commit and
+machine.
 """
 NONE = "-"
 OURS = 2  # the cell of a row that has our number

@@ -1,1 +1,1 @@
-"""What training minimises besides the loss: one module per regulariser, chosen by `conf/regularizer/*.yaml`."""
+"""Penalties besides the loss: one module per regulariser, chosen by `conf/regularizer/*.yaml`."""

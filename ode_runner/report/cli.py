@@ -20,28 +20,29 @@ from ode_runner.report.where import choose
 HELP = """
 usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)
        ode-report diff A B                    what differs between two runs: configuration, environment, code, result
-       ode-report verify FOLDER [--trust]     run it again, and say whether the same numbers come out; --trust: also
-                                              code of the run's own, which its command names
+       ode-report verify FOLDER [--trust]     run it again, and say whether it gives the same numbers; --trust: also run
+                                              the code that its command names
        ode-report cite FOLDER                 the sources of a run's choices
        ode-report prune [FOLDER ...] [--remove]
-                                              folders of runs that failed, were refused, or are superseded by a later
-                                              one beside them; --remove: remove these, and nothing else
+                                              list folders of runs that failed, were refused, or are superseded by a
+                                              later run beside them; --remove: remove these, and nothing else
 
-One row for each configuration: mean ± standard deviation over its seeds, the best of each task marked, only the
-columns that differ. Runs that did not complete are listed below with their reason. Runs may still be going.
+The table has one row for each configuration, with mean ± standard deviation over its seeds, and only the columns that
+differ; the best of each task is marked. Runs that did not complete are listed below with their reason. Runs may still
+be in progress.
 
-  --metrics NAMES    measurements to show: test/accuracy,cost/nfe_forward or, where unmistakable, only the end of a
-                     name (default: results on the test split, NFE, saved bytes, seconds)
+  --metrics NAMES    measurements to show: test/accuracy,cost/nfe_forward or only the end of a name, if it is
+                     unambiguous (default: results on the test split, NFE, saved bytes, seconds)
   --where CONDITION  only some runs: model=odenet,resnet (either), solver!=euler, solver.rtol<=1e-3, status=completed;
                      several --where must all hold
-  --by COLUMNS       one row for each value of these instead, averaged over all else: --by model,gradient
-  --sort NAMES       by these columns or measurements, the best first
-  --reverse          the other way round
+  --by COLUMNS       one row for each value of these instead, averaged over everything else: --by model,gradient
+  --sort NAMES       sort by these columns or measurements, the best first
+  --reverse          in reverse order
   --format FORMAT    md, csv (raw numbers), latex or html instead of a table for the terminal
-  --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory,
+  --plots FOLDER     write pictures to this folder: learning curves, NFE, trade-offs with Pareto fronts, memory,
                      errors of samples against evaluations
-  --plots-as KIND    png (unless typed), or for a paper pdf or svg
-  --html PATH        write one page to sort, filter and search in, with curves, pictures and links to the runs
+  --plots-as KIND    png (the default), pdf or svg
+  --html PATH        write one page to sort, filter and search, with curves, pictures and links to the runs
   -h, --help         this page
   --version          the program's version
 """

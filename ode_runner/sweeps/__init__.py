@@ -1,1 +1,1 @@
-"""Many cells with one command: which of them have to run, and what came of them."""
+"""Many cells with one command: which of them have to run, and how they ended."""

@@ -24,8 +24,8 @@ NOT_SHOWN = ("sweep=", "logger=", "output_dir=")  # beginnings of words that dec
 PREFACE = """\
 # Gallery
 
-Written from the records of runs by `python -m tests.documentation.gallery FOLDER`. Each has its command, the numbers of
-its test, and the minutes that it took on a CPU whose cores it shared with others.
+Each picture is from one run, with its command, numbers of its test, and its time on a CPU with shared cores. The page
+is written from the records of these runs by `python -m tests.documentation.gallery FOLDER`.
 """
 KEPT = re.compile(r"^## (?P<title>.+?)\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 

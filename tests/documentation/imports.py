@@ -22,17 +22,25 @@ STYLE = (
 )
 MAP = {  # the way through the package: what a reader looks for, and where it is
     "From a command line to objects": ("cli", "launch", "config/", "build", "building/", "compatibility"),
-    "What is chosen: a module for each choice": (
+    "Choices: one module for each": (
         *("tasks/", "models/", "networks/", "solvers/", "gradients/"),
         *("objectives/", "regularizers/", "paths/", "controls/", "loggers/"),
     ),
-    "An equation: its right-hand side, and what else is given of it": (
+    "An equation: its right-hand side, noise, events and inputs": (
         *("field", "fields/", "integral", "noise/", "event", "encoding", "problem"),
     ),
-    "Its solve": ("integrator", "compiling/"),
+    "Its solution": ("integrator", "compiling/"),
     "A run": ("experiment/", "training/", "distributed/", "recording/", "sweeps/"),
-    "What is asked of a trained run": ("commands/", "analysis/", "exporting/", "plots/", "report/", "recipes/", "api/"),
-    "What all of these speak of": ("types", "batch", "errors", "devices/"),
+    "Commands and reports on completed runs": (
+        "commands/",
+        "analysis/",
+        "exporting/",
+        "plots/",
+        "report/",
+        "recipes/",
+        "api/",
+    ),
+    "Types and helpers used everywhere": ("types", "batch", "errors", "devices/"),
 }
 Node = tuple[str, ...]
 T = TypeVar("T", bound=Hashable)

@@ -1,1 +1,1 @@
-"""Models that read a series on the way."""
+"""Models driven by a series."""

@@ -1,1 +1,1 @@
-"""Methods of SciPy and torchdiffeq, in the place of solvers of our own."""
+"""Methods of SciPy and torchdiffeq, used like solvers of our own."""

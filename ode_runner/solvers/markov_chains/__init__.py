@@ -1,1 +1,1 @@
-"""Methods for Markov chains in continuous time, samplers of texts among them."""
+"""Methods for Markov chains in continuous time, including samplers of texts."""

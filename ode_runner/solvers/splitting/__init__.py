@@ -1,1 +1,1 @@
-"""Splitting methods: parts of the field take turns, as in leapfrog and Strang splitting."""
+"""Splitting methods: parts of the field are solved in turn, as in leapfrog and Strang splitting."""

@@ -1,1 +1,1 @@
-"""Laws of points whose density is learned."""
+"""Distributions of points whose density is learned."""

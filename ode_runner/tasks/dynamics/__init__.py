@@ -1,1 +1,1 @@
-"""Equations that are known: their trajectories, events, noise and jumps, to be learned or solved."""
+"""Known equations: their trajectories, events, noise and jumps, to be learned or solved."""

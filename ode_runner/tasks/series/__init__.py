@@ -1,1 +1,1 @@
-"""Series of observations, made here or read from a file of one's own: to be classified or forecast."""
+"""Series of observations, generated or read from a file: to be classified or forecast."""

@@ -1,1 +1,1 @@
-"""Sequences of tokens: to be generated, or answered by another sequence."""
+"""Sequences of tokens: to be generated, or mapped to another sequence."""
