@@ -5,7 +5,7 @@
     run = ode.train("task=half_moons", "solver=rk4")
     run.predict([[0.5, 0.25]])
 
-Nothing else is imported until one of these names is asked for.
+The names are imported on first use, so that `import ode_runner` itself is quick.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""`python -m ode_runner`, which is `ode-run`."""
+"""`python -m ode_runner` does the same as `ode-run`."""
 
 from ode_runner.cli import main
 
-if __name__ == "__main__":  # and not where a helper process loads this module to find what it is to do
+if __name__ == "__main__":  # multiprocessing imports this module in each worker: no second command there
     main()

@@ -1,4 +1,4 @@
-"""A batch of data, what a model answers to it, and what a network must know of a task before it can be built."""
+"""A batch of data, a model's outputs for it, and what a network must know about a task before it can be built."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ode_runner.types import Times, Trajectory
 
 
 class Split(StrEnum):
-    """Parts of the data. The test split is touched once, at the end of a run."""
+    """Parts of the data. The test split is used once, at the end of a run."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -27,7 +27,7 @@ class Split(StrEnum):
 
 
 class Answer(StrEnum):
-    """What a task may need of a model, and a model may give, in words."""
+    """The kinds of output that a task may need and a model may give; the values appear in messages."""
 
     VALUES = "values"
     LOG_DENSITY = "a log density"
@@ -41,7 +41,7 @@ class Answer(StrEnum):
 
 
 class AnswerTimes(StrEnum):
-    """When answers about a series are wanted, in words."""
+    """The times at which a task asks for outputs about a series; the values appear in messages."""
 
     END = "an answer at the end of a series"
     ROWS = "an answer at every row from no later one"
@@ -50,10 +50,10 @@ class AnswerTimes(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """External inputs of a system, such as a control, measured at times of their own.
+    """External inputs of a system, such as a control signal, each measured at its own times.
 
-    In a batch, `inputs` have the knots of each behind the state and the number of its series: (columns, knots, 2), time
-    and value.
+    In a batch, each row of `inputs` holds the state, then the number of its series, then the knots of every external
+    input: (columns, knots, 2), time and value.
     """
 
     columns: int
@@ -62,48 +62,48 @@ class Drive:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """What a network must know of a task before it can be built."""
+    """What a network must know about a task before it can be built."""
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-    every_time: bool = False  # outputs are wanted at each of the batch's times, not at the last alone
+    every_time: bool = False  # True: outputs at all of the batch's times; False: at the last one only
     autonomous: bool = False  # the rule to be learned does not change with time
-    state_itself: bool = False  # outputs are the state itself: a head that is learned would change the question
-    span: tuple[float, float] | None = None  # first and last of all times that are asked for, where that is known
-    condition: int = 0  # how many numbers behind those of an input are a condition, on which a density depends
-    std: float = 1.0  # of the numbers of an input in the training split
-    sequence: bool = False  # inputs are series: rows of an observation, its time, and 1, or 0 for padding
-    duration: float = 1.0  # of the longest series that is learned from, first row to last, where inputs are series
-    blanks: bool = False  # some numbers of an observation of a series may be missing: they are NaN
-    causal: bool = False  # an answer is wanted at each row of a series (times are row numbers), from no later row
-    series: int = 0  # how many series there are, one of whose numbers an input has behind the state; 0: it has none
+    state_itself: bool = False  # outputs are the state itself: a learned head would change the question
+    span: tuple[float, float] | None = None  # the first and last time of all that are asked for; None: unknown
+    condition: int = 0  # length of the condition of a conditional density, which follows the numbers of an input
+    std: float = 1.0  # standard deviation of the inputs' numbers in the training split
+    sequence: bool = False  # inputs are series; a row holds an observation, its time, and 1 (0 for padding)
+    duration: float = 1.0  # if inputs are series: the longest time from first to last row in the training data
+    blanks: bool = False  # numbers in a row of a series may be missing (NaN)
+    causal: bool = False  # outputs at each row of a series, from this and earlier rows only; times are row numbers
+    series: int = 0  # number of series; the index of its series follows the state in each input; 0: no such index
     whole_series: bool = False  # every solve begins at the first row of its series
-    drive: Drive | None = None  # external inputs, which an input has behind the number of its series
-    field: VectorField | None = None  # the true field, where it is known
-    stem: nn.Module | None = None  # from inputs to the initial state of the true field; None: an input is that state
-    head: nn.Module | None = None  # from states of the true field to outputs; None: the state itself
-    event: Event | None = None  # along the true field, where there is one
-    path: BrownianPath | None = None  # the noise of each sample, where the true field is stochastic
+    drive: Drive | None = None  # external inputs; their knots follow the index of the series in each input
+    field: VectorField | None = None  # the true field, if it is known
+    stem: nn.Module | None = None  # maps inputs to the initial state of the true field; None: the input is that state
+    head: nn.Module | None = None  # maps states of the true field to outputs; None: the output is the state
+    event: Event | None = None  # the event of the true field, if it has one
+    path: BrownianPath | None = None  # the noise of each sample, if the true field is stochastic
     sampled: tuple[float, float] | None = None  # first and last time of a solve of the true field from noise to data
-    noise_seed: int | None = None  # of the noise that drives the true field, where there is some
-    tokens: int = 0  # inputs are sequences of whole numbers below this one, the size of a vocabulary; 0: they are not
+    noise_seed: int | None = None  # seed of the noise that drives the true field, if there is noise
+    tokens: int = 0  # size of the vocabulary, if inputs are sequences of tokens (whole numbers below it); else 0
 
     @property
     def answer_times(self) -> AnswerTimes:
-        """When answers are wanted about a series."""
+        """When outputs about a series are asked for."""
         return AnswerTimes.ROWS if self.causal else AnswerTimes.ANY if self.every_time else AnswerTimes.END
 
     @property
     def conditioned_shape(self) -> tuple[int, ...]:
-        """The shape of an input with its condition or the number of its series behind it; without knots of a drive."""
+        """The shape of an input followed by its condition or the index of its series, without the knots of a drive."""
         behind = self.condition + (self.series > 0)
         return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
 
     def checked(self, inputs: Tensor) -> Tensor:
-        """Inputs as whole numbers where they are tokens; otherwise as they are.
+        """The inputs, converted to int64 if they are tokens.
 
         Raises:
-            RefusedInput: one of them is no token, or a sequence has no row.
+            RefusedInput: an input is not a valid token, or a series consists of padding only.
         """
         if self.sequence and bool((empty := (inputs[..., -1] <= 0).all(dim=1)).any()):
             raise RefusedInput(
@@ -117,25 +117,25 @@ class TaskSpec:
         return inputs.long()
 
     def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (batch, *conditioned_shape) as data (batch, *input_shape) and conditions (batch, condition)."""
+        """Splits inputs (batch, *conditioned_shape) into data (batch, *input_shape), conditions (batch, condition)."""
         data, condition = inputs.flatten(1).tensor_split([math.prod(self.input_shape)], dim=1)
         return data.unflatten(1, self.input_shape), condition
 
 
 class Batch(NamedTuple):
-    """What one step learns from."""
+    """The data of one training step, or of one evaluation."""
 
     inputs: Tensor  # (batch, *conditioned_shape)
-    ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
-    targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
-    observed: Tensor | None = None  # bool, (time, batch) or as targets: where these are known; None: everywhere
-    part: str = ""  # which of several questions the test split asks
-    weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
-    event_times: Tensor | None = None  # (event, batch), where events are asked for; NaN after a sample's last
-    numbers: Tensor | None = None  # (batch,), whole: by which the samples' noise is known; None: their places
+    ts: Times  # set by the task: output times of a trajectory, or [0, 1] for a classifier
+    targets: Tensor  # (batch, ...), or (time, batch, ...) if outputs are asked for at every time
+    observed: Tensor | None = None  # bool, (time, batch) or as targets: which targets are known; None: all
+    part: str = ""  # name of the part, if the test split has several
+    weights: Mapping[str, float] = MappingProxyType({})  # weights of the model's loss terms; 1 for those not named
+    event_times: Tensor | None = None  # (event, batch), if events are asked for; NaN after a sample's last event
+    numbers: Tensor | None = None  # (batch,), int64: key of each sample's noise; None: its position in the batch
 
     def to(self, dtype: torch.dtype) -> "Batch":
-        """The batch with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
+        """The batch with floating-point inputs, times and targets converted to `dtype`; integers stay as they are."""
         parts = [("inputs", self.inputs), ("targets", self.targets), ("event_times", self.event_times)]
         floating = [(name, x) for name, x in parts if x is not None and x.is_floating_point()]
         others: dict[str, Any] = {name: x.to(dtype) for name, x in floating if x.dtype != dtype}
@@ -144,7 +144,7 @@ class Batch(NamedTuple):
         return self._replace(**others) if others else self
 
     def rows(self, own: slice, *, every_time: bool) -> "Batch":
-        """The batch of some of its samples. `every_time`: targets are (time, batch, ...)."""
+        """A batch of the samples in the slice `own`. `every_time`: targets are (time, batch, ...)."""
         return self._replace(
             inputs=self.inputs[own],
             targets=self.targets[:, own] if every_time else self.targets[own],
@@ -165,11 +165,11 @@ class Batch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a model answers."""
+    """The outputs of a model."""
 
-    values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
-    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: what the model adds to the loss, by name
-    events: Events | None = None  # of the solve, where there may be some
+    values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) if asked for at every time
+    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: terms that the model adds to the loss, by name
+    events: Events | None = None  # the events of the solve; None: no event was looked for
 
     def cpu(self) -> "Outputs":
         """The same on the CPU."""
@@ -180,6 +180,6 @@ class Outputs(NamedTuple):
 class Drawn(NamedTuple):
     """Samples of a density."""
 
-    path: Trajectory  # (time, sample, *shape), from the base law to the data
-    log_density: Tensor | None  # (sample,), nats, of the last; None where sampling does not tell it
-    evaluations: float | None = None  # of the field for a batch of them; None where they were not counted
+    path: Trajectory  # (time, sample, *shape), from the base distribution to the data
+    log_density: Tensor | None  # (sample,), nats, at the last time; None if sampling does not give it
+    evaluations: float | None = None  # evaluations of the field for one batch of samples; None if not counted

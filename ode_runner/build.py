@@ -56,8 +56,8 @@ from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
 
-STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
-FINE_SOLVER = {  # of numbers that are compared with those by a run's own
+STAND_INS = {"network": "mlp", "gradient": "backprop"}  # built in place of parts that the model does not use
+FINE_SOLVER = {  # reference solver, whose results are compared with those of the run's solver
     "_target_": "ode_runner.solvers.explicit.dopri5.Dopri5",
     "rtol": 1e-5,
     "atol": 1e-5,
@@ -75,7 +75,7 @@ def plan_run(
     in_sweep: bool,
     trial: SearchTrial | None = None,
 ) -> RunPlan:
-    """What identifies the run, and how to make the rest of it."""
+    """The record that identifies the run, and functions that build its parts."""
     record = identify(cfg, choices)
     record.config_dirs = [str(folder) for folder in own_config_dirs()]
     return RunPlan(
@@ -99,9 +99,9 @@ def plan_run(
 
 
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
-    """Task, model and numerics; what cannot work together is refused before any data is made.
+    """Task, model and numerics. Raises RefusedInput, before any data is made, if they cannot work together.
 
-    `task`: one that has been made of these options already, whose data are taken.
+    `task`: a task that was built from these options before; its data are used again.
     """
     check_possible(cfg, choices)
     experiment = assemble_experiment(cfg, choices, task=task)
@@ -112,15 +112,15 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task 
 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
+    """Raises RefusedInput if choices and options cannot work together, as far as this is known without data."""
     with accepting(partial(is_possible, cfg)):
         _check_choices(cfg, choices)
 
 
 def is_possible(job: DictConfig, group: str, name: str, *, task: Task | None = None) -> bool:
-    """Whether the job's cell would be accepted with another choice of a group; of a `task` that is made, its model too.
+    """Whether the job would be accepted with choice `name` in `group`. With a built `task`, the model is built too.
 
-    A group's choices are asked one by one, only for a refusal that lists them.
+    This is slow: it is called for each choice of a group only when an error message lists those that would work.
     """
     try:
         if not _answers(job, group, name):
@@ -138,7 +138,7 @@ def is_possible(job: DictConfig, group: str, name: str, *, task: Task | None = N
 
 
 def _answers(job: DictConfig, group: str, name: str) -> bool:
-    """Whether model and task go together by their classes, which is known before a configuration is composed."""
+    """Whether model and task go together by their classes alone, before a configuration is composed."""
     classes = {one: target_of(job, one) for one in ("task", "model")}
     if group in classes:
         classes[group] = member(group, name)
@@ -163,11 +163,11 @@ def _check_choices(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
-    """Task, model and numerics, with fresh weights, on the device that the options name; `auto` is the faster one."""
+    """Task, model and numerics, with initial weights, on the device of the options; `auto` takes the faster one."""
     cfg = _with_stand_ins(cfg)
     options: TrainerOptions = construct(cfg, "trainer")
     device = find_device(options.device, precision=options.precision)
-    eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
+    eager = options.compile == "off" and options.precision not in OF_GPUS  # a CUDA graph has no launch overhead
     if options.device == "auto" and device.type == "cuda" and eager:
         on_cpu = _assembled(cfg, choices, options, torch.device("cpu"), task)
         if is_launch_bound(on_cpu):
@@ -212,9 +212,9 @@ def _assembled(
 
 
 def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device) -> Model:
-    """The model with fresh weights, from its network and, where it has one, its teacher, if the solver takes it."""
+    """The model with initial weights: builds its network, sets its teacher if it has one, checks it with the solver."""
     dtype, solver = torch.float64 if cfg.trainer.precision == "fp64" else None, construct(cfg, "solver")
-    if issubclass(target_of(cfg, "model").network_type, TokenNetwork):  # before the network, which it may have named
+    if issubclass(target_of(cfg, "model").network_type, TokenNetwork):  # before the network: the model may have set it
         check_positions(task.spec, choices["model"])
     check_answer_times(choices, task.spec.answer_times, target_of(cfg, "model"))
     check_inputs(choices, task.spec, model=target_of(cfg, "model"), network=target_of(cfg, "network"))
@@ -228,7 +228,7 @@ def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torc
 
 
 def _fine_integrator(cfg: DictConfig) -> Integrator:
-    """One that is accurate whatever a run's own is; it counts by itself."""
+    """An accurate integrator, whatever the run's solver is; it has a ledger of its own."""
     return Integrator(
         solver=construct(OmegaConf.create({"solver": FINE_SOLVER | {"per_sample": bool(cfg.per_sample)}}), "solver"),
         gradient=construct(built_in(cfg, "gradient", STAND_INS["gradient"]), "gradient"),
@@ -238,11 +238,11 @@ def _fine_integrator(cfg: DictConfig) -> Integrator:
 def build_trainer(
     cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment, *, prunable: bool = False
 ) -> Trainer | None:
-    """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
+    """The trainer of an experiment; None if there are no parameters. `prunable`: a search may end the run early."""
     if not experiment.parameters():
         return None
     group = _process_group(cfg, choices, experiment)
-    with torch.random.fork_rng(devices=[]):  # a task of one's own may draw its batches from torch's own numbers
+    with torch.random.fork_rng(devices=[]):  # a user's task may draw its batches from torch's global generator
         first_of_training(experiment.task, batch_size=experiment.options.batch_size)
     check_compilable(experiment, processes=group.size)
     check_problem_size(experiment)
@@ -253,7 +253,7 @@ def build_trainer(
 
 
 def trainer_of(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:
-    """The trainer of an experiment that has something to learn, over the processes of a group."""
+    """The trainer of an experiment with parameters, over the processes of a group."""
     optimizer = without_compiler(lambda: construct(cfg, "optimizer", experiment.parameters()))
     if isinstance(optimizer, GaussNewton):
         check_gauss_newton(experiment, group)
@@ -263,7 +263,7 @@ def trainer_of(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> 
 
 
 def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment) -> ProcessGroup:
-    """The processes that train: this one, with workers where `processes` or torchrun say so."""
+    """The processes that train: this one, and workers if `processes` or torchrun ask for them."""
     workers = worker_pool(cfg.processes, experiment.device, oversubscribe=cfg.oversubscribe)
     every_time, make = experiment.task.spec.every_time, partial(_build_worker_trainer, cfg, dict(choices))
     if workers is None:

@@ -21,7 +21,7 @@ def main() -> None:
     if rank is None:
         answer()
         return
-    set_import_path(sys.argv[1:])  # of workers, too
+    set_import_path(sys.argv[1:])  # workers need it, too
     try:
         from ode_runner.distributed.torchrun import join_group
 
@@ -44,7 +44,7 @@ def answer() -> None:
 
 
 def _answer_without_hydra(arguments: list[str]) -> int | None:
-    """Help, version, what TAB offers at once, and subcommands: the exit code; None for any other command."""
+    """Answer help, version, tab completion without Hydra, and subcommands. The exit code; None for other commands."""
     if {"-h", "--help"} & set(arguments):
         return show_help(arguments)
     if "--version" in arguments:
@@ -62,7 +62,7 @@ def _answer_without_hydra(arguments: list[str]) -> int | None:
 
 
 def _answer_by_hydra(arguments: list[str]) -> int:
-    """A run, a sweep or a command on runs, or what TAB offers that Hydra knows: the exit code."""
+    """Carry out a run, a sweep or a command on runs, or complete options that only Hydra knows. The exit code."""
     set_import_path(arguments)
     shell = asking_shell(arguments)
     try:
@@ -72,14 +72,14 @@ def _answer_by_hydra(arguments: list[str]) -> int:
         return int(launch()) if shell is None else _complete(shell, launch)
     except KeyboardInterrupt:  # while modules are still being imported
         return 130
-    except SystemExit as ending:  # of Hydra, which has shown its own help
+    except SystemExit as ending:  # raised by Hydra after it has shown its own help
         if not isinstance(ending.code, int):
             raise
         return ending.code
 
 
 def _complete(shell: str, launch: Callable[[], int]) -> int:
-    """Let Hydra say what TAB offers, and print what of it somebody would type; returns the exit code."""
+    """Ask Hydra for completions and print those that a user would type; returns the exit code."""
     said = io.StringIO()
     with redirect_stdout(said):
         code = int(launch())

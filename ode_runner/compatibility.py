@@ -27,7 +27,7 @@ PLAIN, IMPLICIT = "backprop", "radau_iia5"  # the mode and the implicit solver t
 
 
 def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
-    """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
+    """Raises IncompatibleChoice unless the three go together. The message names alternatives, as they are typed."""
     if "gradient" in model.unused_axes():
         return
     if model.numerics is Numerics.DISCRETE:
@@ -53,7 +53,7 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
 
 
 def _check_discrete(choices: Mapping[str, str], solver: Solver, gradient: GradientMode) -> None:
-    """Raises IncompatibleChoice unless steps of the solver can be a model's blocks, and are differentiated exactly."""
+    """Raises IncompatibleChoice unless the solver's steps can be a model's blocks and the gradient mode is exact."""
     if not isinstance(solver, FixedStepRungeKutta):
         able = [name for name, other in members("solver").items() if issubclass(other, FixedStepRungeKutta)]
         raise IncompatibleChoice(
@@ -68,7 +68,7 @@ def _check_discrete(choices: Mapping[str, str], solver: Solver, gradient: Gradie
 
 
 def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
-    """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
+    """Raises IncompatibleChoice unless the model gives the outputs that the task needs; names the models that do."""
     if gives_what_is_asked(task, model):
         return
 
@@ -86,12 +86,12 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
 
 
 def gives_what_is_asked(task: type[Task], model: type[Model]) -> bool:
-    """Whether a model gives all that the task needs of an answer, or what suffices instead."""
+    """Whether a model gives all outputs that the task needs, or those that suffice instead."""
     return task.needs <= model.answers() or (bool(task.suffices) and task.suffices <= model.answers())
 
 
 def check_state(choices: Mapping[str, str], model: type[Model], network: Network) -> None:
-    """Raises IncompatibleChoice where a task is about the state itself, and the network makes features of it."""
+    """Raises IncompatibleChoice if the task is about the state itself but the network turns it into features."""
     if not network.spec.state_itself or network.state_is_data or "network" in model.unused_axes():
         return
     raise IncompatibleChoice(
@@ -104,7 +104,7 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
 def check_of_true_field(
     choices: Mapping[str, str], task: type[Task], model: type[Model], options: Mapping[str, object]
 ) -> None:
-    """Raises IncompatibleChoice where an option for the true field is set beside a model that learns, or vice versa."""
+    """Raises IncompatibleChoice if an option for the true field is set with a model that learns, or vice versa."""
     if model.numerics is Numerics.SOLVER:
         for name in sorted(task.of_learning):
             if options.get(name) is not None:
@@ -122,10 +122,10 @@ def check_of_true_field(
 
 
 def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> None:
-    """Raises IncompatibleChoice where answers are integrals along a solve, for which the solver has no rule.
+    """Raises IncompatibleChoice if outputs are integrals along a solve and the solver has no rule for integrals.
 
-    Of those for ordinary equations: where the model goes with a sampler, a fine solve gives the answers. Samples of a
-    model that is trained without a solve ask for no integral.
+    Only solvers of ordinary equations are checked: with a sampler, a solve by the reference solver gives the outputs.
+    Drawing samples of a model that is trained without a solve needs no integral.
     """
     asked = model.objective.solves or asks_for_answers(task)
     if model.takes_integrals and asked and solver.of_ordinary_equations:
@@ -133,7 +133,7 @@ def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> No
 
 
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
-    """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
+    """Raises IncompatibleChoice unless the solver takes every field of the model."""
     generator = model.generator()
     solved = list(_fields(model)) if generator is None else [generator.field]
     if model.numerics is Numerics.NONE or all(map(solver.takes_field, solved)):
@@ -154,7 +154,7 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
 
 
 def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Model, solver: Solver) -> str:
-    """The rest of a refusal: what the field is instead of what the solver needs, and what to type instead."""
+    """The second half of an error message: the kind of the field, and what to type instead."""
     of_both = f"; that of task={choices['task']} model={choices['model']}"
     if issubclass(kind, JumpField):
         able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
@@ -178,7 +178,7 @@ def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Mode
 
 
 def check_fresh_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
-    """Raises IncompatibleChoice where fresh noise would take the place of noise that is not independent of the data."""
+    """Raises IncompatibleChoice if the solver draws noise, but the model learns from noise that depends on the data."""
     generator = model.generator()
     if generator is not None and not generator.of_path and solver.draws:
         raise IncompatibleChoice(
@@ -189,7 +189,7 @@ def check_fresh_noise(choices: Mapping[str, str], model: Model, solver: Solver) 
 
 
 def _without_derivative(choices: Mapping[str, str], kind: type[VectorField]) -> str:
-    """What a solver of ordinary equations is told of a field that is of none."""
+    """The error message for a solver of ordinary equations and a field without a derivative."""
     able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
     return (
         f"solver={choices['solver']} evaluates a field by its derivative, and that of task={choices['task']} "
@@ -203,14 +203,14 @@ def _in_words(names: Sequence[str]) -> str:
 
 
 def _other_solvers(gradient: GradientMode, solver: Solver) -> list[str]:
-    """Solvers of the same kind that the mode takes; for ordinary equations, an example."""
+    """Stochastic solvers that the mode takes, if `solver` is one; else one example."""
     if not isinstance(solver, StochasticMethod):
         return [gradient.example]
     return [name for name, other in members("solver").items() if _stochastic(other) and gradient.takes(other)]
 
 
 def _like(solver: Solver, gradient: GradientMode) -> str:
-    """A solver to type in place of one that cannot be differentiated: our implicit one, if the mode takes that."""
+    """A solver to use in place of one that cannot be differentiated: Radau IIA, if the mode takes it."""
     takes = solver.of_ordinary_equations and gradient.takes(members("solver")[IMPLICIT])
     return IMPLICIT if takes else gradient.example
 
@@ -232,7 +232,7 @@ def _listed(answers: Collection[Answer]) -> str:
 
 
 def _fields(module: nn.Module) -> Iterator[VectorField]:
-    """The fields that a model integrates; what a field is made of is its own affair."""
+    """The outermost fields among a model's submodules, without fields inside them."""
     for child in module.children():
         if isinstance(child, VectorField):
             yield child

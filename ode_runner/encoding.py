@@ -12,29 +12,29 @@ from ode_runner.types import State
 
 
 class Encoding(NamedTuple):
-    """What a model knows of its inputs before it solves. A stem returns this, or the state alone."""
+    """The initial state of a solve and further arguments of the field. A stem returns this, or the state alone."""
 
     y0: State
-    given: Sequence[Tensor] = ()  # (batch, ...) each: the field takes them after time and state, such as a condition
-    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
-    breaks: Sequence[float] = ()  # times at which what is given makes the field jump
+    given: Sequence[Tensor] = ()  # (batch, ...) each: arguments of the field after time and state, such as a condition
+    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: terms of the loss, by name, such as {"kl": ...}
+    breaks: Sequence[float] = ()  # times at which the field is discontinuous because of `given`
 
     def to(self, dtype: torch.dtype) -> "Encoding":
-        """The encoding with the state and all of `given` that is floating-point converted; whole numbers stay whole."""
+        """The encoding with the state and the floating-point tensors of `given` converted; integers stay integers."""
         given = [z.to(dtype) if z.is_floating_point() else z for z in self.given]
         return self._replace(y0=self.y0.to(dtype), given=given)
 
 
 def state_and_given(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
-    """The initial state, and all that the field receives besides; what an encoding brings comes first."""
+    """The initial state and all tensors given to the field; those of an encoding come first."""
     return (y0.y0, (*y0.given, *given)) if isinstance(y0, Encoding) else (y0, tuple(given))
 
 
 def state_alone(encoding: Encoding, model: str) -> State:
-    """The state of an encoding that has nothing besides.
+    """The state of an encoding whose `given` is empty.
 
     Raises:
-        IncompatibleChoice: something is given besides, which the model's blocks cannot receive.
+        IncompatibleChoice: `given` is not empty; the model's blocks take the state alone.
     """
     if encoding.given:
         raise IncompatibleChoice(

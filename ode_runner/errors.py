@@ -1,23 +1,23 @@
-"""The exceptions of the program, and values in their messages: each is one sentence for the person at the keyboard."""
+"""The exceptions of the program, whose messages are one readable line, and how values appear in messages."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MOST_SIGNS = 100  # of a value in a message
+MOST_SIGNS = 100  # characters of a value in a message
 
 
 class RefusedInput(ValueError):
-    """What was asked for cannot be done as typed: exit code 2, without a traceback."""
+    """The request cannot be carried out as typed: exit code 2, without a traceback."""
 
 
 class IncompatibleChoice(RefusedInput):
-    """Two choices that exist, but not together. A sweep records such a cell and goes on."""
+    """Two valid choices do not work together. A sweep records such a cell and goes on."""
 
 
 class CannotCompile(RuntimeError):
-    """A field or a method that compiled code cannot stand for; the message is the reason, in a clause."""
+    """A field or method cannot be compiled; the message is the reason, as a clause."""
 
 
 class NumericalFailure(RuntimeError):
@@ -39,15 +39,15 @@ class Interrupted(RuntimeError):
 
 
 class Pruned(RuntimeError):
-    """The search whose trial this run is has ended it before its time; it has saved what it has."""
+    """A search has ended this run, one of its trials, early; the run has saved what it has."""
 
 
 class CheckpointRefused(RuntimeError):
-    """A checkpoint file that is torn or belongs to another run."""
+    """A checkpoint file is damaged or belongs to another run."""
 
 
 class InUse(RefusedInput):
-    """Another process works in the run folder; `fact` says so, without what to do."""
+    """Another process uses the run folder. `fact` is the message without the advice."""
 
     def __init__(self, folder: Path) -> None:
         self.fact = f"{folder} is in use by another ode-run process."
@@ -55,7 +55,7 @@ class InUse(RefusedInput):
 
 
 def in_short(error: BaseException) -> str:
-    """What went wrong, on one line, where it is told of and passed over: of a picture that cannot be drawn, say."""
+    """An error on one line, for a message about an error that ends nothing, such as a picture that cannot be drawn."""
     reason = " ".join(str(error).split())
     if isinstance(error, NumericalFailure):
         return reason
@@ -65,16 +65,16 @@ def in_short(error: BaseException) -> str:
 
 
 def as_typed(value: Any) -> str:
-    """What to type for a value that a configuration holds: `true`, `null`, `[0,true]`, `{a:1}`; cut short if long.
+    """A configuration value as it is typed: `true`, `null`, `[0,true]`, `{a:1}`; cut after MOST_SIGNS characters.
 
-    A text that would be read as something else stands in quotes, as it was typed.
+    A string that would be parsed as something else is quoted.
     """
     text = _written(value)
     return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]}..."
 
 
 def as_chosen(group: str, thing: object) -> str:
-    """A member of a group as it is typed, which is the name of its module; a class of one's own by its name."""
+    """A member of a group as it is typed, `group=` and the name of its module; a user's own class by its name."""
     package, _, module = type(thing).__module__.rpartition(".")
     ours = package.partition(".")[0] == __name__.partition(".")[0]
     return f"{group}={module}" if ours else type(thing).__name__
@@ -85,7 +85,7 @@ def _written(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, str):
         return value if _is_plain(value) else repr(value)
-    if isinstance(value, Mapping):  # OmegaConf's among them, as in the next
+    if isinstance(value, Mapping):  # includes DictConfig, as the next includes ListConfig
         return "{" + ",".join(f"{key}:{_written(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, Sequence):
         return f"[{','.join(map(_written, value))}]"
@@ -93,7 +93,7 @@ def _written(value: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text stands for itself, without quotes: it is one word, and neither a number nor a word of yaml."""
+    """Whether a string needs no quotes: it is one word, neither a number nor a keyword of yaml."""
     if len(text.split()) > 1 or text.lower() in ("true", "false", "null"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Events, at roots of a function of time and state, and jumps at known times: what ends a solve or resets a state."""
+"""Events (roots of a function of time and state) and jumps at known times, which end a solve or reset the state."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,26 +12,25 @@ from ode_runner.types import State
 
 EventFunction = Callable[..., Tensor]  # of t, y, *given
 Reset = Callable[..., State]  # likewise
-MOST = 1000  # events of one sample, where nothing else is said
+MOST = 1000  # default for the largest number of events of a sample
 
 
 @final
 class Event(nn.Module):
-    """c(t, y, *given) = 0: ends a solve, or, with a `reset`, sets the state anew and lets it go on.
+    """c(t, y, *given) = 0 ends a solve or, with a `reset`, changes the state, after which the solve continues.
 
-    Where `c` or `reset` is a module, its parameters are learned: times of events and all states after them are
-    differentiable with respect to whatever they depend on.
+    If `c` or `reset` is a module, its parameters are learned. The times of events and all states after them are
+    differentiable with respect to everything that they depend on.
 
     Args:
-        c: takes times (batch,), states (batch, *state) and what is given to the field; gives one real number a sample,
-            (batch,). Samples must not interact.
-        direction: 1 where `c` must rise through 0 as the solve goes, -1 where it must fall, 0 for either.
-        reset: takes the same, at the event; gives the state after it, in the shape of the state. None: the event ends
-            the solve.
-        ends_after: the number of events after which a sample's solve ends; the last one resets nothing. None: it goes
-            on.
-        longest: the longest time between two evaluations of `c`. None: an eighth of a step. Of roots that lie closer
-            together, not more than one pair is found in a step.
+        c: takes times (batch,), states (batch, *state) and the tensors given to the field; returns one real number per
+            sample, (batch,). Samples must not interact.
+        direction: 1: `c` must rise through 0 in the direction of the solve; -1: it must fall; 0: either.
+        reset: takes the same arguments at the event; returns the state after it, in the shape of the state. None: the
+            event ends the solve.
+        ends_after: the number of events after which a sample's solve ends; the last one resets nothing. None: no limit.
+        longest: the longest time between two evaluations of `c`. None: an eighth of a step. If several roots lie closer
+            together than this, at most one pair of them is found in a step.
         most: the largest number of events of a sample; one more is an error.
     """
 
@@ -59,7 +58,7 @@ class Event(nn.Module):
         """c(t, y, *given), (batch,).
 
         Raises:
-            RefusedInput: it is not one real number for every sample.
+            RefusedInput: `c` does not return one real number per sample.
         """
         c = self.c(t, y, *given)
         if not isinstance(c, Tensor) or not c.is_floating_point() or c.shape != y.shape[:1]:
@@ -71,7 +70,7 @@ class Event(nn.Module):
         return c
 
     def rate(self, t: Tensor, y: State, dy: State, given: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
-        """c, and its derivative along the solution whose slope here is `dy`; (batch,) each, without a graph."""
+        """c and its total time derivative along the solution, where dy/dt = `dy`: (batch,) each, without a graph."""
         with torch.enable_grad():
             t, y = t.detach().requires_grad_(), y.detach().requires_grad_()
             c = self(t, y, [z.detach() for z in given])
@@ -84,7 +83,7 @@ class Event(nn.Module):
         """reset(t, y, *given).
 
         Raises:
-            RefusedInput: it has not the shape of the state.
+            RefusedInput: the result does not have the shape of the state.
         """
         assert self.reset is not None
         return _checked(self.reset(t, y.clone(), *given), y, "the reset of an event")
@@ -92,13 +91,14 @@ class Event(nn.Module):
 
 @final
 class Jumps(nn.Module):
-    """At known times the state of every sample becomes to(t, y, *given), such as after a dose.
+    """At known times, the state of every sample becomes to(t, y, *given): a dose of a drug, for example.
 
-    Where `to` is a module its parameters are learned.
+    If `to` is a module, its parameters are learned.
 
     Args:
         times: in any order.
-        to: takes the time (), states (batch, *state) before it and what is given to the field; gives those after it.
+        to: takes the time (), the states (batch, *state) before the jump and the tensors given to the field; returns
+            the states after the jump.
     """
 
     def __init__(self, times: Sequence[float], to: Reset) -> None:
@@ -112,9 +112,9 @@ class Jumps(nn.Module):
         """to(t, y, *given).
 
         Raises:
-            RefusedInput: it has not the shape of the state.
+            RefusedInput: the result does not have the shape of the state.
         """
-        own = y.clone()  # which may be written into, and is not what has been given out
+        own = y.clone()  # `to` may write into its argument, and `y` has already been returned as an output
         return _checked(self.to_state(t, own, *given), y, "a jump")
 
 
@@ -128,15 +128,15 @@ def _checked(after: State, y: State, what: str) -> State:
 
 
 class Stop(NamedTuple):
-    """When an event has stopped the solve of each sample."""
+    """When an event stopped the solve of each sample."""
 
-    times: Tensor  # float64 (batch,), on the CPU; NaN: it has not
-    sizes: Tensor | None = None  # float64 (batch,), of steps that control would try next; None: a fixed grid
+    times: Tensor  # float64 (batch,), on the CPU; NaN: no event stopped the sample
+    sizes: Tensor | None = None  # float64 (batch,): step sizes that step control would try next; None: fixed steps
 
 
 class Events(NamedTuple):
     """The events of a solve."""
 
-    times: Tensor  # (event, batch), in their order; NaN after a sample's last
-    states: Tensor  # (event, batch, *state), before their reset; NaN likewise
-    valid: Tensor  # (time, batch), bool: False after the end of a sample, whose outputs hold its last state
+    times: Tensor  # (event, batch), in the order of the solve; NaN after a sample's last event
+    states: Tensor  # (event, batch, *state), before the reset; NaN after a sample's last event
+    valid: Tensor  # (time, batch), bool: False after the end of a sample's solve; its last state is repeated there

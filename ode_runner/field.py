@@ -1,4 +1,4 @@
-"""The right-hand side of a differential equation: kinds of field."""
+"""The right-hand side of a differential equation, a field, and the kinds of field that solvers distinguish."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -12,27 +12,27 @@ from ode_runner.types import State, Time
 
 
 class VectorField(nn.Module, abc.ABC):
-    """The right-hand side of dy/dt = f(t, y), or f(t, y, *given) where tensors are given for a solve.
+    """The right-hand side of dy/dt = f(t, y), or of dy/dt = f(t, y, *given) if tensors are given to a solve.
 
-    A kind of field is a subclass that declares `call_weights` of its own: the methods by which solvers ask for it. A
-    field may be of several kinds, and then offers the calls of each.
+    A kind of field is a subclass that declares its own `call_weights`: the methods that solvers call. A field may be of
+    several kinds; it then has the methods of each.
     """
 
-    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method, what a call counts for in the ledger
-    batched_time: bool = False  # True: `t` may be (batch,), a time for each sample, in every call; see `broadcast_time`
-    batched_time_checked: bool = False  # the first solve has compared that with calls at one time
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method: evaluations that a call counts as
+    batched_time: bool = False  # True: `t` may be (batch,), one time per sample, in every call; see `broadcast_time`
+    batched_time_checked: bool = False  # True once a solve has compared such calls with calls at a single time
 
     @property
     def longest_step(self) -> float | None:
-        """A tenth of the shortest period of a field that knows its time scales; None where it does not.
+        """The largest step of adaptive solvers: a tenth of the field's shortest period. None: no period is known.
 
-        Adaptive solvers take no longer steps: their error estimate does not see what a longer step passes over.
+        A longer step may pass over an oscillation without an effect on its error estimate.
         """
         return None
 
     @property
     def shown_name(self) -> str:
-        """What messages call it."""
+        """The name of the field in messages."""
         return type(self).__name__
 
     @abc.abstractmethod
@@ -43,47 +43,48 @@ class VectorField(nn.Module, abc.ABC):
 def broadcast_time(t: Tensor, y: State) -> Tensor:
     """`t` of shape () or (batch,), shaped so that it broadcasts against `y` (batch, *state).
 
-    One number stays (); a time for each sample becomes (batch, 1, ...), for (batch,) by itself would be laid along the
-    last axis of the state.
+    A single time stays (). One time per sample becomes (batch, 1, ...), because (batch,) would broadcast along the last
+    axis of the state.
     """
     return t if t.dim() == 0 else t.view(-1, *[1] * (y.dim() - 1))
 
 
 class FieldAround(VectorField):
-    """A field that a solver derives from another one, `field`, for its own use."""
+    """A field that a solver makes from another field, `field`, for its own use."""
 
     field: VectorField
 
 
 class StackedField(VectorField):
-    """A field on a flat state: `copies` of a batch of `shape`, and after them quadratures, on which nothing depends."""
+    """A field on a flat state: `copies` batches of `shape`, then quadratures, on which the field does not depend."""
 
     shape: torch.Size  # (batch, *state)
     copies: int
 
 
 class KnownJacobian(VectorField):
-    """A field that gives its own derivative by the state, which implicit solvers then use; samples do not interact."""
+    """A field that provides its own Jacobian, which implicit solvers then use. Samples must not interact."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "jacobian": 0}
 
     @abc.abstractmethod
     def jacobian(self, t: Time, y: State) -> Tensor:
-        """df/dy of every sample, (batch, element, element), without a graph."""
+        """The Jacobian df/dy of every sample, (batch, element, element), without a graph."""
 
 
-Push = Callable[[Tensor], Tensor]  # tangents (k, batch or 1, *state) to df/dy times each of them, (k, batch, *state)
+Push = Callable[[Tensor], Tensor]  # maps tangents (k, batch or 1, *state) to (df/dy) times each, (k, batch, *state)
 
 
 class LinearizableField(VectorField):
-    """A field that pushes tangents through its own layers: much cheaper than going back through its graph.
+    """A field that computes Jacobian-vector products by its own layers, which is much cheaper than through autograd.
 
-    Its Jacobian then is that of the pass that made the derivative, for no evaluation more. It draws no random numbers.
+    The products use the intermediate values of the pass that computed the derivative, without another evaluation. The
+    field must not draw random numbers.
     """
 
     @abc.abstractmethod
     def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
-        """f(t, y, *given), and v -> (df/dy) v at this place, differentiable as the derivative itself is."""
+        """f(t, y, *given), and the function v -> (df/dy) v at this point. Both are differentiable."""
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.linearize(t, y, *given)[0]
@@ -93,32 +94,32 @@ class NoiseDrivenField(VectorField):
     """A field whose solve may receive noise."""
 
     def noise_shape(self, y: State) -> torch.Size:
-        """The shape of dW for one sample: that of the state, unless overridden."""
+        """The shape of dW for one sample: the shape of the state, unless overridden."""
         return y.shape[1:]
 
 
 class StochasticField(NoiseDrivenField):
-    """dy = drift(t, y) dt + diffusion(t, y) dW, with no derivative that a solver of ordinary equations could ask for.
+    """dy = drift(t, y) dt + diffusion(t, y) dW. It has no derivative for a solver of ordinary equations.
 
-    Either takes what is given for a solve after time and state. Both together count as one evaluation.
+    Both methods take the tensors given to a solve after time and state. A call of both counts as one evaluation.
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.9, for both calculi.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"drift": 0.5, "diffusion": 0.5}
-    noise_kind: NoiseKind = NoiseKind.DIAGONAL  # which the first solve compares with the diffusion's derivative
-    calculus: Calculus = Calculus.ITO  # in which the drift is stated
+    noise_kind: NoiseKind = NoiseKind.DIAGONAL  # the first solve checks it by the derivative of the diffusion
+    calculus: Calculus = Calculus.ITO  # the calculus in which the drift is stated
 
     @abc.abstractmethod
     def drift(self, t: Time, y: State) -> State:
-        """What multiplies dt, in the shape of `y`."""
+        """The factor of dt, in the shape of `y`."""
 
     @abc.abstractmethod
     def diffusion(self, t: Time, y: State) -> Tensor:
-        """What multiplies dW: in the shape of `y`, or, of general noise, (batch, *state, *noise_shape)."""
+        """The factor of dW, in the shape of `y`; for general noise, (batch, *state, *noise_shape)."""
 
     def noise_shape(self, y: State) -> torch.Size:
-        """The shape of dW for one sample: that of the state, or one number for scalar noise; general noise must say."""
+        """The shape of dW for one sample: that of the state, or one number for scalar noise; else override it."""
         if self.noise_kind is NoiseKind.GENERAL:
             raise NotImplementedError(
                 f"{type(self).__name__} has general noise: define noise_shape(self, y), which gives "
@@ -131,9 +132,9 @@ class StochasticField(NoiseDrivenField):
 
 
 class WrappedField(VectorField):
-    """A field made of another, `inner`: it takes the same times, and its steps may be no longer.
+    """A field made from another one, `inner`: it takes the same times and has the same longest step.
 
-    A subclass for another kind of field names that kind after this class.
+    A subclass for another kind of field lists that kind as its second base class.
     """
 
     def __init__(self, inner: VectorField) -> None:

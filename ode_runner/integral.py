@@ -1,4 +1,4 @@
-"""Integrals along a solve, one number for each sample, and the products with the Jacobian that they may use."""
+"""Integrals along a solve, one number per sample, and the products with the Jacobian that their integrands may use."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +21,17 @@ Law = Literal["rademacher", "normal"]
 
 @final
 class Integral(nn.Module):
-    """q(t) = integral of g from the first time to t, (batch,): a log density, a price on the path, a running cost.
+    """q(t) = integral of g from the first time to t, (batch,): a log density, a penalty on the path, a running cost.
 
-    The field does not depend on it, so it is no part of the state. Where `g` is a module, its parameters are learned.
+    The field does not depend on q, so q is not part of the state. If `g` is a module, its parameters are learned.
 
     Args:
-        g: g(t, y, dy, pull, *given) gives (batch,), where dy = f(t, y) is the field's derivative at this place, in the
-            shape of `y`, and `pull` its `Pull`. `t` is (), or (batch,) where samples step on their own.
-        judged: True: step control keeps its error within the tolerance too. An integral that is the objective itself
-            must be judged, or training learns to exploit its error. A penalty need not be, and then costs no step.
-        given: tensors (batch, ...) that `g` receives after those of the field, which does not receive them: such as the
-            noise of an estimator, drawn once for a solve.
+        g: g(t, y, dy, pull, *given) returns (batch,). dy = f(t, y) is the field's derivative at this point, in the
+            shape of `y`, and `pull` its `Pull`. `t` is (), or (batch,) if every sample has its own steps.
+        judged: True: step control also keeps the error of q within the tolerance. An integral that is the objective
+            must be judged, or training learns to exploit its error. A penalty need not be; it then causes no steps.
+        given: tensors (batch, ...) for `g` alone, after those of the field: for example the noise of an estimator,
+            drawn once per solve.
     """
 
     def __init__(self, g: Integrand, judged: bool, *, given: Sequence[Tensor] = ()) -> None:
@@ -46,15 +46,15 @@ class Integral(nn.Module):
 class Pull:
     """Vector-Jacobian products of the field at one (t, y): pull(v) is v^T df/dy, in the shape of `y`.
 
-    `v` has the shape of `y`, or (k, *y.shape) for k vectors at once, and so has the result. Each vector counts as one
-    product in the ledger. The first call evaluates the field once more, which does not count as an evaluation.
+    `v` has the shape of `y`, or (k, *y.shape) for k vectors at once; the result has the shape of `v`. Each vector is
+    one product in the ledger. The first call evaluates the field again; this does not count as an evaluation.
 
     Args:
         slope: the field.
         t: the time.
         y: the state.
         enter: called with the number of products.
-        push: the field's own products in the other direction, (df/dy) v, if it is a LinearizableField; else None.
+        push: the field's own Jacobian-vector products (df/dy) v, if it is a LinearizableField; else None.
     """
 
     def __init__(self, slope: Slope, t: Time, y: State, enter: Callable[[int], None], push: Push | None = None) -> None:
@@ -69,7 +69,7 @@ class Pull:
         return torch.vmap(self._alone)(v) if several else self._alone(v)
 
     def quadratic(self, v: Tensor) -> Tensor:
-        """v^T (df/dy) v of every sample for each of k vectors, (k, batch), by the cheaper of the two kinds of product.
+        """v^T (df/dy) v of every sample for each of k vectors, (k, batch), by Jacobian-vector products if available.
 
         `v` is (k, batch or 1, *state), where 1 stands for the same vector in all samples.
         """
@@ -79,12 +79,12 @@ class Pull:
             self._enter(len(v))
             parts = v * self._push(v)
         sums = parts.reshape(*parts.shape[:2], -1).sum(dim=2)
-        return sums.expand(len(v), len(self._y))  # a linear field makes one for all samples
+        return sums.expand(len(v), len(self._y))  # a linear field's product is the same for all samples
 
     def path_derivative(self, order: int) -> State:
-        """d^order y/dt^order of the path through this place, by order - 1 products nested in each other.
+        """d^order y/dt^order of the solution through this point, by order - 1 nested Jacobian-vector products.
 
-        The next derivative of any function along the path is that in the direction (1, f) of (t, y).
+        The time derivative of a function along the solution is its directional derivative along (1, f) in (t, y).
 
         Kelly, Bettencourt, Johnson, Duvenaud. Learning Differential Equations that are Easy to Solve. NeurIPS 2020.
         """
@@ -103,44 +103,44 @@ class Pull:
 
 @cache
 def _load_jvp() -> None:
-    """Call jvp once: the first call loads torch's decompositions, and warns of a deprecated part of torch."""
+    """Call jvp once: the first call loads torch's decompositions, with a warning about a deprecated part of torch."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
         jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _along(function: Slope, slope: Slope, t: Time, y: State) -> State:
-    """The derivative of function(t, y) along the path through this place."""
+    """The time derivative of function(t, y) along the solution through this point."""
     directions = (torch.ones_like(t), slope(t, y))
     tangent: State = jvp(function, (t, y), directions)[1]
     return tangent
 
 
-NONE: Mapping[str, Integral] = MappingProxyType({})  # nothing is integrated
+NONE: Mapping[str, Integral] = MappingProxyType({})  # no integrals
 
 
 def trace(y: State, pull: Pull) -> Tensor:
-    """The trace of df/dy of every sample, (batch,), by one product for each element of the state."""
+    """The trace of df/dy of every sample, (batch,): one product per element of the state."""
     size = y[0].numel()
     units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
     return pull.quadratic(units).sum(dim=0)
 
 
 def probe(y0: State, law: Law) -> Tensor:
-    """Noise e in the shape of `y0` with E[e e^T] = 1, for estimates of traces and norms: random signs, or normal.
+    """Noise e in the shape of `y0` with E[e e^T] = I, for estimates of traces and norms: random signs, or normal.
 
-    Drawn from torch's global generator, always in single precision, so that an audit in another precision draws the
-    same numbers.
+    It is drawn from torch's global generator, always in single precision, so that an audit in another precision draws
+    the same numbers.
     """
     normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
     return (normal if law == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0)
 
 
 def stacked(rates: Sequence[Tensor], names: Sequence[str], y: State) -> Tensor:
-    """The integrands' values side by side, (batch, integral), in the type of the state.
+    """The integrands' values stacked, (batch, integral), in the dtype of the state.
 
     Raises:
-        RefusedInput: one of them is not one number for every sample.
+        RefusedInput: an integrand does not return one number per sample.
     """
     for name, rate in zip(names, rates, strict=True):
         if not isinstance(rate, Tensor) or rate.shape != y.shape[:1]:

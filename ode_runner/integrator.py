@@ -46,10 +46,10 @@ from ode_runner.types import State, Time, Times
 
 @dataclass(frozen=True, kw_only=True)
 class Integrator:
-    """Solves for a model, and enters evaluations and steps in the ledger.
+    """Solves differential equations for a model and counts evaluations and steps in the ledger.
 
-    `field_dtype` is the lower precision in which the field may be evaluated; state and time keep their own. `records`
-    says whether solves that nobody differentiates are recorded, on a GPU, once they are made again and again.
+    `field_dtype` is a lower precision for evaluations of the field; state and time keep theirs. `records`: on a GPU,
+    solves without gradients are recorded as CUDA graphs once they are repeated.
     """
 
     solver: Solver
@@ -73,22 +73,21 @@ class Integrator:
         always: bool = False,
         differentiated: bool = True,
     ) -> CompiledSolve:
-        """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
+        """From now on, solves of this field with gradients are compiled, if they are like this one.
 
-        A solve is like this one if the field is in the mode, training or evaluation, that it is in now; if states and
-        what is given have the shapes, types and gradients of `y0` and `given`; and if it has these `integrals`.
+        A solve is like this one if the field is in the same mode (training or evaluation), if states and given tensors
+        have the shapes, dtypes and requires_grad of `y0` and `given`, and if it has these `integrals`.
 
         Args:
             field: the field.
             y0: an example of a state.
-            given: examples of what the field receives after time and state.
-            integrals: of integrands that are modules, methods or functions of a file. On a GPU, steps with integrals
-                are compiled only where samples have steps of their own.
-            fuses: on a GPU, where steps are recorded, whether the field is compiled into fused kernels before.
-            always: whether solves that nobody differentiates are compiled, too. On a GPU, only where samples have steps
-                of their own.
-            differentiated: False: on a GPU where samples have steps of their own, those solves alone are compiled. They
-                are, too, where the gradient mode is not exact.
+            given: examples of the tensors that the field receives after time and state.
+            integrals: their integrands must be modules, methods or functions defined in a file. On a GPU, steps with
+                integrals are compiled only if every sample has its own steps.
+            fuses: on a GPU, where steps are recorded: compile the field into fused kernels first.
+            always: compile solves without gradients, too. On a GPU, only if every sample has its own steps.
+            differentiated: False: on a GPU and with `always`, if every sample has its own steps, compile only solves
+                without gradients. The same holds if the gradient mode is not exact.
 
         Raises:
             CannotCompile: this field, solver or gradient mode cannot be compiled.
@@ -108,12 +107,12 @@ class Integrator:
         return solve
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
-        """From now on, solves of its field that nobody differentiates are compiled, if they are like this one.
+        """From now on, solves of the problem's field without gradients are compiled, if they are like this one.
 
-        On a CPU only; what is needed is compiled when such a solve is first made.
+        For the CPU only. Compilation happens at the first such solve.
 
         Raises:
-            CannotCompile: they cannot be.
+            CannotCompile: these solves cannot be compiled.
         """
         solver = solver_along(self.solver, problem.field.field)
         solve = compile_exact(solver, problem, keeps=False, eager=partial(self.gradient.solve, solver))
@@ -126,18 +125,19 @@ class Integrator:
         self._evaluated.clear()
 
     def forget_evaluations(self) -> None:
-        """From now on, solves that nobody differentiates are eager again."""
+        """From now on, solves without gradients are eager again."""
         self._evaluated.clear()
 
     def record_at_once(self) -> None:
-        """From now on, the first solve of a kind is recorded, for one that is not is rounded otherwise.
+        """From now on, already the first solve of a kind is recorded, not only repeated ones.
 
-        So a run that has been resumed, which meets a kind anew, evaluates as an uninterrupted one does.
+        Recorded and eager solves are rounded differently. With this, a resumed run, whose recordings are lost,
+        evaluates exactly as an uninterrupted run does.
         """
         self._recorded.fewest = 1
 
     def remark(self) -> str:
-        """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
+        """A sentence for the user if a solve could not be recorded; "" otherwise, and after it was returned once."""
         return self._recorded.remark()
 
     def __call__(
@@ -153,21 +153,22 @@ class Integrator:
         breaks: Sequence[float] = (),
         jumps: Jumps | None = None,
     ) -> Solution:
-        """The solution, whose states at `ts` begin with `y0` itself; differentiable by `ts` too, if that asks for it.
+        """The solution at `ts`; its first state is `y0`. It is also differentiable with respect to `ts`.
 
-        `given` are tensors (batch, ...) that the field takes after time and state, such as a condition: every mode
-        differentiates by them as by the initial state. Those of whole numbers are handed on as they are. An encoding in
-        place of `y0` brings what it gives.
+        `given` are tensors (batch, ...) that the field takes after time and state, such as a condition. Every gradient
+        mode differentiates with respect to them as to the initial state; integer tensors are passed on unchanged. An
+        `Encoding` in place of `y0` brings its own given tensors and breaks.
 
-        `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
-        `noise` drives a stochastic field; one of a Gaussian path may be solved without it, too. At `breaks`, times in
-        any order, and those of an encoding, the field jumps: every piece is solved by itself. An `event` ends the solve
-        of a sample or resets its state; the solution's `events` say when. At their times, `jumps` set all states anew.
+        `integrals` are computed along the solve: the solution holds each by its name, (time, batch), 0 at ts[0].
+        `noise` drives a stochastic field; a field of a Gaussian path can also be solved without noise. `breaks` are
+        times, in any order, at which the field is discontinuous: every piece is solved separately. An `event` ends the
+        solve of a sample or resets its state; the solution's `events` say when. `jumps` change all states at given
+        times.
 
         Raises:
-            RefusedInput: times, state or what is given are none that can be solved for.
-            SolverFailed: the end of the times was not reached.
-            IncompatibleChoice: the solver takes no such field, or has no rule for integrals, noise or events.
+            RefusedInput: invalid times, state or given tensors.
+            SolverFailed: the solver did not reach the last time.
+            IncompatibleChoice: the solver does not take this field, or has no rule for integrals, noise or events.
         """
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = state_and_given(y0, given)
@@ -199,13 +200,13 @@ class Integrator:
     def evaluate(
         self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
     ) -> Tensor:
-        """field.call(t, y, *given), counted for what it is, in the precision of fields; differentiable as any function.
+        """field.call(t, y, *given) in the precision `field_dtype`, counted in the ledger; differentiable by autograd.
 
-        `call` is one of those that the field's kind declares, such as `drift`. Where `t` is (batch,), a field that
-        takes one time for all is mapped over the samples, as in steps of every sample's own.
+        `call` is one of the methods in the `call_weights` of the field's kind, such as `drift`. If `t` is (batch,) and
+        the field takes only a single time, the field is mapped over the samples by torch.vmap.
         """
         self.ledger.tally.evaluations += kind_of(field).call_weights[call]
-        function = field if call == "forward" else getattr(field, call)  # a wrapper takes longer to make than a layer
+        function = field if call == "forward" else getattr(field, call)  # no wrapper: slower than a layer
         if t.dim() and call == "forward" and not field.batched_time:
             function = partial(_mapped, field)
         with _in_full_precision(y):
@@ -236,7 +237,7 @@ class Integrator:
             return solve_between_breaks(solve, solver, problem)
 
     def _compiled_or_recorded(self, solver: Solver, problem: Problem) -> Solution | None:
-        """The solution by what has been compiled or recorded of such problems; None where nothing has."""
+        """The solution by a compiled or recorded solve of such problems; None if there is none."""
         if torch.is_grad_enabled():
             compiled = None if problem.event is not None else self._compiled.find(problem)
             return None if compiled is None else compiled(problem)
@@ -245,7 +246,7 @@ class Integrator:
         return self._recorded.solve(solver, problem, partial(self.gradient.solve, solver)) if self.records else None
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
-        """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
+        """Raises IncompatibleChoice if a user's own gradient mode leaves integrals out."""
         if integrals.keys() - solution.integrals.keys():
             raise IncompatibleChoice(
                 f"{self.gradient.shown_name} with {self.solver.shown_name} does not take integrals along a "
@@ -264,7 +265,7 @@ class Integrator:
 
     @contextmanager
     def _observed(self, field: VectorField, problem: Problem) -> Iterator[None]:
-        """Refuses what a field does inside that this mode cannot differentiate."""
+        """Inside, observes the field's evaluations, and refuses those that the gradient mode cannot differentiate."""
         if self.gradient.through_autograd or not torch.is_grad_enabled():
             yield
             return
@@ -285,12 +286,12 @@ def _mapped(field: VectorField, t: Time, y: State, *given: Tensor) -> State:
 
 
 def _in_full_precision(y: State) -> AbstractContextManager[None]:
-    """Inside, autocast lowers nothing."""
+    """Inside, autocast is off."""
     kind = y.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:
-    """State and givens as they are solved with; the state of a Markov chain is of whole numbers, and stays so."""
+    """State and given tensors in the joint precision of state and times; the state of a Markov chain stays int64."""
     precise = in_joint_precision(encoding.y0, ts)
     return encoding.y0 if isinstance(field, JumpField) else precise, encoding.to(precise.dtype).given

@@ -56,12 +56,12 @@ if TYPE_CHECKING:
 
 OmegaConf.register_new_resolver(
     "folder", folder_of, replace=True
-)  # here, for a launcher's worker imports `run_job` only
+)  # at import: a launcher's worker only imports `run_job`
 
 
 @less_composing()
 def launch() -> ExitCode:
-    """Run the command in sys.argv, which Hydra reads; returns the exit code."""
+    """Run the command in sys.argv by Hydra; returns the exit code."""
     clear_exit_codes()
     _prepare_hydra()
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
@@ -70,7 +70,7 @@ def launch() -> ExitCode:
     try:
         _check_words()
         with warnings.catch_warnings(), known_from_words(sys.argv[1:]):
-            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # by the plugin
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()
     except KeyboardInterrupt:
@@ -96,7 +96,7 @@ def _check_words() -> None:
     check_words_used(sys.argv[1:])
     typed = one_of_each(
         sys.argv[1:]
-    )  # before the words of an earlier run join them: typed now, both options replace its
+    )  # before an earlier run's words are added: one option typed now replaces both of that run
     sys.argv[1:] = quoted_where_needed(completed(with_original_command(typed)))
     check_overrides(sys.argv[1:])
     check_known_keys(sys.argv[1:])
@@ -104,13 +104,13 @@ def _check_words() -> None:
 
 
 def run_job(cfg: DictConfig) -> JobResult:
-    """The task function of Hydra: plan or run one job. No error of a run ends its sweep; an interrupt does."""
-    replace_unprintable()  # here too, for a launcher's worker is a process of its own
+    """Hydra's task function: plans or runs one job. An error in a run does not end its sweep; an interrupt does."""
+    replace_unprintable()  # again: a launcher's worker is another process
     ignore_output_errors()
     try:
         check_yaml_options(cfg)
         result = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
-    except (RefusedInput, OmegaConfBaseException) as error:  # here: Hydra would say of each what it was about
+    except (RefusedInput, OmegaConfBaseException) as error:  # here, because Hydra would add lines of its own
         reason = readable_message(error, sys.argv[1:])
         _say(reason)
         result = JobResult(ExitCode.REFUSED, REFUSED, reason)
@@ -166,13 +166,13 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
         return JobResult(ExitCode.REFUSED, REFUSED, readable_message(error, sys.argv[1:]))
     status, reason = outcome
     if status is RunStatus.INTERRUPTED:
-        raise KeyboardInterrupt  # a sweep goes no further either
+        raise KeyboardInterrupt  # ends a sweep, too
     fine = status in (RunStatus.COMPLETED, RunStatus.PRUNED)
     return JobResult(ExitCode.COMPLETED if fine else ExitCode.FAILED, status, reason)
 
 
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
-    """Carry out a command or train; returns the status, and a sentence unless it completed."""
+    """Carry out a command or train; returns the status and, unless the run completed, the reason in a sentence."""
     with collector_off():
         from ode_runner.build import plan_run
         from ode_runner.commands.dispatch import run_command
@@ -197,7 +197,7 @@ def _say(sentence: str) -> None:
 
 
 class _FlagParser(argparse.ArgumentParser):
-    """Refuses an unknown flag in one line; argparse prints its whole usage."""
+    """Refuses an unknown flag in one line; argparse alone would print its whole usage."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]

@@ -25,40 +25,40 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """dy/dt = f(t, y), y(ts[0]) = y0: what a gradient mode solves.
+    """dy/dt = f(t, y), y(ts[0]) = y0: the problem that a gradient mode solves.
 
-    The field is bound to the tensors given to it, to the integrals along it and to the noise that drives it.
+    `field` holds the tensors given to it, the integrals along the solve and the noise that drives it.
     """
 
     field: CountedField
     y0: State
-    ts: Times  # (time, batch) where every sample has times of its own
-    breaks: Sequence[float] = ()  # times at which the field jumps
+    ts: Times  # (time, batch) if every sample has its own times
+    breaks: Sequence[float] = ()  # times at which the field is discontinuous
     event: Event | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Values at the requested times, and what the solve took. A model without a solve gives its states alone."""
+    """States at the requested times, and the steps of the solve. A model without a solve fills in its states alone."""
 
     ys: Trajectory
     integrals: Mapping[str, Tensor] = field(default_factory=dict)  # (time, batch) each, from 0 at ts[0]
     ts: Times | None = None  # None: those of the problem
-    accepted: int = 0  # where every sample has steps of its own, those of the sample with the most attempts
+    accepted: int = 0  # number of steps; if every sample has its own, that of the sample with the most attempts
     rejected: int = 0
-    next_step: float | None = None  # the size that step control would try next; None: a fixed grid
-    smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
+    next_step: float | None = None  # the step size that step control would try next; None: fixed steps
+    smallest_step: float | None = None  # the smallest accepted step that step control chose; None: fixed steps
     each: EachSample | None = None  # None: all samples have the same steps
-    stop: Stop | None = None  # of a solver that looks for an event: where it has stopped
-    events: Events | None = None  # None: nobody has asked for events
+    stop: Stop | None = None  # where an event stopped the solve, if the solver looked for one
+    events: Events | None = None  # None: no event was looked for
 
     def __getitem__(self, place: Any) -> Tensor:
-        """A part of the states: solution[-1] is the state at the last time."""
+        """Index the states: solution[-1] is the state at the last time."""
         return self.ys[place]
 
 
 def with_steps_of(whole: Solution, parts: Sequence[Solution]) -> Solution:
-    """`whole` with the steps of several solves: the sums of those accepted and rejected, and the smallest."""
+    """`whole` with the steps of several solves: the sums of accepted and rejected steps, and the smallest step."""
     smallest = [part.smallest_step for part in parts if part.smallest_step is not None]
     return replace(
         whole,
@@ -69,10 +69,10 @@ def with_steps_of(whole: Solution, parts: Sequence[Solution]) -> Solution:
 
 
 def solution_without_elements(problem: Problem) -> Solution:
-    """The solution of an empty batch, or of other states without elements.
+    """The solution if the state has no elements, such as an empty batch.
 
-    It takes one evaluation, so that parameters have a gradient of zero. No solver is asked: the mean over no elements,
-    which step control would go by, is not a number.
+    It takes one evaluation, so that parameters have a gradient of zero. No solver is called: the error norm of step
+    control, a mean over no elements, would be NaN.
     """
     y0, ts = problem.y0, problem.ts
     call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field
@@ -85,7 +85,7 @@ def solution_without_elements(problem: Problem) -> Solution:
 
 
 class SolveOptions(TypedDict, total=False):
-    """The options of a solve besides field, initial state and times; `Integrator` says what they are."""
+    """The options of a solve besides field, initial state and times; see `Integrator.__call__`."""
 
     given: Sequence[Tensor]
     integrals: Mapping[str, Integral]
@@ -95,11 +95,11 @@ class SolveOptions(TypedDict, total=False):
     jumps: Jumps | None
 
 
-@runtime_checkable  # for tests, which check types where they run
+@runtime_checkable  # for tests, which check types at run time
 class Integrate(Protocol):
     """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the solution's `ys` are the states at `ts`.
 
-    An encoding in place of `y0` brings what it gives. The solution's `integrals` are those asked for, by their names.
+    An `Encoding` in place of `y0` brings its own given tensors. The solution holds the `integrals` by their names.
     """
 
     def __call__(
@@ -109,11 +109,11 @@ class Integrate(Protocol):
     def evaluate(
         self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
     ) -> Tensor:
-        """field.call(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
+        """field.call(t, y, *given), counted in the ledger: for objectives that evaluate the field without a solve."""
 
 
 class WrappedIntegrate:
-    """An `Integrate` around another, to which it passes on what a subclass does not change."""
+    """An `Integrate` around another one, to which it passes everything that a subclass does not change."""
 
     def __init__(self, integrate: Integrate) -> None:
         self.integrate = integrate
@@ -130,7 +130,7 @@ class WrappedIntegrate:
 
 
 class TakesStates(abc.ABC):
-    """An `Integrate` that also receives the states of a model of layers, which no solve computes."""
+    """An `Integrate` that also receives the states between the layers of a model that computes them without a solve."""
 
     @abc.abstractmethod
     def take_states(self, states: Sequence[State]) -> None:
@@ -138,9 +138,9 @@ class TakesStates(abc.ABC):
 
 
 def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
-    """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.
+    """Raises RefusedInput unless the state is real, times are finite, floating-point and monotone, and breaks finite.
 
-    Times may be repeated. Breaks are finite numbers.
+    Times may be repeated.
     """
     _check_real(y0)
     _check_times(ts)
@@ -182,7 +182,7 @@ def _check_times(ts: Times) -> None:
 
 
 def check_given(given: Sequence[Tensor], y0: State) -> None:
-    """Raises RefusedInput unless each of the tensors given to a field has a row for every sample of the state."""
+    """Raises RefusedInput unless each tensor given to a field has one row per sample of the state."""
     for place, z in enumerate(given):
         if not isinstance(z, Tensor) or z.dim() == 0 or y0.dim() == 0 or len(z) != len(y0):
             shape = f"of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
@@ -193,7 +193,7 @@ def check_given(given: Sequence[Tensor], y0: State) -> None:
 
 
 def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
-    """Raises RefusedInput unless there is noise, with a number for every sample of the state, to drive the field."""
+    """Raises RefusedInput unless there is noise for the field, with one number in `samples` per sample of the state."""
     if noise is None:
         raise RefusedInput(
             f"{name_of(field)} is driven by noise, and the solve was given none: "
@@ -207,5 +207,5 @@ def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
 
 
 def in_joint_precision(y0: State, ts: Times) -> State:
-    """The state in the joint type of state and times, in which it is solved."""
+    """The state in the promoted dtype of state and times, in which the problem is solved."""
     return y0.to(promote_types(y0.dtype, ts.dtype))
