@@ -159,11 +159,10 @@ class Integrator:
         mode differentiates with respect to them as to the initial state; integer tensors are passed on unchanged. An
         `Encoding` in place of `y0` brings its own given tensors and breaks.
 
-        `integrals` are computed along the solve: the solution holds each by its name, (time, batch), 0 at ts[0].
-        `noise` drives a stochastic field; a field of a Gaussian path can also be solved without noise. `breaks` are
-        times, in any order, at which the field is discontinuous: every piece is solved separately. An `event` ends the
-        solve of a sample or resets its state; the solution's `events` say when. `jumps` change all states at given
-        times.
+        The solution holds each of the `integrals` by its name, (time, batch), 0 at ts[0]. `noise` drives a stochastic
+        field; that of a Gaussian path can also be solved without. `breaks` are times, in any order, at which the field
+        is discontinuous: every piece is solved separately. An `event` ends the solve of a sample or resets its state;
+        the solution's `events` say when. `jumps` change all states at given times.
 
         Raises:
             RefusedInput: invalid times, state or given tensors.

@@ -1,1 +1,1 @@
-"""Paths through the rows of a series, by which a field is driven: one module per control, chosen by `model.control`."""
+"""Controls: paths through the rows of a series that drive a field; one module per control, set by `model.control`."""

@@ -1,4 +1,4 @@
-"""What a control is: a path X(s) through the rows of a series, over their numbers."""
+"""The base class of controls: paths X(s) through the rows of a series, as functions of the row number."""
 
 import abc
 from typing import ClassVar
@@ -12,20 +12,19 @@ from ode_runner.types import State, Time
 
 
 class Control(abc.ABC):
-    """A way from row to row, a polynomial for every piece; `pieces` of them, each of length 1, lead to the next row.
+    """A piecewise polynomial path through the rows of a series, with `pieces` pieces of length 1 from row to row.
 
-    The parameter is the number of the piece and not the time, which is a channel like any other: so all series of a
-    batch have the same knots, whatever the times of their rows. A controlled equation depends on the path and not on
-    how fast it is gone.
+    The parameter s counts pieces; time is a channel of X. So all series of a batch have the same knots, whatever the
+    times of their rows. The solution of a controlled equation does not depend on the parametrisation of the path.
     """
 
     kinks: ClassVar[bool]  # dX/ds jumps at the knots
-    causal: ClassVar[bool] = True  # on the way to a row, X depends on nothing after it
-    causal_with_blanks: ClassVar[bool] = False  # the same where values are missing
+    causal: ClassVar[bool] = True  # up to a row, X does not depend on later rows
+    causal_with_blanks: ClassVar[bool] = False  # the same if values are missing
     pieces: ClassVar[int] = 1
 
     def fill(self, series: Series) -> Tensor:
-        """The values (series, rows, channels) with something in place of each that is missing."""
+        """The values (series, rows, channels) with missing ones filled in."""
         return interpolated(series)
 
     @abc.abstractmethod
@@ -33,19 +32,19 @@ class Control(abc.ABC):
         """Coefficients (series, pieces, degree + 1, channels) of dX/ds, by powers of the distance from a piece's start.
 
         Args:
-            knots: (series, rows, channels), the time first of them; rows of padding repeat the last one.
-            lengths: (series,) rows that are no padding.
+            knots: (series, rows, channels), with time as the first channel; padding repeats the last row.
+            lengths: (series,), the number of rows without padding.
         """
 
     def coefficients(self, knots: Tensor, lengths: Tensor) -> Tensor:
-        """What `derivative` gives, 0 in padding."""
+        """The result of `derivative`, set to 0 in padding."""
         found = self.derivative(knots, lengths)
         numbers = torch.arange(found.shape[1], device=knots.device)
         beyond = numbers >= self.pieces * (lengths[:, None] - 1)
         return found.masked_fill(beyond[..., None, None], 0.0)
 
     def breaks(self, lengths: Tensor, *, ends: bool) -> list[float]:
-        """Times at which dX/ds jumps: knots, if any, and where a series ends before the others; `ends`: every row."""
+        """Values of s at which dX/ds jumps: knots with kinks, and ends of shorter series; `ends`: every row instead."""
         last = int(lengths.max()) - 1
         if self.kinks:
             return [float(k) for k in range(1, self.pieces * last)]
@@ -54,7 +53,7 @@ class Control(abc.ABC):
 
 
 def slope_at(s: Time, coefficients: Tensor) -> State:
-    """dX/ds (series, channels) at a place, or at one of each series: of the piece that begins there, at a knot."""
+    """dX/ds (series, channels) at s, () or (series,). At a knot it is the slope of the piece that begins there."""
     piece = s.long().clamp(0, coefficients.shape[1] - 1)  # rounded towards 0, where the first piece begins
     distance = s - piece
     if s.dim():
@@ -69,7 +68,7 @@ def slope_at(s: Time, coefficients: Tensor) -> State:
 
 
 def path_at(s: Tensor, start: Tensor, coefficients: Tensor) -> Tensor:
-    """X (places, channels) of one series at places in order, from `start` (channels,) and its coefficients."""
+    """X (places, channels) of one series at several s, from `start` = X(0) (channels,) and its coefficients."""
     degrees = torch.arange(1, coefficients.shape[1] + 1, dtype=coefficients.dtype, device=coefficients.device)[:, None]
     whole = (coefficients / degrees).sum(dim=1)
     at_knots = torch.cat([start[None], start + whole.cumsum(dim=0)])

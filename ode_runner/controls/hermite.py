@@ -1,4 +1,4 @@
-"""Cubics whose slope at a row is that of the line which leads to it."""
+"""Cubic Hermite splines whose slope at a row is the backward difference there."""
 
 from typing import ClassVar, final
 
@@ -10,10 +10,10 @@ from ode_runner.controls.base import Control
 
 @final
 class HermiteControl(Control):
-    """Cubic Hermite with backward differences: smooth, and on the way to a row nothing after it is needed.
+    """Cubic Hermite splines with backward differences: smooth and causal.
 
-    With b the difference of the rows before and d that of the piece, dX/ds = b + (d - b)(4 u - 3 u^2) after a part u of
-    the piece. The first piece is a line.
+    At a part u of a piece, dX/ds = b + (d - b)(4 u - 3 u^2), where b is the difference of the previous piece's rows and
+    d that of its own. The first piece is a line.
 
     Morrill, Kidger, Yang, Lyons. Neural Controlled Differential Equations for Online Prediction Tasks. 2021.
     """

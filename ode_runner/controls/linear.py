@@ -1,4 +1,4 @@
-"""Straight lines from row to row."""
+"""Linear interpolation between rows."""
 
 from typing import ClassVar, final
 
@@ -9,7 +9,7 @@ from ode_runner.controls.base import Control
 
 @final
 class LinearControl(Control):
-    """The polygonal line through the rows; its direction jumps at each."""
+    """Piecewise linear interpolation of the rows; dX/ds jumps at each row."""
 
     kinks: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""What stands in place of missing values, by channel."""
+"""Fills in missing values, channel by channel."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from ode_runner.controls.series import Series
 
 
 def held(series: Series) -> Tensor:
-    """The last value observed before; before the first, 0."""
+    """The last value that was observed; 0 before the first observation."""
     before, _ = _neighbours(series)
     return _read(series.values, before)
 
 
 def interpolated(series: Series) -> Tensor:
-    """The line in time between the observations before and after; the nearest where there is one only, else 0."""
+    """Linear interpolation in time; the nearest observation before the first and after the last; 0 without any."""
     before, after = _neighbours(series)
     rows = series.times.shape[1]
     early, late = before < 0, after >= rows
@@ -26,12 +26,12 @@ def interpolated(series: Series) -> Tensor:
 
 
 def counts(series: Series) -> Tensor:
-    """How often each channel has been observed so far, (series, rows, channels)."""
+    """The number of observations of each channel up to each row, (series, rows, channels)."""
     return series.observed.cumsum(dim=1).to(series.values)
 
 
 def _neighbours(series: Series) -> tuple[Tensor, Tensor]:
-    """The row of the last observation of each value's channel up to it, -1 if none, and of the next, `rows` if none."""
+    """For each value, the rows of its channel's last observation so far (-1: none) and of the next (`rows`: none)."""
     there, rows = series.observed, series.times.shape[1]
     numbers = torch.arange(rows, device=there.device)[:, None].expand_as(there)
     before = numbers.masked_fill(~there, -1).cummax(dim=1).values
@@ -40,5 +40,5 @@ def _neighbours(series: Series) -> tuple[Tensor, Tensor]:
 
 
 def _read(values: Tensor, rows: Tensor) -> Tensor:
-    """Values at the rows of each, 0 where these are before the first."""
+    """The values at `rows`, 0 for rows below 0."""
     return values.gather(1, rows.clamp(min=0)).masked_fill(rows < 0, 0.0)

@@ -1,4 +1,4 @@
-"""Controls by the names that options give them."""
+"""Controls by their names in options."""
 
 from typing import Literal
 
@@ -18,5 +18,5 @@ CONTROLS: dict[ControlName, type[Control]] = {
 
 
 def control_named(name: ControlName) -> Control:
-    """The control of a name."""
+    """The control with this name."""
     return CONTROLS[name]()

@@ -10,7 +10,7 @@ from ode_runner.controls.base import Control
 
 @final
 class NaturalControl(Control):
-    """The smoothest path: two continuous derivatives, no curvature at the ends. Every row decides about all of it."""
+    """The natural cubic spline: C2, no curvature at the ends. It is not causal: all of it depends on every row."""
 
     kinks: ClassVar[bool] = False
     causal: ClassVar[bool] = False
@@ -22,10 +22,10 @@ class NaturalControl(Control):
 
 
 def slopes(knots: Tensor, lengths: Tensor) -> Tensor:
-    """dX/ds (series, rows, channels) at the knots of a series' own rows; after its end without meaning.
+    """dX/ds (series, rows, channels) at the rows of each series; values in padding have no meaning.
 
-    m_{i-1} + 4 m_i + m_{i+1} = 3 (x_{i+1} - x_{i-1}), and 2 m_0 + m_1 = 3 (x_1 - x_0) at the first row, likewise at the
-    last: by elimination from the first to the last and back.
+    The slopes m solve m_{i-1} + 4 m_i + m_{i+1} = 3 (x_{i+1} - x_{i-1}), with 2 m_0 + m_1 = 3 (x_1 - x_0) at the first
+    row and likewise at the last: a tridiagonal system, solved by elimination.
     """
     rows = knots.shape[1]
     end = (lengths - 1)[:, None]

@@ -1,4 +1,4 @@
-"""Steps: time goes on first, then the values follow."""
+"""Rectilinear interpolation: first time moves on to the next row, then the values do."""
 
 from typing import ClassVar, final
 
@@ -12,9 +12,9 @@ from ode_runner.controls.series import Series
 
 @final
 class RectilinearControl(Control):
-    """From (t_i, x_i) to (t_{i+1}, x_i) and from there to (t_{i+1}, x_{i+1}), where missing values are held.
+    """Lines from (t_i, x_i) to (t_{i+1}, x_i) and on to (t_{i+1}, x_{i+1}); missing values repeat the last observed.
 
-    So it depends on nothing that comes later, even where values are missing.
+    So it is causal even if values are missing.
 
     Morrill, Kidger, Yang, Lyons. Neural Controlled Differential Equations for Online Prediction Tasks. 2021.
     """

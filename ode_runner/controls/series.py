@@ -1,4 +1,4 @@
-"""Series of observations at times of their own, and the rows of a tensor in which a model is given them."""
+"""Series of observations at irregular times, and the tensor of rows in which a model receives them."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Several series of the same channels.
+    """A batch of series with the same channels.
 
-    Rows from the length of a series on are padding: whatever they hold is left out. Times increase from row to row.
+    Rows from the length of a series on are padding, whose values are ignored. Times increase from row to row.
     """
 
     times: Tensor  # (series, rows)
     values: Tensor  # (series, rows, channels), NaN where a channel was not observed
-    lengths: Tensor  # (series,), int64, at least 1: rows that were observed
+    lengths: Tensor  # (series,), int64, at least 1: number of rows without padding
 
     @classmethod
     def complete(cls, times: Tensor, values: Tensor) -> Self:
@@ -24,13 +24,13 @@ class Series:
         return cls(times=times, values=values, lengths=torch.full((len(times),), times.shape[1], device=times.device))
 
     def rows(self) -> Tensor:
-        """(series, rows, channels + 2), float: the values, their time, and 1, or 0 for padding."""
+        """(series, rows, channels + 2), float: the values, their time, and 1 (0 for padding)."""
         real = torch.arange(self.times.shape[1], device=self.times.device) < self.lengths[:, None]
         return torch.cat([self.values, self.times[..., None], real[..., None].to(self.values)], dim=-1)
 
     @classmethod
     def of_rows(cls, rows: Tensor) -> Self:
-        """The series of `rows`, as that method makes them; in padding, the last row of the series is repeated."""
+        """The series from a tensor made by the method `rows`; padding is replaced by the last row of its series."""
         lengths = (rows[..., -1] > 0).sum(dim=1)
         places = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
         places = torch.minimum(places, lengths[:, None] - 1)
@@ -39,12 +39,12 @@ class Series:
 
     @property
     def duration(self) -> float:
-        """The time from first row to last of the longest series."""
+        """The longest time from first to last row of a series."""
         last = self.times.gather(1, self.lengths[:, None] - 1)
         return float((last - self.times[:, :1]).max())
 
     @property
     def observed(self) -> Tensor:
-        """(series, rows, channels), bool: which values there are. Those of padding are no observations."""
+        """(series, rows, channels), bool: which values are observed; False in padding."""
         real = torch.arange(self.times.shape[1], device=self.times.device) < self.lengths[:, None]
         return ~self.values.isnan() & real[..., None]

@@ -1,6 +1,6 @@
 """The wrapper through which solvers evaluate a field: it counts evaluations, lowers precision and passes `given` on.
 
-It also evaluates the integrands along a solve of the field, and holds the noise that drives it.
+It also evaluates the integrands along a solve and holds the noise that drives the field.
 """
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -27,19 +27,18 @@ from ode_runner.types import State, Time
 
 
 class CountedField(VectorField):
-    """A field as a function of time and state alone; each call is entered in the ledger.
+    """A field as a function of time and state alone; each call is counted in the ledger.
 
     Args:
-        dtype: a lower precision in which the field is evaluated where autocast deems it safe; time and state keep their
-            own.
+        dtype: a lower precision for evaluations of the field, by autocast; time and state keep theirs.
         given: tensors (batch, ...) that the field receives after time and state, followed by those of each integral.
         attached: True: the field receives the caller's own tensors, and autograd differentiates through their graph.
-            False: it receives leaves of the same values, which are parameters of this wrapper. Every gradient mode then
-            differentiates with respect to them as to any parameter, and a graph that `given` shares with the field's
-            own parameters is traversed once.
-        integrals: what is integrated along a solve, by name.
-        noise: by which a stochastic field is driven.
-        span: the earliest and the latest time that the field sees; other times are clamped to them.
+            False: it receives leaves with the same values, which are parameters of this wrapper. Every gradient mode
+            then differentiates with respect to them as to any parameter, and a graph that `given` shares with the
+            field's own parameters is traversed only once.
+        integrals: the integrals along a solve, by name.
+        noise: the noise that drives a stochastic field.
+        span: the earliest and the latest time that the field sees; other times are clamped to this interval.
     """
 
     def __init__(
@@ -56,23 +55,23 @@ class CountedField(VectorField):
     ) -> None:
         super().__init__()
         self.field, self.ledger, self.dtype = field, ledger, dtype
-        self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
+        self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function is allowed, too
         self.given, self.attached = tuple(given), attached
         self.integrals = nn.ModuleList(integrals.values()) if integrals else ()
         self.names = tuple(integrals)
-        self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
+        self.counts = [len(integral.given) for integral in integrals.values()]  # tensors of each integrand
         self.noise, self.span = noise, span
         self._driving_noise = DrivingNoise(noise, field) if noise is not None else None
         self.observer: Observer | None = None
         self._untouched = Untouched(partial(name_of, field))
         self._pushes: MutableMapping[Tensor, Push] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
-        self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
+        self.held = [f"given_{i}" for i in range(len(self.given))]  # attributes, replaceable by functional_call
         for name, z in zip(self.held, self.given, strict=True):
             leaf = z.is_floating_point() and not attached
             setattr(self, name, nn.Parameter(z.detach(), requires_grad=z.requires_grad) if leaf else z)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Without nn.Module's bookkeeping but for tensors and modules: it is slow, and every solve makes a wrapper."""
+        """Skips nn.Module's slow bookkeeping for all but tensors and modules, because every solve makes a wrapper."""
         if isinstance(value, Tensor | nn.Module):
             super().__setattr__(name, value)
         else:
@@ -80,7 +79,7 @@ class CountedField(VectorField):
 
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
-        """A counting wrapper of the same kind as the field: that of a separable field is separable."""
+        """A counting wrapper of the same kind as the field: for a separable field, a separable one."""
         return _counted(kind_of(field))(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
@@ -89,7 +88,7 @@ class CountedField(VectorField):
         return shaped(dy, y, self.field)
 
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
-        """f(t, y, *given); keeps the function that pushes tangents through the layers that computed it."""
+        """f(t, y, *given); keeps the function that computes Jacobian-vector products at this point."""
         assert isinstance(self.field, LinearizableField)
         dy, self._pushes[dy] = self.field.linearize(t, y, *given)
         return dy
@@ -97,7 +96,7 @@ class CountedField(VectorField):
     def evaluate(
         self, function: Callable[..., State], count: float, t: Any, y: State, given: Sequence[Tensor]
     ) -> State:
-        """function(t, y, *given), entered as `count` evaluations; without `given`, the tensors held here are passed."""
+        """function(t, y, *given), counted as `count` evaluations; without `given`, the tensors held here are passed."""
         self.ledger.tally.evaluations += count
         t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
@@ -106,7 +105,7 @@ class CountedField(VectorField):
         return self._untouched.evaluate(observed, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
-        """The integrands at (t, y), where dy = f(t, y): (batch, integral). Not counted as an evaluation."""
+        """The integrands at (t, y), (batch, integral), where dy = f(t, y). Not counted as an evaluation."""
         every, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
         arguments, ends = self.of_field(every), accumulate(self.counts, initial=len(every) - sum(self.counts))
         own = [every[begin:end] for begin, end in pairwise(ends)]
@@ -120,7 +119,7 @@ class CountedField(VectorField):
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
 
     def _again(self, arguments: Sequence[Tensor], t: Any, y: State) -> State:
-        """f(t, y) evaluated once more, for its Jacobian; of a stochastic field, the drift."""
+        """f(t, y), or the drift of a stochastic field, evaluated again for products with its Jacobian."""
         slope = (
             self.field if "forward" in kind_of(self.field).call_weights else cast("StochasticField", self.field).drift
         )
@@ -129,7 +128,7 @@ class CountedField(VectorField):
 
     @contextmanager
     def _nothing_drawn(self, device: torch.device) -> Iterator[None]:
-        """Raises IncompatibleChoice if the field, evaluated once more, draws random numbers: then it is another one."""
+        """Raises IncompatibleChoice if the field draws random numbers: evaluated again, it would give other values."""
         drawn = RandomState.now(device)
         yield
         if not drawn.same_as(RandomState.now(device)):
@@ -139,9 +138,9 @@ class CountedField(VectorField):
             )
 
     def _push(self, t: Any, y: State, dy: State, arguments: Sequence[Tensor], v: Tensor) -> Tensor:
-        """(df/dy) v, where dy = f(t, y): by the pass that made `dy`, if that is known, else in full precision.
+        """(df/dy) v, where dy = f(t, y): from the pass that computed `dy`, if it was kept, else in full precision.
 
-        An observer is shown a pass of its own, all of which belongs to this call.
+        With an observer, the pass is always made again, so that the observer sees all of it in this call.
         """
         push = self._pushes.get(dy) if self.observer is None else None
         if push is None:
@@ -151,14 +150,14 @@ class CountedField(VectorField):
         return push(v)
 
     def between(self, low: float, high: float) -> "CountedField":
-        """A copy with the same parameters, which sees only times from `low` to `high`."""
+        """A copy with the same parameters whose times are clamped to [low, high]."""
         inside = copy(self)
         inside.span = (low, high)
         return inside
 
     @property
     def driving_noise(self) -> DrivingNoise:
-        """The noise that drives the field along a solve, which the integrator has seen to."""
+        """The noise that drives the field along a solve; the integrator has checked that there is one."""
         assert self._driving_noise is not None
         return self._driving_noise
 
@@ -167,15 +166,15 @@ class CountedField(VectorField):
 
     @property
     def judged(self) -> list[int]:
-        """The indices of the integrals whose error step control keeps within tolerance."""
+        """The indices of the integrals whose error is under step control."""
         return [i for i, integral in enumerate(self.integrals) if integral.judged]
 
     def named(self, qs: Tensor) -> dict[str, Tensor]:
-        """Integrals (time, batch, integral) by their names, (time, batch) each."""
+        """Integrals (time, batch, integral) as a dict by name, (time, batch) each."""
         return {name: qs[..., i] for i, name in enumerate(self.names)}
 
     def stacked(self, integrals: Mapping[str, Tensor], ys: Tensor) -> Tensor:
-        """The reverse of `named`: (time, batch, integral); without integrals, (time, 0)."""
+        """The inverse of `named`: (time, batch, integral); without integrals, (time, 0)."""
         parts = [integrals[name] for name in self.names]
         return torch.stack(parts, dim=-1) if parts else ys.new_zeros(len(ys), 0)
 
@@ -184,30 +183,30 @@ class CountedField(VectorField):
         return CountedField.around(self.field, self.ledger, **self.options())
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments that make an equal wrapper of the field."""
+        """The keyword arguments with which `around` makes an equal wrapper."""
         own = {name: getattr(self, name) for name in ("dtype", "given", "attached", "noise", "span")}
         return own | {"integrals": dict(zip(self.names, self.integrals, strict=True))}
 
     def arguments(self) -> list[Tensor]:
-        """What the field receives after time and state, followed by what each integrand receives besides."""
+        """The tensors that the field receives after time and state, followed by those of each integrand."""
         return [getattr(self, name) for name in self.held]
 
     def of_field(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The part of all that is given which the field receives; the rest belongs to integrands."""
+        """The part of `given` that the field receives, without the tensors of integrands."""
         return given[: len(given) - sum(self.counts)]
 
     def leaves(self) -> list[Tensor]:
-        """Tensors with respect to which a solve is differentiated, besides y0: parameters, then what is given."""
+        """The tensors besides y0 with respect to which a solve is differentiated: parameters and given tensors."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def inputs(self) -> list[Tensor]:
-        """The caller's own tensors in the order of `leaves`, to which an autograd function is applied."""
+        """The inputs of an autograd function, in the order of `leaves`; for `given`, these are the caller's tensors."""
         given = {id(getattr(self, name)): z for name, z in zip(self.held, self.given, strict=True)}
         return [given.get(id(leaf), leaf) for leaf in self.leaves()]
 
 
 class Call:
-    """A function of time and state alone: `given` is bound, and precision lowered to `dtype` if there is one."""
+    """A function of time and state alone: `given` is bound, and autocast to `dtype` is on unless it is None."""
 
     def __init__(self, function: Callable[..., State], dtype: torch.dtype | None, given: Sequence[Tensor]) -> None:
         self.function, self.dtype, self.given = function, dtype, given
@@ -219,12 +218,12 @@ class Call:
             dy = self.function(t, y, *self.given)
         if y.is_floating_point():
             return dy.to(y.dtype)
-        return dy.to(torch.promote_types(dy.dtype, torch.float32))  # rates or logits of whole numbers
+        return dy.to(torch.promote_types(dy.dtype, torch.float32))  # rates or logits at integer states
 
 
 @cache
 def _counted(kind: type[VectorField]) -> type[CountedField]:
-    """The wrapper class of a kind of field: it has the kind's methods, each counted by the weight that it declares."""
+    """The wrapper class for a kind of field: it has the kind's methods, each counted by its declared weight."""
     if kind is VectorField:
         return CountedField
     calls = {name: _call(name, weight) for name, weight in kind.call_weights.items()}
@@ -241,7 +240,7 @@ def _call(name: str, count: float) -> Callable[..., State]:
 
 
 def shaped(dy: Any, y: State, field: VectorField) -> State:
-    """`dy`; raises RefusedInput unless it has the shape of `y`, because a smaller shape would be broadcast."""
+    """Returns `dy`; raises RefusedInput unless it has the shape of `y`. Without it, a smaller shape would broadcast."""
     if isinstance(dy, Tensor) and dy.shape == y.shape:
         return dy
     one = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
@@ -258,6 +257,6 @@ def uncounted(field: VectorField) -> VectorField:
 
 
 def name_of(field: VectorField) -> str:
-    """What messages call a field, whatever it is wrapped in."""
+    """The name of a field in messages, without its counting wrappers."""
     inside = uncounted(field)
     return inside.shown_name if isinstance(inside, VectorField) else type(inside).__name__  # as for `batched_time`

@@ -11,14 +11,14 @@ from ode_runner.field import NoiseDrivenField, VectorField
 from ode_runner.noise.brownian_path import BrownianPath, Increment, Noise, StepIncrements, Steps
 from ode_runner.types import State
 
-CLOSE = 0.25  # part of a step by which the noise of its ends may be that of another length
-MOST_CELLS = 100_000  # of a step, each of which is drawn by itself
+CLOSE = 0.25  # largest error of a step's length by rounding to the grid of the noise, as a part of the longest step
+MOST_CELLS = 100_000  # of one step; each cell is a draw of its own
 
 
 class DrivingNoise:
-    """Noise in the shape that a field's diffusion multiplies, by which solvers drive the field.
+    """Brownian increments in the noise shape of a field, for solvers.
 
-    The increments of steps that are announced by `prepare` are made many at a time.
+    Increments of steps that `prepare` announces are drawn many at a time, which is faster.
     """
 
     def __init__(self, noise: Noise, field: VectorField) -> None:
@@ -29,25 +29,25 @@ class DrivingNoise:
         """Announce the steps of a solve from `y`, forwards or backwards.
 
         Raises:
-            RefusedInput: the path is too coarse for them, or too fine.
+            RefusedInput: the grid of the path is too coarse for these steps, or too fine.
         """
         _check_resolved(self.path, tuple(steps))
         self._announced = StepIncrements(self.noise, steps, self._shape(y), dtype=y.dtype)
 
     def increment(self, t0: float, t1: float, y: State) -> Increment:
-        """The increment from t0 to t1, (batch, *noise) each, in the type of `y`."""
+        """The increment from t0 to t1, (batch, *noise) each, in the dtype of `y`."""
         if self._announced is None or self._announced.dtype != y.dtype:
             self.prepare([], y)
         assert self._announced is not None
         return self._announced.find(t0, t1)
 
     def increments(self, steps: Steps, y: State) -> Increment:
-        """The increments of several steps, (step, batch, *noise) each; refuses what `prepare` does."""
+        """The increments of several steps, (step, batch, *noise) each; raises as `prepare` does."""
         _check_resolved(self.path, tuple(steps))
         return self.noise.increments(steps, self._shape(y), dtype=y.dtype)
 
     def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
-        """Numbers between 0 and 1, (batch, *shape), by which states jump; see `Noise.uniform`."""
+        """Uniform random numbers for jumps, (batch, *shape); see `Noise.uniform`."""
         return self.noise.uniform(t, which, shape)
 
     def _shape(self, y: State) -> torch.Size:
@@ -55,11 +55,11 @@ class DrivingNoise:
         return self._field.noise_shape(y)
 
 
-@lru_cache(maxsize=256)  # training asks for the same grid again and again
+@lru_cache(maxsize=256)  # training uses the same grid in every step
 def _check_resolved(path: BrownianPath, steps: tuple[tuple[float, float], ...]) -> None:
-    """Raises RefusedInput where steps would be driven by the noise of other times, or by more cells than can be drawn.
+    """Raises RefusedInput if rounding to the path's grid changes steps much, or if a step has too many cells.
 
-    Ends of steps are rounded to the path's finest grid; what is short beside the longest step does not matter.
+    Ends of steps are rounded to the path's finest grid. Errors that are small compared with the longest step are fine.
     """
     longest = max((abs(t1 - t0) for t0, t1 in steps), default=0.0)
     if longest * path.cells > MOST_CELLS:

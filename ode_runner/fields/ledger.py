@@ -1,4 +1,4 @@
-"""The ledger in which every evaluation of a field is entered, by phase."""
+"""The ledger: counts of evaluations of fields, steps and Jacobian products, by phase of the run."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Phase(StrEnum):
-    """What an evaluation was made for."""
+    """The purpose of an evaluation."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
@@ -21,13 +21,13 @@ class Phase(StrEnum):
 
 @dataclass
 class Tally:
-    """Evaluations of the field, attempted steps, and products with its Jacobian that implicit stages take."""
+    """Counts of evaluations of the field, of attempted steps, and of products with its Jacobian."""
 
-    evaluations: float = 0  # whole, unless a solver asks for the halves of a separable field one by one
+    evaluations: float = 0  # fractional if a solver evaluates the parts of a split field separately
     accepted: int = 0
     rejected: int = 0
     products: int = 0
-    smallest_step: float | None = None  # accepted, where step control chooses and tells
+    smallest_step: float | None = None  # the smallest accepted step under step control; None: not known
 
     def add(self, other: "Tally") -> None:
         self.evaluations += other.evaluations
@@ -36,7 +36,7 @@ class Tally:
             self.enter(other.accepted, other.rejected, other.smallest_step)
 
     def enter(self, accepted: int, rejected: int, smallest_step: float | None) -> None:
-        """The steps of a solve."""
+        """Add the steps of a solve."""
         self.accepted += accepted
         self.rejected += rejected
         known = [size for size in (self.smallest_step, smallest_step) if size is not None]
@@ -45,34 +45,34 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class EachSample:
-    """What a solve took of every sample, where each has steps of its own: int64 (batch,), on the CPU."""
+    """Evaluations and steps of each sample, if every sample has its own steps: int64 (batch,), on the CPU."""
 
-    evaluations: Tensor  # as many as the sample would take by itself
+    evaluations: Tensor  # as many as a solve of the sample alone would take
     accepted: Tensor
     rejected: Tensor
-    failures: Mapping[int, str]  # by sample: why it did not reach the end of its span; it has no values from there on
+    failures: Mapping[int, str]  # by sample: why it did not reach its last time; it has no values after the failure
 
     def most_attempts(self) -> tuple[int, int]:
-        """Accepted and rejected steps of the sample with the most attempts, which count as those of the solve."""
+        """Accepted and rejected steps of the sample with the most attempts, which represent the whole solve."""
         attempts = self.accepted + self.rejected
         hardest = int(attempts.argmax()) if len(attempts) else None
         return (0, 0) if hardest is None else (int(self.accepted[hardest]), int(self.rejected[hardest]))
 
 
 class Ledger:
-    """Every evaluation of a run, entered where it happens, under the phase it was made for.
+    """Counts every evaluation of a run, under the phase it was made for.
 
-    One evaluation is one call of the field on a whole batch; half of a separable field is half an evaluation.
+    One evaluation is one call of the field on a whole batch. A call of one part of a split field is half an evaluation.
     """
 
     def __init__(self) -> None:
         self.totals = {phase: Tally() for phase in Phase}
-        self.tally = self.totals[Phase.DIAGNOSTICS]  # outside any phase somebody is looking around
+        self.tally = self.totals[Phase.DIAGNOSTICS]  # calls outside any phase count as diagnostics
         self.watched: list[EachSample] | None = None
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[Tally]:
-        """Enter what happens inside under `phase`; yields the tally of this block alone."""
+        """Count what happens inside under `phase`; yields the tally of this block alone."""
         outer, self.tally = self.tally, Tally()
         try:
             yield self.tally
@@ -82,7 +82,7 @@ class Ledger:
 
     @contextmanager
     def each_sample(self) -> Iterator[list[EachSample]]:
-        """Yields a list to which every solve inside adds what it took of each sample, if it steps them one by one."""
+        """Yields a list to which every solve inside adds its `EachSample`, if every sample has its own steps."""
         outer, self.watched = self.watched, []
         try:
             yield self.watched
@@ -90,11 +90,11 @@ class Ledger:
             self.watched = outer
 
     def put_back(self, phase: Phase, total: Tally) -> None:
-        """Set a phase's total back to an earlier one, as if nothing had been entered since."""
+        """Set a phase's total back to an earlier one, as if nothing had been counted since."""
         vars(self.totals[phase]).update(vars(total))
 
     def enter(self, each: EachSample) -> None:
-        """Note what a solve took of each sample, for whoever is looking."""
+        """Add the counts of a solve by sample to the list of `each_sample`, if inside one."""
         if self.watched is not None:
             self.watched.append(each)
 

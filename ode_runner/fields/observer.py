@@ -1,4 +1,4 @@
-"""What sees the evaluations of a field as a solver makes them."""
+"""Observers, through which the evaluations of a field pass: they record or check what a field does inside."""
 
 import abc
 import weakref
@@ -11,47 +11,47 @@ from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import RefusedInput
 from ode_runner.types import State
 
-Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative
+Evaluated = Callable[[Any, State], State]  # maps a time, or one time per sample, and a state to a derivative
 
 
 class Observer(abc.ABC):
-    """Makes the evaluations of a field, and sees what happens in them."""
+    """Calls the field in place of the solver and observes what happens in the call."""
 
     random = False  # True once an evaluation has drawn random numbers
 
     def __init__(self) -> None:
-        self.draws: list[tuple[float, RandomState]] = []  # each evaluation's time, and the generators before it
+        self.draws: list[tuple[float, RandomState]] = []  # time and random state before each evaluation
 
     @abc.abstractmethod
     def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
         """function(t, y)."""
 
     def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
-        """function(t, y) for integrands, which read dy = f(t, y) and do not count as an evaluation."""
+        """function(t, y) for integrands, which use dy = f(t, y) and are not counted as an evaluation."""
         del dy
         return function(t, y)
 
 
 @final
 class Untouched:
-    """Makes evaluations, and refuses those that change, in place, what the solve goes by; looks at version counters.
+    """Refuses fields that change, in place, a tensor that the solve still uses. It compares tensors' version counters.
 
     Args:
-        name: of the field, for messages.
+        name: returns the name of the field for messages.
     """
 
     def __init__(self, name: Callable[[], str]) -> None:
         self._name = name
-        self._before: weakref.ref[Tensor] | None = None  # the derivative given last, while anybody has it
+        self._before: weakref.ref[Tensor] | None = None  # the last derivative, while it is still in use
         self._version = 0
 
     def evaluate(self, function: Evaluated, t: Any, y: State) -> State:
         """function(t, y).
 
         Raises:
-            RefusedInput: it writes into `y`, or into the derivative that it gave before.
+            RefusedInput: the function writes into `y`, or into the derivative that it returned before.
         """
-        if y.is_inference():  # such tensors have no version
+        if y.is_inference():  # inference tensors have no version counter
             return function(t, y)
         version = y._version
         dy = function(t, y)

@@ -13,9 +13,9 @@ from ode_runner.types import State, Time
 
 
 def kind_of(field: VectorField) -> type[VectorField]:
-    """The class that declares by which calls a field is evaluated; a plain function stands for a VectorField.
+    """The kind of a field: the base class that declares its `call_weights`; VectorField for a plain function.
 
-    For a field of several kinds, a class that joins them.
+    For a field of several kinds, a class that combines them.
     """
     return _kind(type(field))
 
@@ -36,15 +36,15 @@ def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
 
 
 class KnownEquation(VectorField):
-    """The field of a known equation; `numbers` are the names of its coefficients, which are attributes."""
+    """The field of a known equation. Its coefficients are attributes; `numbers` are their names."""
 
     numbers: ClassVar[tuple[str, ...]]
 
 
 class SplitField(VectorField):
-    """A sum of two parts, each of which a splitting method solves by itself.
+    """A field that is a sum of two parts; splitting methods solve each part separately.
 
-    If one part is stiff, it is the second: implicit-explicit methods take that one implicitly.
+    A stiff part must be the second one, which implicit-explicit methods treat implicitly.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, II.5.
     """
@@ -66,8 +66,8 @@ class SplitField(VectorField):
 class SeparableField(SplitField):
     """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
 
-    The field of a separable Hamiltonian H = T(p) + V(q), or any other field of which neither half depends on itself.
-    Its two parts are the derivatives of q and of p.
+    The field of a separable Hamiltonian H = T(p) + V(q), or any other field in which the derivative of each half
+    depends on the other half only. Its two parts are dq/dt and dp/dt.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
     """
@@ -113,45 +113,45 @@ class SecondOrderField(VectorField):
 
 
 class MatrixField(VectorField):
-    """dy/dt = A y, where the matrix depends neither on the time nor on the state, which is flattened for it."""
+    """dy/dt = A y on the flattened state, with a matrix that depends neither on time nor on state."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "matrix": 1}
 
     @abc.abstractmethod
     def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
-        """A, (element, element), in the type of `y`, at the first time and state of a solve."""
+        """A, (element, element), in the dtype of `y`; called with the first time and state of a solve."""
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return (y.flatten(1) @ self.matrix(t, y, *given).T).view_as(y)
 
 
 class JumpField(VectorField):
-    """A Markov chain in continuous time: states are whole numbers, (batch, position), which jump one by one.
+    """A continuous-time Markov chain. Its states are integers, (batch, position), which jump one at a time.
 
-    It has no derivative that a solver of ordinary equations could ask for.
+    It has no derivative for a solver of ordinary equations.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"rates": 1}
-    steady: bool = False  # rates are those of the state alone times `pace(t)`, a factor that all share
-    backwards: bool = False  # rates belong to a solve from later to earlier times
+    steady: bool = False  # True: rates are a function of the state alone times `pace(t)`, a factor common to all
+    backwards: bool = False  # True: the rates are those of a solve from later to earlier times
 
     @abc.abstractmethod
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """The rates of jumps of each position to each state, per unit of time: (batch, position, state), none negative.
+        """Jump rates of each position to each state per unit of time, nonnegative: (batch, position, state).
 
-        The entry of the state that a position is in already is not read. `x` is int64, (batch, position).
+        The entry of a position's present state is ignored. `x` is int64, (batch, position).
         """
 
     def pace(self, t: Tensor) -> Tensor:
-        """The factor of steady rates that depends on the time."""
+        """The time-dependent factor of steady rates."""
         return torch.ones_like(t)
 
     def elapsed(self, t0: Tensor, t1: Tensor) -> Tensor:
-        """The integral of `pace` between two times: the time that passes for the rates without this factor."""
+        """The integral of `pace` between two times, that is the elapsed time of the chain with pace 1."""
         return (t1 - t0).abs()
 
     def settled(self, x: Tensor) -> Tensor:
-        """Whether a state cannot change any more, (batch,), bool; its rates are then not evaluated."""
+        """Whether a state cannot change any more (an absorbing state), (batch,), bool; then rates are not evaluated."""
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def forward(self, t: Time, y: State) -> State:

@@ -1,4 +1,4 @@
-"""Noise as a function of a seed and of what it is drawn for: Brownian paths, and the numbers that they are made of."""
+"""Noise as a reproducible function of a seed and a key: Brownian paths, and the random numbers they are made of."""
 
 from ode_runner.noise.brownian_path import BrownianPath, Calculus, Increment, Noise, NoiseKind
 

@@ -1,4 +1,4 @@
-"""Brownian paths as functions of a seed, the number of a sample, an element of its noise, and the time."""
+"""Brownian paths as functions of seed, sample number, element of the noise, and time."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from ode_runner.devices.transfer import send_once
 from ode_runner.noise.hashed_numbers import hashed, hashed_number, normals, signed, uniform
 from ode_runner.noise.levy_construction import Draws, pairs, plan_draws
 
-AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
-COPY = 1 << 40  # between the numbers of a sample and of its copy
-Steps = Sequence[tuple[float, float]]  # where each of them begins and ends
+AT_ONCE = 1 << 16  # normal numbers drawn at once: enough to amortise the calls, and they still fit a cache
+COPY = 1 << 40  # the offset from a sample's number to that of its copy
+Steps = Sequence[tuple[float, float]]  # beginning and end of each step
 
 
 class NoiseKind(StrEnum):
-    """How a diffusion acts on the state: what decides which solvers there are, and of what order."""
+    """How the diffusion depends on state and noise; it decides which solvers apply, and their order."""
 
     DIAGONAL = "diagonal"  # g_i(t, y_i) dW_i: a Brownian motion for every element, times a function of that element
     ADDITIVE = "additive"  # g_i(t) dW_i: the same, and the state plays no part
@@ -28,14 +28,14 @@ class NoiseKind(StrEnum):
 
 
 class Calculus(StrEnum):
-    """How the integral over dW is meant, and with it what the drift is."""
+    """The interpretation of the integral over dW. The drift of an equation depends on it."""
 
     ITO = "Ito"
     STRATONOVICH = "Stratonovich"
 
 
 class Increment(NamedTuple):
-    """What the path does from t0 to t1: (batch, *shape) each."""
+    """The increment of a Brownian path from t0 to t1 and its Levy area: (batch, *shape) each."""
 
     w: Tensor  # W(t1) - W(t0), of variance |t1 - t0|
     h: Tensor  # space-time Levy area: the mean of W above its chord, of variance |t1 - t0| / 12, independent of w
@@ -43,16 +43,17 @@ class Increment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BrownianPath:
-    """Standard Brownian motions, one for each sample and element, that can be asked for any increment in any order.
+    """Standard Brownian motions, one per sample and element, whose increments can be computed in any order.
 
-    Time is cut into cells of length 1 / `cells`, whose increments are independent; a cell is halved `depth` times, and
-    each midpoint is drawn given the increment and the area of its interval. Times are rounded to the finest grid, of
-    spacing 1 / (cells 2 ** depth). Adaptive solvers should end their steps on it (`nearest`), because the distribution
-    is exact only there. A step of a whole cell costs one draw. Halving the steps gives the same path.
+    Time is divided into cells of length 1 / `cells`, whose increments are independent. A cell is halved `depth` times,
+    and each midpoint is drawn conditionally on the increment and the area of its interval. Times are rounded to the
+    finest grid, of spacing 1 / (cells 2 ** depth). Adaptive solvers should end their steps on this grid (`nearest`),
+    because the distribution is exact only there. A step of a whole cell costs one draw. Halving the steps gives the
+    same path.
 
-    Every normal number is a hash of (seed, sample, element, cell, node), so nothing is kept, and neither the size of a
-    batch, nor the order of the questions, nor torch's generators matter. On one device an increment is the same to the
-    bit; on another, logarithm and cosine may round otherwise.
+    Every normal number is a hash of (seed, sample, element, cell, node). So nothing is stored, and increments depend
+    neither on the batch size, nor on the order of calls, nor on torch's generators. On one device they are bitwise
+    reproducible; another device may round logarithm and cosine differently.
 
     Levy. Processus stochastiques et mouvement brownien. 1948, I.2. · Foster. Numerical approximations for stochastic
     differential equations. Thesis, Oxford 2020, 6.1, for midpoints given the area. · Steele, Lea, Flood. Fast
@@ -60,7 +61,7 @@ class BrownianPath:
     """
 
     seed: int
-    cells: int  # a unit of time
+    cells: int  # per unit of time
     depth: int
 
     def __post_init__(self) -> None:
@@ -75,28 +76,28 @@ class BrownianPath:
         """The hash keys of the paths of some samples, (batch, *shape), for `increment`.
 
         Args:
-            samples: (batch,), whole numbers from 0, one for each sample, such as its place in its split.
-            shape: of the noise of one sample.
+            samples: (batch,), integers from 0, one per sample, such as its index in its split.
+            shape: the shape of one sample's noise.
         """
         elements = torch.arange(math.prod(shape), device=samples.device)
         each = hashed(samples.to(torch.int64) + signed(hashed_number(self.seed)))
         return hashed(each[:, None] + elements).view(len(samples), *shape)
 
     def increment(self, t0: float, t1: float, keys: Tensor, *, dtype: torch.dtype) -> Increment:
-        """From t0 to t1, forwards or backwards, of the paths of these keys (batch, *shape)."""
+        """The increment from t0 to t1, forwards or backwards, of the paths with these keys (batch, *shape)."""
         w, h = self.increments([(t0, t1)], keys, dtype=dtype)
         return Increment(w[0], h[0])
 
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
-        """The increments of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
+        """The increments of several steps, (step, batch, *shape) each; bitwise equal to single calls of `increment`."""
         places = tuple((self._place(t0), self._place(t1)) for t0, t1 in steps)
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
-        several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
+        several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added one by one, so that rounding is the same
         plan = plan_draws(places, cells=self.cells, depth=self.depth, several=several)
         for draws in plan.draws:
             z, n = _numbers(draws, keys)
             weights = send_once(draws.weights, keys.device)
-            having = weights.shape[-1]  # the steps that have such draws
+            having = weights.shape[-1]  # the number of steps with draws in this group
             for total, (of_z, of_n) in zip((w[:having], h[:having]), pairs(weights), strict=True):
                 for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
                     total.add_(part)
@@ -109,26 +110,26 @@ class BrownianPath:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """A Brownian path for every sample of a batch, known by the sample's number (batch,)."""
+    """A Brownian path for every sample of a batch; `samples` (batch,) are the numbers of the samples."""
 
     path: BrownianPath
     samples: Tensor
 
     def increment(self, t0: float, t1: float, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
-        """From t0 to t1, (batch, *shape) each."""
+        """The increment from t0 to t1, (batch, *shape) each."""
         return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
 
     def increments(self, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
-        """The increments of several steps, (step, batch, *shape) each, as many at once as a few megabytes hold."""
+        """The increments of several steps, (step, batch, *shape) each, in groups of a few megabytes."""
         keys = self.path.keys(self.samples, shape)
         several = max(1, AT_ONCE // max(1, keys.numel()))
         parts = [self.path.increments(steps[i : i + several], keys, dtype=dtype) for i in range(0, len(steps), several)]
         return Increment(*map(torch.cat, zip(*parts, strict=True)))
 
     def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
-        """Numbers between 0 and 1 that belong to a time, () or one for each sample: (batch, *shape), float64.
+        """Uniform random numbers in (0, 1] for a time, () or one per sample: (batch, *shape), float64.
 
-        There are as many kinds of them as there are numbers `which`, all independent, and of other times as well.
+        Numbers for different `which` or different times are independent.
         """
         times = hashed(
             t.double().expand(len(self.samples)).contiguous().view(torch.int64) + signed(hashed_number(which))
@@ -137,13 +138,13 @@ class Noise:
         return uniform(hashed(keys + times.view(-1, *[1] * len(shape))))
 
     def copies(self, count: int) -> "Noise":
-        """The noise of a batch repeated `count` times, each copy with its own paths; the first has those of `self`."""
+        """The noise of a batch repeated `count` times; each copy has its own paths, the first one those of `self`."""
         shifts = COPY * torch.arange(count, device=self.samples.device)
         return replace(self, samples=(shifts[:, None] + self.samples).flatten())
 
 
 class StepIncrements:
-    """The increments of the steps of a solve, made for as many of them at once as a few megabytes hold."""
+    """The increments of the steps of a solve, drawn for groups of steps of a few megabytes."""
 
     def __init__(self, noise: Noise, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> None:
         self.path, self.keys, self.dtype = noise.path, noise.path.keys(noise.samples, shape), dtype
@@ -152,7 +153,7 @@ class StepIncrements:
         self.first, self.made = 0, list[Increment]()
 
     def find(self, t0: float, t1: float) -> Increment:
-        """The increment of a step in either direction; one that was not announced is drawn by itself."""
+        """The increment of a step in either direction; a step that was not announced is drawn separately."""
         place = self.places.get((t0, t1))
         if place is not None:
             return self._made(place)
@@ -172,7 +173,7 @@ class StepIncrements:
 
 
 def _numbers(draws: Draws, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Both normal numbers of each draw of each step, (draw, step, *keys)."""
+    """The two normal numbers of each draw of each step, (draw, step, *keys)."""
     z, n = normals(hashed(keys + _columns(send_once(draws.nodes, keys.device), keys)))
     if draws.places is None:
         return z, n

@@ -1,7 +1,7 @@
-"""Levy's construction of Brownian paths: the normal numbers that make an increment, and the weights of each.
+"""Levy's construction of Brownian paths: which normal numbers an increment is the weighted sum of, and their weights.
 
-An increment is a sum of standard normal numbers, two for each cell of time and each midpoint within a cell, one for the
-path and one for its area. They are known by number; who draws them multiplies and adds.
+Each cell of time and each midpoint within a cell has two standard normal numbers, one for the path and one for its
+area. This module computes their keys and weights only; `brownian_path` draws and adds them.
 
 Levy. Processus stochastiques et mouvement brownien. 1948, I.2. · Foster. Numerical approximations for stochastic
 differential equations. Thesis, Oxford 2020, 6.1, for midpoints given the area.
@@ -24,34 +24,34 @@ Weights = NDArray[np.float64]
 
 
 class Draws(NamedTuple):
-    """Normal numbers that are made in one go, and what they are to the steps that are made of some of them."""
+    """Normal numbers that are drawn at once, and their weights in the steps that use them."""
 
-    nodes: Tensor  # (node,), int64; (draw, step) where no two steps have one in common
-    places: Tensor | None  # (draw, step), int64: which of the nodes; None: as they are
-    weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers; 0 where a step needs no more
+    nodes: Tensor  # (node,), int64 keys; (draw, step) if no two steps share one
+    places: Tensor | None  # (draw, step), int64: index into `nodes`; None: `nodes` itself is (draw, step)
+    weights: Tensor  # (draw, 2, 2, step): weights in W and in H of both normal numbers; 0 if a step has fewer draws
 
 
 class Plan(NamedTuple):
-    """The normal numbers of several steps; steps that are made of most come first, for later draws are of fewer."""
+    """The draws of several steps. Steps are sorted by their number of draws, so that later groups have fewer steps."""
 
     draws: tuple[Draws, ...]
-    order: Tensor | None  # (step,), int64: where each of the steps has come to be; None: all where they were
+    order: Tensor | None  # (step,), int64: the position of each step in this order; None: unchanged
 
 
 class _Paths(NamedTuple):
-    """The ways from a cell down to several places in it: nodes, and their weights from its beginning to the place."""
+    """The nodes on the way from a cell down to several places in it, and their weights in W from its beginning."""
 
-    nodes: Places  # (place, level); 0: the whole cell, else a number of the heap of midpoints
-    known: NDArray[np.bool_]  # (place, level): a place ends at its last midpoint; that at 0 has no node
-    w: Weights  # (place, level, 2): of both normal numbers of a node
-    area: Weights  # the same in the integral of W
+    nodes: Places  # (place, level); 0: the whole cell, else an index of the binary heap of midpoints
+    known: NDArray[np.bool_]  # (place, level): whether the node exists; the way to a place ends at its last midpoint
+    w: Weights  # (place, level, 2): weights of both normal numbers of a node in W
+    area: Weights  # the same for the integral of W
 
 
-@lru_cache(maxsize=256)  # training asks for the same grid again and again
+@lru_cache(maxsize=256)  # training uses the same grid in every step
 def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int, several: int) -> Plan:
-    """The draws of the steps that begin and end at these places of the finest grid, `several` of a step in one go.
+    """The draws of steps that begin and end at these places of the finest grid, in groups of `several` per step.
 
-    Time is cut into cells of length 1 / `cells`, and a cell is halved `depth` times.
+    Time is divided into cells of length 1 / `cells`, and a cell is halved `depth` times.
     """
     whole, unit = 1 << depth, 1 / (cells << depth)
     pieces = [piece for step, ends in enumerate(places) for piece in _pieces(step, min(ends), max(ends), whole)]
@@ -77,14 +77,14 @@ def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int, s
 
 
 def _pieces(step: int, begin: int, end: int, whole: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Of a step its part in each cell: step, cell, both ends within the cell, and how far it is to the step's end."""
+    """The parts of a step in each cell: step, cell, both ends within the cell, and the distance to the step's end."""
     for cell in range(begin // whole, -(-end // whole) if begin < end else begin // whole):
         t0, t1 = max(begin - cell * whole, 0), min(end - cell * whole, whole)
         yield step, cell, t0, t1, end - cell * whole - t1
 
 
 def _one_below_the_other(keys: Places, weights: Weights, step: Places, counts: Places) -> tuple[Places, Weights]:
-    """Each step's draws in a column, in the order in which they come."""
+    """Each step's draws as a column, in their order."""
     row = np.arange(len(step)) - (counts.cumsum() - counts)[step]
     nodes = np.zeros((counts.max(initial=0), len(counts)), dtype=np.int64)
     of_nodes = np.zeros((len(nodes), 2, 2, len(counts)))
@@ -93,7 +93,7 @@ def _one_below_the_other(keys: Places, weights: Weights, step: Places, counts: P
 
 
 def _draws(nodes: Places, weights: Weights, rows: slice, steps: Places) -> Draws:
-    """Some draws of some steps: a node that several steps lie below is drawn once."""
+    """Some draws of some steps; a node that several steps share is drawn once."""
     some, of_some = nodes[rows, steps], torch.from_numpy(np.ascontiguousarray(weights[rows][..., steps]))
     distinct, places = np.unique(some, return_inverse=True)
     if distinct.size == some.size:
@@ -102,12 +102,12 @@ def _draws(nodes: Places, weights: Weights, rows: slice, steps: Places) -> Draws
 
 
 def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The weights in W and those in H, as pairs: of the first and the second normal number, (draw, step) each."""
+    """Two pairs of weights, in W and in H: each of the first and the second normal number, (draw, step)."""
     return [(pair[:, 0], pair[:, 1]) for pair in weights.unbind(dim=1)]
 
 
 def _paths_to_both(t0: Places, t1: Places, depth: int, length: float) -> tuple[_Paths, _Paths]:
-    """Each place once, for a step begins where the last one ended."""
+    """The paths to the places t0 and t1; each place is computed once, as a step mostly begins where the last ended."""
     places, where = np.unique(np.stack([t0, t1]), return_inverse=True)
     nodes, known, w, area = _paths(places, depth, length)
     before, up_to = (_Paths(nodes[rows], known[rows], w[rows], area[rows]) for rows in where.reshape(2, -1))
@@ -117,9 +117,9 @@ def _paths_to_both(t0: Places, t1: Places, depth: int, length: float) -> tuple[_
 def _beside(
     before: _Paths, up_to: _Paths
 ) -> tuple[Places, NDArray[np.bool_], tuple[Weights, Weights], tuple[Weights, Weights]]:
-    """The nodes above both ends of a piece, those of its end first; which there are, and their weights in W and area.
+    """The nodes above both ends of each piece, those of its end first; which exist; their weights in W and area.
 
-    A node above both ends stands there once.
+    A node above both ends appears once.
     """
     both = up_to.known & before.known & (up_to.nodes == before.nodes)
     first = before.known & ~both
@@ -130,11 +130,11 @@ def _beside(
 
 
 def _paths(places: Places, depth: int, length: float) -> _Paths:
-    """The ways from a cell of this length down to places in it.
+    """The paths of nodes from a cell of this length down to places in it.
 
-    An interval of length h has W = sqrt(h) z and H = sqrt(h / 12) n; its first half has W / 2 + 3 H / 2 + Z and area
-    H / 4 - Z / 2 + N / 2, its second half the rest and H / 4 - Z / 2 - N / 2, where Z = sqrt(h) z / 4 and
-    N = sqrt(h / 12) n.
+    A cell of length h has increment W = sqrt(h) z and area H = sqrt(h / 12) n. The first half of an interval has
+    increment W / 2 + 3 H / 2 + Z and area H / 4 - Z / 2 + N / 2; the second half has the rest of W and area
+    H / 4 - Z / 2 - N / 2. Here Z = sqrt(h) z / 4 and N = sqrt(h / 12) n, with new z and n for each midpoint.
     """
     inside = [place for place in places.tolist() if 0 < place < 1 << depth]
     levels = 1 + max((depth - (place & -place).bit_length() + 1 for place in inside), default=0)
@@ -144,7 +144,7 @@ def _paths(places: Places, depth: int, length: float) -> _Paths:
     known[going, 0], w[going, 0, 0], h[going, 0, 1] = True, math.sqrt(span), math.sqrt(span / 12)
     node, spans = np.ones_like(places), np.full((len(places), 1, 1), span)
     for level in range(1, levels):
-        going = going[left[going] < size]  # of the others the place is reached
+        going = going[left[going] < size]  # the other places are reached
         nodes[going, level], known[going, level] = node[going], True
         z, n, size, span = math.sqrt(span) / 4, math.sqrt(span / 12), size // 2, span / 2
         first_w, first_h = w[going] / 2 + 1.5 * h[going], h[going] / 4

@@ -1,1 +1,1 @@
-"""Gaussian paths from data to noise, and what networks may predict along them."""
+"""Gaussian probability paths from data to noise, and the quantities that networks may predict along them."""

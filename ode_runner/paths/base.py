@@ -1,4 +1,4 @@
-"""What a Gaussian path is."""
+"""The base class of Gaussian probability paths."""
 
 import abc
 from typing import ClassVar
@@ -6,28 +6,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-KARRAS = 7  # the root of sigma / alpha in which levels are even: Karras et al. 2022, equation 5
-END_TIME = 1e-3  # where sampling ends on a path whose velocity is singular at the data
+KARRAS = 7  # noise levels are evenly spaced in (sigma / alpha)^(1 / KARRAS): Karras et al. 2022, equation 5
+END_TIME = 1e-3  # end of sampling on a path whose velocity is singular at the data
 
 
 class GaussianPath(abc.ABC):
     """x_t = alpha(t) x_0 + sigma(t) e with e ~ N(0, I): the data at t = 0, noise at t = 1.
 
-    Times and values are tensors of any shape. With F = alpha'/alpha and g^2 = 2 sigma^2 (sigma'/sigma - alpha'/alpha),
-    its velocity dx/dt = alpha' E[x_0 | x_t] + sigma' E[e | x_t] = F x - g^2/2 score is the same field in both
-    directions of time: from 1 to 0 it samples, from 0 to 1 it encodes.
+    Times and values are tensors of any shape. Let F = alpha'/alpha and g^2 = 2 sigma^2 (sigma'/sigma - alpha'/alpha).
+    The velocity is dx/dt = alpha' E[x_0 | x_t] + sigma' E[e | x_t] = F x - g^2/2 score. Solved from t = 1 to 0 it
+    samples, from 0 to 1 it encodes.
 
     Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole. Score-Based Generative Modeling through SDEs. ICLR 2021. ·
     Kingma, Salimans, Poole, Ho. Variational Diffusion Models. NeurIPS 2021, for alpha, sigma and the log-SNR. ·
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023.
     """
 
-    name: ClassVar[str] = "of one's own"  # by which options and messages call it
-    end_time: ClassVar[float] = END_TIME  # of sampling, unless somebody names another
+    name: ClassVar[str] = "of one's own"  # the name in options and messages
+    end_time: ClassVar[float] = END_TIME  # default end of sampling
 
     @property
     def noise_std(self) -> float:
-        """Standard deviation of the normal law from which samples begin at t = 1."""
+        """Standard deviation of the normal distribution at t = 1, from which sampling begins."""
         return 1.0
 
     @abc.abstractmethod
@@ -70,17 +70,17 @@ class GaussianPath(abc.ABC):
         return self.time_of_log_snr(-torch.log(rho))
 
     def drift_rate(self, t: Tensor) -> Tensor:
-        """F of the forward equation dx = F x dt + g dW."""
+        """F in the forward equation dx = F x dt + g dW."""
         return self.alpha_dot(t) / self.alpha(t)
 
     def squared_diffusion(self, t: Tensor) -> Tensor:
-        """g^2 of the same."""
+        """g^2 in the forward equation dx = F x dt + g dW."""
         return -2 * self.sigma(t).square() * self.log_snr_dot(t)
 
     def noised(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
-        """x_t of data and noise; `t` broadcasts against them."""
+        """x_t from data and noise; `t` broadcasts against them."""
         return self.alpha(t) * x0 + self.sigma(t) * noise
 
     def velocity(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
-        """dx_t / dt of the same."""
+        """dx_t / dt from data and noise; `t` broadcasts against them."""
         return self.alpha_dot(t) * x0 + self.sigma_dot(t) * noise

@@ -1,4 +1,4 @@
-"""How text turns into noise: the probability that a token has been replaced by time t."""
+"""Noise schedules of discrete diffusion: the probability that noise has replaced a token by time t."""
 
 import abc
 import math
@@ -11,25 +11,25 @@ CorruptionName = Literal["linear", "cosine", "quadratic"]
 
 
 class CorruptionSchedule(abc.ABC):
-    """1 - a(t), where a is the probability that a token is still its own: 0 at t = 0, 1 at t = 1, rising between.
+    """1 - a(t), where a(t) is the probability that a token is unchanged; 1 - a rises from 0 at t = 0 to 1 at t = 1.
 
-    Every token is replaced by itself, whatever becomes of the others. Times are tensors of any shape.
+    Tokens are replaced independently of each other. Times are tensors of any shape.
     """
 
     @abc.abstractmethod
     def corrupted(self, t: Tensor) -> Tensor:
-        """The probability 1 - a(t) that a token has been replaced by the time t."""
+        """1 - a(t), the probability that a token has been replaced by time t."""
 
     @abc.abstractmethod
     def corrupted_dot(self, t: Tensor) -> Tensor:
         """The derivative of `corrupted`, -a'(t)."""
 
     def pace(self, t: Tensor) -> Tensor:
-        """-a' / (1 - a): the rate at which a replaced token comes back, from later to earlier times."""
+        """-a' / (1 - a): the rate at which a replaced token is recovered in reverse time."""
         return self.corrupted_dot(t) / self.corrupted(t)
 
     def recovered(self, t: Tensor, u: Tensor) -> Tensor:
-        """(a(u) - a(t)) / (1 - a(t)): the probability that a token replaced at t is its own again at u, before t."""
+        """(a(u) - a(t)) / (1 - a(t)): the probability that a token that is replaced at t is unchanged at u < t."""
         return 1 - self.corrupted(u) / self.corrupted(t)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ode_runner.paths.base import GaussianPath
 
-ANGLE = math.pi / 2  # a unit of time
+ANGLE = math.pi / 2  # per unit of time
 
 
 @final

@@ -1,4 +1,4 @@
-"""Fields of Gaussian paths between data and noise, given by a denoiser: the expected data at a noisy state."""
+"""Fields of Gaussian paths between data and noise, defined by a denoiser, E[x_0 | x_t]."""
 
 import abc
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from ode_runner.types import State, Time
 
 
 class DenoisingField(StochasticField):
-    """The field of a Gaussian path, given by its denoiser; velocity and score follow from that.
+    """The field of a Gaussian path, defined by its denoiser, from which velocity and score follow.
 
-    As an ordinary field it is the path's velocity, from noise at t = 1 to data at t = 0. As a stochastic one it is the
-    reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same law at every time. Its
-    diffusion is the path's own and costs no evaluation.
+    For a solver of ordinary equations it is the velocity, from noise at t = 1 to data at t = 0. For a stochastic solver
+    it is the reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same distribution at
+    every time. The diffusion depends on the path alone and costs no evaluation.
 
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021.
     """
@@ -46,14 +46,14 @@ class DenoisingField(StochasticField):
 
 
 class ConsistencyField(NoiseDrivenField):
-    """A function that takes a state of a Gaussian path, at any time, to the data at its end: no derivative."""
+    """A consistency function: it maps a state of a Gaussian path, at any time, to the data; it has no derivative."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
     path: GaussianPath
 
     @abc.abstractmethod
     def jump(self, t: Time, x: State, *given: Tensor) -> State:
-        """The data at the end of the solution that is at `x` at time `t`, in the shape of `x`."""
+        """The end, at the data, of the solution through `x` at time `t`, in the shape of `x`."""
 
     def forward(self, t: Time, y: State) -> State:
         raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
@@ -64,7 +64,7 @@ class KnownLaw(DenoisingField):
 
     @abc.abstractmethod
     def log_density(self, x: State, *given: Tensor) -> Tensor:
-        """log p of data, (batch,), nats; log p(x | condition) where a condition is given."""
+        """log p of data, (batch,), nats; log p(x | condition) if a condition is given."""
 
     @abc.abstractmethod
     def along(self, path: GaussianPath) -> "KnownLaw":

@@ -1,4 +1,4 @@
-"""What a network may predict along a path, and the exact conversion of each prediction into the others."""
+"""The quantities that a network may predict along a path (heads), and exact conversions between them."""
 
 from enum import StrEnum
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.paths.base import END_TIME, GaussianPath
 
-LATEST = 0.999  # where a path whose alpha is 0 at t = 1 may begin instead
+LATEST = 0.999  # start of sampling to suggest for a path whose alpha is 0 at t = 1
 
 
 class Head(StrEnum):
-    """What a network's output is an estimate of, given x_t."""
+    """The quantity that a network estimates from x_t."""
 
     V = "v"  # E[alpha' x_0 + sigma' e], the velocity dx/dt of the path
     EPS = "eps"  # E[e]
@@ -21,10 +21,10 @@ class Head(StrEnum):
 
 
 def to_x0(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor) -> Tensor:
-    """E[x_0 | x_t] of a head's output; `t` broadcasts against `x`.
+    """E[x_0 | x_t] from a head's output; `t` broadcasts against `x`.
 
-    The velocity of Salimans and Ho, alpha e - sigma x_0, is another thing than the head `v`; both agree up to a factor
-    on the cosine path alone.
+    The head `v` is not the "velocity" of Salimans and Ho, alpha e - sigma x_0. The two are equal up to a factor on the
+    cosine path only.
     """
     if head is Head.X0:
         return output
@@ -38,7 +38,7 @@ def to_x0(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor) 
 
 
 def to_eps(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor) -> Tensor:
-    """E[e | x_t] of a head's output."""
+    """E[e | x_t] from a head's output."""
     if head is Head.EPS:
         return output
     alpha, sigma = path.alpha(t), path.sigma(t)
@@ -51,7 +51,7 @@ def to_eps(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor)
 
 
 def to_velocity(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor) -> Tensor:
-    """dx/dt of a head's output."""
+    """dx/dt from a head's output."""
     if head is Head.V:
         return output
     x0, eps = to_x0(path, head, t, x, output), to_eps(path, head, t, x, output)
@@ -59,7 +59,7 @@ def to_velocity(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Te
 
 
 def to_score(path: GaussianPath, head: Head, t: Tensor, x: Tensor, output: Tensor) -> Tensor:
-    """The gradient of log p_t of a head's output."""
+    """The score, the gradient of log p_t, from a head's output."""
     return output if head is Head.SCORE else -to_eps(path, head, t, x, output) / path.sigma(t)
 
 
@@ -67,26 +67,26 @@ CONVERSIONS = {Head.V: to_velocity, Head.EPS: to_eps, Head.X0: to_x0, Head.SCORE
 
 
 def convert(path: GaussianPath, head: Head, wanted: Head, t: Tensor, x: Tensor, output: Tensor) -> Tensor:
-    """A head's output as that of another head."""
+    """Convert a head's output to that of the head `wanted`."""
     return CONVERSIONS[wanted](path, head, t, x, output)
 
 
 def default_end_time(path: GaussianPath, head: Head) -> float:
-    """Where sampling ends: of the velocity as the path says, of other heads before sigma is 0."""
+    """The default end of sampling: that of the path for the velocity; a time with sigma > 0 for other heads."""
     return path.end_time if head is Head.V or path.end_time > 0 else END_TIME
 
 
 def is_regular(path: GaussianPath, head: Head, t: float) -> bool:
-    """Whether all that samplers ask for is finite at a time, of any finite output of the head."""
+    """Whether x_0, noise and velocity are finite at time `t` for a finite output of the head."""
     time, one, half = (torch.tensor(value, dtype=torch.float64) for value in (t, 1.0, 0.5))
     found = [convert(path, head, wanted, time, half, one) for wanted in (Head.X0, Head.EPS, Head.V)]
     return all(bool(torch.isfinite(value)) for value in found)
 
 
 def check_span(path: GaussianPath, head: Head, *, start: float, end: float, names: tuple[str, str]) -> None:
-    """Raises IncompatibleChoice where a head cannot be sampled from `start` down to `end`.
+    """Raises IncompatibleChoice if a head cannot be sampled from `start` down to `end`.
 
-    `names` are what was chosen, as typed: ("model.path=linear", "model.head=eps").
+    `names` are the choices of path and head as typed: ("model.path=linear", "model.head=eps").
     """
     chosen, predicted = names
     if not is_regular(path, head, start):

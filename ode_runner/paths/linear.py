@@ -1,4 +1,4 @@
-"""The straight path of flow matching."""
+"""The linear path of flow matching."""
 
 from typing import ClassVar, final
 
@@ -10,10 +10,10 @@ from ode_runner.paths.base import GaussianPath
 
 @final
 class Linear(GaussianPath):
-    """alpha = 1 - t, sigma = t: its velocity is regular on all of [0, 1], and alpha is 0 at t = 1.
+    """alpha = 1 - t, sigma = t: the velocity is regular on all of [0, 1], and alpha is 0 at t = 1.
 
-    Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023. · Liu, Gong, Liu. Rectified Flow. ICLR 2023. Both
-    count time the other way.
+    Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023. · Liu, Gong, Liu. Rectified Flow. ICLR 2023. In both
+    papers time runs the other way, from noise at 0 to data at 1.
     """
 
     name: ClassVar[str] = "linear"

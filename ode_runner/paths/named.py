@@ -1,4 +1,4 @@
-"""The paths by the names that options give them."""
+"""The paths by their names in options."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.paths.variance_preserving import SubVariancePreserving, VariancePreserving
 
 PathName = Literal["linear", "vp", "subvp", "ve", "cosine"]
-BETA_MIN, BETA_MAX = 0.1, 20.0  # of Song et al. 2021, appendix C
-SIGMA_MIN, SIGMA_MAX = 0.01, 10.0  # for data of spread 1; images of pixels in [0, 1] have 50 there
+BETA_MIN, BETA_MAX = 0.1, 20.0  # Song et al. 2021, appendix C
+SIGMA_MIN, SIGMA_MAX = 0.01, 10.0  # for data of standard deviation 1; the paper has 50 for images with pixels in [0, 1]
 
 
 def path_named(name: PathName, *, sigma_max: float = SIGMA_MAX) -> GaussianPath:
-    """The path of a name, with the constants of its paper; `sigma_max` is that of `ve` alone."""
+    """The path with this name and the constants of its paper; `sigma_max` is used by `ve` only."""
     if name == "linear":
         return Linear()
     if name == "cosine":

@@ -1,4 +1,4 @@
-"""The path whose clock is the noise itself."""
+"""The path whose noise level is proportional to time."""
 
 from typing import ClassVar, final
 
@@ -13,7 +13,7 @@ class NoiseLevel(GaussianPath):
     """alpha = 1, sigma = rho_max t: the velocity is rho_max times the predicted noise.
 
     Args:
-        rho_max: noise at t = 1.
+        rho_max: the noise level at t = 1.
 
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
     section 3.

@@ -11,11 +11,11 @@ from ode_runner.paths.base import GaussianPath
 
 @final
 class VarianceExploding(GaussianPath):
-    """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t: at t = 0 a noise of sigma_min is left.
+    """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^t: noise of sigma_min remains at t = 0.
 
     Args:
-        sigma_min: what of noise hardly matters for the data.
-        sigma_max: what is far more than their spread.
+        sigma_min: the noise level at t = 0, far below the standard deviation of the data.
+        sigma_max: the noise level at t = 1, far above it.
 
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021, appendix C.
     """

@@ -10,11 +10,11 @@ from ode_runner.paths.base import GaussianPath
 
 
 class LinearSchedule(GaussianPath):
-    """alpha = exp(-q), q = (beta_max - beta_min) t^2 / 4 + beta_min t / 2: beta grows linearly, and alpha' = -beta/2.
+    """alpha = exp(-q), q = (beta_max - beta_min) t^2 / 4 + beta_min t / 2: beta is linear, alpha'/alpha = -beta/2.
 
     Args:
-        beta_min: at t = 0.
-        beta_max: at t = 1.
+        beta_min: beta at t = 0.
+        beta_max: beta at t = 1.
 
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021, appendix C.
     """
@@ -26,7 +26,7 @@ class LinearSchedule(GaussianPath):
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def exponent(self, t: Tensor) -> Tensor:
-        """q."""
+        """The exponent q."""
         return t * (t * (self.beta_max - self.beta_min) / 4 + self.beta_min / 2)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class LinearSchedule(GaussianPath):
 
     @abc.abstractmethod
     def _exponent_of_log_snr(self, log_snr: Tensor) -> Tensor:
-        """q where log_snr is this."""
+        """The exponent q as a function of log_snr."""
 
 
 @final
