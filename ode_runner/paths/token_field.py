@@ -173,7 +173,7 @@ class RatioField(ReplacementField):
     """
 
     def log_ratios(self, t: Time, x: Tensor, logits: Tensor) -> Tensor:
-        """Log ratios (batch, position, state), float64, 0 at the present state; logits are (batch, position, tokens)."""
+        """Log ratios (batch, position, state), 0 at the present state, from `logits` (batch, position, tokens)."""
         kept, gone = self.shares(t)
         masked = len(self.noise) > self.tokens
         logarithm = logits.double() + (kept / gone / self.tokens).log() if masked else kept * logits.double()
