@@ -1,4 +1,4 @@
-"""Gradient accumulation: a batch goes through the model in parts, whose gradients are summed before the step."""
+"""Gradient accumulation: a batch goes through the model in parts, and their gradients are summed before the step."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,15 +16,15 @@ from ode_runner.training.training_pass import TrainingPass
 
 
 def parts_of(batch: Batch, count: int, task: Task) -> list[Batch]:
-    """The batch in `count` parts of nearly equal size, in its order; fewer if it has fewer samples.
+    """The batch split into `count` parts of nearly equal size, in order; fewer parts if it has fewer samples.
 
     Args:
-        batch: of training.
-        count: of parts.
-        task: whose batch it is.
+        batch: a training batch.
+        count: the number of parts.
+        task: the task that made the batch.
 
     Raises:
-        IncompatibleChoice: the loss is a mean over observations, of which samples have different numbers.
+        IncompatibleChoice: the loss is a mean over observations, and samples have different numbers of them.
     """
     check_even(batch, task, f"trainer.accumulate={count}")
     samples = len(batch.inputs)
@@ -35,12 +35,12 @@ def parts_of(batch: Batch, count: int, task: Task) -> list[Batch]:
 def accumulated_pass(
     make: Callable[[Batch], TrainingPass], parts: Sequence[Batch], parameters: Sequence[Tensor]
 ) -> TrainingPass:
-    """A pass of each part; the parameters' `.grad` is that of the mean loss over all samples.
+    """Make a pass of each part. Afterwards `.grad` has the gradient of the mean loss over all samples.
 
     Args:
-        make: the pass of a batch, which leaves its gradient in `.grad`.
-        parts: of the batch.
-        parameters: those to train.
+        make: makes the pass of a batch and leaves the gradient in `.grad`.
+        parts: the parts of the batch.
+        parameters: the parameters to train.
     """
     samples = sum(len(part.inputs) for part in parts)
     shares = [len(part.inputs) / samples for part in parts]
@@ -56,9 +56,9 @@ def accumulated_pass(
 
 
 def check_parts(experiment: Experiment, *, processes: int) -> None:
-    """Raises IncompatibleChoice where gradients of parts of a batch do not add up to that of the batch.
+    """Raises IncompatibleChoice where the gradients of parts of a batch do not add up to the gradient of the batch.
 
-    trainer.accumulate and processes both take it apart.
+    Both trainer.accumulate and processes split a batch into parts.
     """
     options = experiment.options
     accumulates = options.accumulate is not None
@@ -72,14 +72,14 @@ def check_parts(experiment: Experiment, *, processes: int) -> None:
 
 
 def check_even(batch: Batch, task: Task, typed: str) -> None:
-    """Raises IncompatibleChoice where the loss of a batch is no mean of those of its parts, by whatever weights.
+    """Raises IncompatibleChoice where the loss of a batch is not a weighted mean of the losses of its parts.
 
-    That is a mean over observations, of which samples have different numbers.
+    This is so if the loss is a mean over observations and samples have different numbers of them.
 
     Args:
-        batch: of training.
-        task: whose batch it is.
-        typed: the option that takes it apart.
+        batch: a training batch.
+        task: the task that made the batch.
+        typed: the option that splits the batch, as typed.
     """
     if not (task.mean_over_samples or batch.even):
         raise IncompatibleChoice(
@@ -97,14 +97,14 @@ def _check_events(experiment: Experiment, typed: str) -> None:
 
 
 def _plus(total: Tensor | None, gradient: Tensor | None, share: float) -> Tensor | None:
-    """A new tensor the first time: captured passes write their gradients into the same memory again."""
+    """The sum so far: a new tensor the first time, because captured passes overwrite their gradients' memory."""
     if gradient is None:
         return total
     return share * gradient if total is None else total.add_(gradient, alpha=share)
 
 
 def _together(passes: Sequence[TrainingPass], shares: Sequence[float], sizes: Sequence[int]) -> TrainingPass:
-    """Means over all samples, and evaluations of all parts; what is kept for the backward pass is that of one."""
+    """Joins passes: means over samples, sums of evaluations, the largest saved bytes (parts are kept one at a time)."""
     measured: dict[str, Tensor] = {}
     forward, backward = Tally(), Tally()
     for passed, share in zip(passes, shares, strict=True):
@@ -124,7 +124,7 @@ def _together(passes: Sequence[TrainingPass], shares: Sequence[float], sizes: Se
 
 
 def _joined(solve: Sequence[EachSample], sizes: Sequence[int]) -> EachSample:
-    """What a solve took of each sample of all parts; samples may have several states, one behind the other."""
+    """The counts of a solve for each sample, joined over the parts. A sample may have several states, in rows."""
 
     def join(name: str) -> Tensor:
         pairs = zip(solve, sizes, strict=True)

@@ -1,4 +1,4 @@
-"""An average of the weights over the course of training, by which a run is judged in their place."""
+"""A moving average of the weights over training. Validation and test use it instead of the weights themselves."""
 
 import typing
 from typing import Any, final
@@ -11,10 +11,9 @@ from ode_runner.recording.display import Display, counted
 
 @final
 class WeightAverage:
-    """Exponential moving average of a model's weights and buffers: `decay` of what it was, and the rest of what is new.
+    """Exponential moving average of a model's weights and buffers: `decay` * average + (1 - `decay`) * latest.
 
-    It begins with the weights after the first step. Buffers that hold whole numbers, such as counts, are those of the
-    latest step.
+    It begins with the weights after the first step. Integer buffers, such as counts, are copied from the latest step.
 
     Polyak, Juditsky. Acceleration of Stochastic Approximation by Averaging. SIAM J. Control Optim. 1992.
     """
@@ -46,7 +45,7 @@ class WeightAverage:
 
 
 def introduce_average(decay: float, *, steps: int, display: Display) -> None:
-    """Say by what weights the run is judged, and where they cannot forget their beginning."""
+    """Print that averaged weights are evaluated, and warn if the run is too short for them to forget the first step."""
     reach = counted(round(1 / (1 - decay)), "step")
     display.say(f"judged by a moving average of the weights over about {reach} (trainer.ema={decay})")
     if steps > 1 and (left := decay ** (steps - 1)) > 0.05:  # it begins with the weights after the first

@@ -1,4 +1,4 @@
-"""The pass of a training batch, whichever way it is made: at once or in parts, recorded or operation by operation."""
+"""The pass of a training batch, in any of its ways: at once or in parts, captured as a CUDA graph or eager."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,13 +15,13 @@ from ode_runner.training.training_pass import TrainingPass, ordinary_pass
 
 
 class BatchPass:
-    """Makes training passes, whose gradients are then in the parameters' `.grad`.
+    """Makes training passes, which leave their gradients in the parameters' `.grad`.
 
     Args:
         forward: makes forward passes.
-        optimizer: whose steps may need more than a gradient.
-        parameters: those to train.
-        waits: whether the loss is looked at before it is differentiated.
+        optimizer: the optimizer; its steps may need more than a gradient.
+        parameters: the parameters to train.
+        waits: whether the loss is checked before it is differentiated, for which the CPU waits.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class BatchPass:
         self.forward, self.optimizer, self.parameters, self.waits = forward, optimizer, parameters, waits
 
     def __call__(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
-        """At once, or in as many parts as trainer.accumulate says; `where` is the place in words, for a message."""
+        """A pass at once, or in trainer.accumulate parts; `where` names the step and epoch in messages."""
         options, task = self.forward.experiment.options, self.forward.experiment.task
 
         def make(part: Batch) -> TrainingPass:
@@ -41,7 +41,7 @@ class BatchPass:
         return accumulated_pass(make, parts_of(batch, options.accumulate, task), self.parameters)
 
     def _made(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
-        """As one, if such passes have been captured; else operation by operation."""
+        """A replayed pass if passes of such batches have been captured; otherwise an eager one."""
         if isinstance(self.optimizer, GaussNewton):
             return least_squares_pass(self.forward, batch, self.optimizer)
         captured = compiled.passes and compiled.passes(batch, measure_memory=measure_memory)

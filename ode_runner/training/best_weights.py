@@ -1,4 +1,4 @@
-"""Which weights of a run are the best: by validation, or by the training data where numbers are estimated of these."""
+"""Which weights of a run are the best: by validation, or by the training loss where a model estimates parameters."""
 
 import math
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ def better(
     best: Mapping[str, float], results: Mapping[str, float], experiment: Experiment, optimizer: Optimizer,
     stop: StopRequest, *, epoch: int,
 ) -> dict[str, float] | None:  # fmt: skip
-    """What is kept of an epoch whose weights are better than the best so far; None: they are not, or as good.
+    """The entry for `best` of an epoch whose weights are better than the best so far; None if they are not better.
 
     Args:
-        best: what was kept of the best epoch, or NONE.
-        results: of the validation.
-        experiment: with the weights that are judged.
-        optimizer: may have left them where a solve fails.
+        best: the entry of the best epoch so far, or NONE.
+        results: the metrics of the validation.
+        experiment: has the weights that are evaluated.
+        optimizer: a Gauss-Newton step may have moved the weights to a point where a solve fails.
         stop: checked before each batch.
         epoch: counted from 1.
     """
@@ -41,5 +41,5 @@ def better(
 
 
 def of_training_data(experiment: Experiment) -> bool:
-    """Whether the weights are those of the least loss over the training data, at which standard errors are right."""
+    """Whether weights are chosen by the loss on the training data: standard errors are right only at its minimum."""
     return isinstance(experiment.model, EstimatedModel)

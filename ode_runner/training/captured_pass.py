@@ -1,7 +1,7 @@
-"""Passes of training on a GPU, each recorded once as a CUDA graph.
+"""Training passes on a GPU, each recorded once as a CUDA graph.
 
-What the CPU does for a pass, operation by operation, takes longer than what the GPU then computes, unless batches are
-large. A graph is asked for as a whole.
+Unless batches are large, the CPU takes longer to launch the operations of a pass than the GPU takes to compute them. A
+graph is launched as a whole.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,15 +24,15 @@ from ode_runner.experiment.forward_pass import ForwardPass, ForwardResult
 from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.training.training_pass import TrainingPass
 
-MOST_KINDS = 4  # of batch; the last one of an epoch is smaller
+MOST_KINDS = 4  # kinds of batch that are captured; the last batch of an epoch is smaller, and so of another kind
 
 
 class Numbers(NamedTuple):
-    """What a pass has measured, in a tensor that every replay overwrites."""
+    """The scalars that a pass has measured, in a tensor that every replay overwrites."""
 
     names: list[str]
     values: Tensor
-    of_loss: list[str]  # which of them are no metrics
+    of_loss: list[str]  # those which are the loss and its terms, not metrics
 
     @classmethod
     def of(cls, passed: ForwardResult, batch: Batch, experiment: Experiment) -> "Numbers":
@@ -57,18 +57,18 @@ class _Recorded(NamedTuple):
 
 @final
 class CapturedPass:
-    """The passes of one kind of batch; a replay enters in the ledger what the recorded pass did.
+    """The captured pass of one kind of batch. A replay adds to the ledger what the recorded pass added.
 
-    Before it is used, its gradient is compared with that of an ordinary pass, on a batch and weights other than those
-    that were recorded. Random numbers, weights and buffers are left as they were.
+    Before it is used, its gradient is compared with that of an ordinary pass, on another batch and other weights than
+    it was recorded with. Random state, weights and buffers are left as they were.
 
     Args:
         forward: makes the forward pass; its model is in training mode.
-        batch: one of the kind.
-        fusing: parts of the model that are compiled for it.
+        batch: a batch of this kind.
+        fusing: parts of the model that PyTorch's compiler compiles for it.
 
     Raises:
-        CannotCompile: something in the pass cannot be recorded, or gives another gradient when it is repeated.
+        CannotCompile: something in the pass cannot be recorded, or a replay gives another gradient.
     """
 
     def __init__(self, forward: ForwardPass, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
@@ -85,7 +85,7 @@ class CapturedPass:
             self._check_right(batch)
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass:
-        """The pass of a batch of the kind."""
+        """Replay the pass with a batch of this kind."""
         write_batch(self._batch, batch)
         self._graph.replay()
         found, saved = self._graph.found, self.saved_bytes if measure_memory else None
@@ -109,7 +109,7 @@ class CapturedPass:
         )
 
     def _check_right(self, batch: Batch) -> None:
-        """Raises CannotCompile unless a replay gives the gradient of an ordinary pass, and its numbers."""
+        """Raises CannotCompile unless a replay gives the gradient of an ordinary pass."""
         write_batch(self._batch, batch)
         random = RandomState.now(self.experiment.device)
         with nudged(self.parameters):
@@ -123,7 +123,7 @@ class CapturedPass:
 
 @final
 class CapturedPasses:
-    """The captured passes of a run: a kind of batch is captured when it first comes, or has ordinary passes.
+    """The captured passes of a run. A kind of batch is captured when it first comes; if that fails, it stays eager.
 
     Args:
         forward: makes forward passes.
@@ -135,15 +135,15 @@ class CapturedPasses:
         self._passes: dict[Hashable, CapturedPass | None] = {}
 
     def prepare(self, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
-        """Capture the passes of batches of the kind of this one.
+        """Capture the pass for batches of the same kind as this one.
 
         Raises:
-            CannotCompile: they cannot be.
+            CannotCompile: it cannot be captured.
         """
         self._passes[kind_of_batch(batch)] = CapturedPass(self.forward, batch, fusing=fusing)
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass | None:
-        """The pass of a batch; None where it has not been captured."""
+        """Replay the pass with a batch; None if its kind has not been captured."""
         kind = kind_of_batch(batch)
         if kind not in self._passes:
             if len(self._passes) == MOST_KINDS:
@@ -162,7 +162,7 @@ class CapturedPasses:
 
 @contextmanager
 def left_as_it_was(experiment: Experiment) -> Iterator[tuple[RandomState, Buffers]]:
-    """Yields random state and buffers as they are; afterwards they, and what the ledger has, are as before."""
+    """Yields copies of random state and buffers; restores both, and the totals of the ledger, at the end."""
     ledger, random = experiment.integrator.ledger, RandomState.now(experiment.device)
     buffers, totals = Buffers.now(experiment.model), {p: replace(t) for p, t in ledger.totals.items()}
     try:
@@ -175,7 +175,7 @@ def left_as_it_was(experiment: Experiment) -> Iterator[tuple[RandomState, Buffer
 
 
 def give_gradients(parameters: Sequence[nn.Parameter | Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """The gradients of a repeated pass, in memory that the next one writes into."""
+    """Set `.grad` to the gradients of a replayed pass, whose memory the next replay overwrites."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
 
@@ -183,7 +183,7 @@ def give_gradients(parameters: Sequence[nn.Parameter | Tensor], gradients: Seque
 def entered(
     experiment: Experiment, numbers: Numbers, forward: Tally, backward: Tally, *, saved_bytes: int | None
 ) -> TrainingPass:
-    """A repeated pass, which is entered in the ledger as one that has been made."""
+    """The result of a replayed pass; adds its evaluations to the ledger, as an eager pass would."""
     totals = experiment.integrator.ledger.totals
     totals[Phase.FORWARD].add(forward)
     totals[Phase.BACKWARD].add(backward)
@@ -194,14 +194,14 @@ def entered(
 
 
 def kind_of_batch(batch: Batch) -> Hashable:
-    """Batches of one kind differ in the values of their inputs and targets alone: times are numbers of the CPU."""
+    """A key of what a graph fixes: shapes, times, part and weights. Batches of one kind differ only in their values."""
     tensors = (batch.inputs, batch.targets, batch.observed, batch.numbers)
     shapes = tuple(None if x is None else (x.shape, x.dtype, x.stride()) for x in tensors)
     return (shapes, tuple(read_times(batch.ts)), batch.part, tuple(sorted(batch.weights.items())))
 
 
 def copy_of(batch: Batch) -> Batch:
-    """A copy of the batch with tensors of its own, for `write_batch`."""
+    """A copy of the batch with tensors of its own, into which `write_batch` can write."""
     observed = None if batch.observed is None else batch.observed.clone()
     numbers = None if batch.numbers is None else batch.numbers.clone()
     inputs, targets = batch.inputs.clone(), batch.targets.clone()
@@ -209,7 +209,7 @@ def copy_of(batch: Batch) -> Batch:
 
 
 def write_batch(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
-    """The values of a batch into one of its kind, its samples in another order where they are shifted."""
+    """Copy the values of `batch` into `mine`, a batch of the same kind; `shift` rolls its samples by so many rows."""
     for own, value in (
         (mine.inputs, batch.inputs),
         (mine.targets, batch.targets),
@@ -221,7 +221,7 @@ def write_batch(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
 
 
 def own_gradients(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """Gradients in memory of their own, laid out as the parameters are: two of them may be one tensor."""
+    """Copies of the gradients with the parameters' memory layout: two gradients may be the same tensor."""
     own = [None if g is None else torch.empty_like(p) for g, p in zip(gradients, parameters, strict=True)]
     with torch.no_grad():
         torch._foreach_copy_([x for x in own if x is not None], [g for g in gradients if g is not None])

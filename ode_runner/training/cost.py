@@ -5,7 +5,7 @@ from typing import Any
 from ode_runner.training.best_weights import of_training_data
 from ode_runner.training.trainer import Trainer
 
-MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # where they were
+MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # only if measured
 
 
 def cost_of(trainer: Trainer) -> dict[str, Any]:

@@ -1,29 +1,29 @@
-"""Whether training went up instead of down, which a run that keeps its best weights would not show, or nowhere."""
+"""Detects training that diverged, which a run that keeps its best weights would not show, or that stood still."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from ode_runner.recording.display import shown
 
-FEWEST = 8  # evaluations: of fewer, ups and downs say nothing
-LEAST_EQUAL = 3  # evaluations that are all the same: the first comes after an epoch
-SAME = 1e-4  # of the loss on validation, which is of the same samples every time
-MARGIN = 0.1  # of where it began, by which what rose has risen at least
+FEWEST = 8  # evaluations: ups and downs of fewer say nothing
+LEAST_EQUAL = 3  # equal evaluations that count as a standstill; the first evaluation comes after an epoch
+SAME = 1e-4  # relative: validation losses closer than this are equal, since the samples are the same every time
+MARGIN = 0.1  # relative: a loss has risen if it is higher than at first by more than this
 
 
 def divergence(rows: Sequence[Mapping[str, float]], *, criterion: tuple[str, bool], lr: float) -> str:
-    """A sentence where both the loss of training and the criterion on validation ended worse than they began.
+    """A sentence if both the training loss and the criterion on validation ended worse than they began.
 
-    Each of the last quarter of the epochs is compared with the first two. A loss whose terms are weighted anew on the
-    way may rise, and validation may worsen by overfitting; both at once are neither.
+    Each epoch of the last quarter is compared with the first two epochs. A training loss alone may rise because the
+    weights of its terms change, and validation alone may worsen by overfitting; if both do, it is neither.
 
     Args:
-        rows: of metrics.jsonl.
-        criterion: the name by which weights are chosen, and whether more of it is better.
+        rows: the rows of metrics.jsonl.
+        criterion: the metric by which weights are chosen, and whether higher is better.
         lr: the learning rate of the configuration.
 
     Returns:
-        Nothing where training did not diverge, or there are fewer than 8 evaluations.
+        "" if training did not diverge, or there are fewer than 8 evaluations.
     """
     name, higher_is_better = criterion
     losses = _by_epoch(rows, "train/loss")
@@ -38,16 +38,16 @@ def divergence(rows: Sequence[Mapping[str, float]], *, criterion: tuple[str, boo
 
 
 def standstill(rows: Sequence[Mapping[str, float]], *, lr: float) -> str:
-    """A sentence where the loss on validation is the same after every epoch, and that of training where it began.
+    """A sentence if the validation loss is the same after every epoch, and the training loss ends where it began.
 
-    A model that has learned all there is in its first epoch is the same ever after as well, but its loss began higher.
+    A model that learns everything in its first epoch does not change afterwards either, but its loss began higher.
 
     Args:
-        rows: of metrics.jsonl.
+        rows: the rows of metrics.jsonl.
         lr: the learning rate of the configuration.
 
     Returns:
-        Nothing where training changed something, or there are fewer than 3 evaluations.
+        "" if training changed something, or there are fewer than 3 evaluations.
     """
     judged, losses = _by_epoch(rows, "eval/loss"), [row["train/loss"] for row in rows if "train/loss" in row]
     if len(judged) < LEAST_EQUAL or not max(judged) - min(judged) <= SAME * abs(judged[-1]):
@@ -61,12 +61,12 @@ def standstill(rows: Sequence[Mapping[str, float]], *, lr: float) -> str:
 
 
 def _by_epoch(rows: Sequence[Mapping[str, float]], name: str) -> list[float]:
-    """The last number that each epoch has."""
+    """The last value of each epoch."""
     return list({math.ceil(row["epoch"]): row[name] for row in rows if name in row and "epoch" in row}.values())
 
 
 def _rose(values: Sequence[float]) -> bool:
-    """Whether each of the last quarter is above the first two."""
+    """Whether every value of the last quarter is above the first two by more than the margin."""
     if len(values) < FEWEST:
         return False
     began = max(values[:2])

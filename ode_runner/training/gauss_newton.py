@@ -1,4 +1,4 @@
-"""Steps for a loss of squares, from the derivative of every error."""
+"""The Levenberg-Marquardt method: Gauss-Newton steps with damping, for a loss that is a mean of squares."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -19,16 +19,16 @@ from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.training.training_pass import TrainingPass
 
-MOST = 2000  # parameters: a step takes their number squared times that of the errors
+MOST = 2000  # parameters: the cost of a step is their number squared, times the number of residuals
 LEAST_DAMPING, MOST_DAMPING = 1e-12, 1e12
 
 
 @final
 class GaussNewton(Optimizer):
-    """delta = -(J^T J + damping diag(J^T J))^-1 J^T r, where J is the derivative of the errors r.
+    """delta = -(J^T J + damping diag(J^T J))^-1 J^T r, where J is the Jacobian of the residuals r.
 
-    A step that has not made the sum of squares smaller, or has led to a solve that fails, is taken back at the next,
-    and a shorter one is tried. `lr` is there for schedules and changes nothing.
+    If a step does not reduce the sum of squares, or leads to a solve that fails, the next call takes it back and tries
+    a shorter one. `lr` exists for schedules and changes nothing.
 
     Marquardt. SIAM J. Appl. Math. 11, 1963. More. The Levenberg-Marquardt Algorithm. 1978 (the scale of a parameter is
     the largest so far). Nielsen. Damping Parameter in Marquardt's Method. Report IMM-REP-1999-05 (how damping adapts).
@@ -46,17 +46,17 @@ class GaussNewton(Optimizer):
 
     @property
     def accepted_loss(self) -> Tensor | None:
-        """The mean of squares at the last point that was kept; None before the first."""
+        """The mean of squares at the last accepted point; None before the first."""
         kept = self._kept
         return kept["residuals"].square().mean() if "residuals" in kept else None
 
     def linearize(self, residuals: Tensor, derivative: Tensor) -> None:
-        """What the next step goes by: errors (number,), and their derivative (number, parameters), where it stands."""
+        """Give the next step the residuals (n,) and their Jacobian (n, parameters) at the present point."""
         self._found = residuals.detach(), derivative.detach()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """The next point; without what `linearize` is given, the present one has failed."""
+        """Move to the next point. If `linearize` was not called since the last step, the present point has failed."""
         del closure
         found, self._found = self._found, None
         kept = self._kept
@@ -70,7 +70,7 @@ class GaussNewton(Optimizer):
 
     @property
     def _kept(self) -> dict[str, Any]:
-        """Of the last point that was kept; in the optimizer's state, so that checkpoints have it."""
+        """The last accepted point and its linearization: optimizer state, so that checkpoints have it."""
         return self.state[self.parameters[0]]
 
     def _is_better(self, residuals: Tensor) -> bool:
@@ -92,7 +92,7 @@ class GaussNewton(Optimizer):
         kept["residuals"], kept["jacobian"], kept["scale"] = residuals, derivative, scale
 
     def _step(self, r: Tensor, j: Tensor, scale: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-        """The step, and by how much the sum of squares falls if the errors are as linear as assumed."""
+        """The step, and the predicted reduction of the sum of squares by the linear model."""
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         rows = torch.cat([j / scale, damping.sqrt() * torch.eye(len(scale), dtype=j.dtype, device=j.device)])
         right = torch.cat([-r, r.new_zeros(len(scale))])
@@ -105,10 +105,10 @@ class GaussNewton(Optimizer):
 
 
 def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewton) -> TrainingPass:
-    """A pass whose errors and their derivative the optimizer is given; one that fails, after another, counts as worse.
+    """Make a pass and give the optimizer residuals and Jacobian. A pass that fails counts as a worse point.
 
     Raises:
-        NumericalFailure: the solve fails where training begins.
+        NumericalFailure: the pass fails at the initial point, where no earlier one was accepted.
     """
     experiment = forward.experiment
     ledger, task = experiment.integrator.ledger, experiment.task
@@ -133,7 +133,7 @@ def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewto
 
 
 def evaluated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest, split: Split) -> dict[str, float]:
-    """`Experiment.evaluate`; infinite errors of a point that is tried, and that a solve fails at."""
+    """`Experiment.evaluate`; an infinite loss if a solve fails at a point that Gauss-Newton is only trying."""
     try:
         return experiment.evaluate(split, stop)
     except NumericalFailure:
@@ -143,7 +143,7 @@ def evaluated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest, s
 
 
 def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
-    """What a step gives that is taken back: the loss is still that of the point before, and there is no slope."""
+    """The result of a pass at a point that will be taken back: the last accepted loss, and zero gradients."""
     for p in optimizer.parameters:
         p.grad = torch.zeros_like(p)
     return TrainingPass(
@@ -152,7 +152,7 @@ def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
 
 
 def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
-    """Raises IncompatibleChoice where such steps have nothing to go by, or would go by a part of the data."""
+    """Raises IncompatibleChoice without residuals, or if a step would see only a part of the data."""
     task, options = experiment.task, experiment.options
     other = "Use optimizer=adam optimizer.lr=0.01 schedule=cosine"
     _check_residuals(experiment, other)
@@ -175,7 +175,7 @@ def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
 
 
 def _check_residuals(experiment: Experiment, other: str) -> None:
-    """Raises IncompatibleChoice unless the loss is a mean of squares whose derivatives the gradient mode gives."""
+    """Raises IncompatibleChoice unless the loss is a mean of squares and the gradient mode gives its Jacobian."""
     task, gradient = experiment.task, experiment.integrator.gradient
     plain = experiment.objective is experiment.model.objective and not task.running_costs()
     if not (isinstance(task, LeastSquaresTask) and plain):

@@ -1,4 +1,4 @@
-"""Options that were chosen and that nothing reads, because of what is chosen beside them."""
+"""Options that were changed but have no effect, because of the other choices."""
 
 from collections.abc import Iterator, Mapping
 from functools import reduce
@@ -15,10 +15,10 @@ from ode_runner.training.trainer import Trainer
 def idle_options(
     experiment: Experiment, trainer: Trainer | None, *, choices: Mapping[str, str], config: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A clause for each option that is not as its yaml has it and changes nothing, and for a schedule that never acts.
+    """A clause for each option that differs from its yaml but has no effect, and for a schedule that never acts.
 
     Args:
-        choices: of each group.
+        choices: the choice of each group.
         config: the options of each group, with their values.
     """
     idle = {
@@ -31,7 +31,7 @@ def idle_options(
     }
     for group, options in idle.items():
         for option, reason in options.items():
-            place, _, name = f"{group}.{option}".rpartition(".")  # of an object inside, such as solver.base, too
+            place, _, name = f"{group}.{option}".rpartition(".")  # the place may be a nested object, as solver.base
             defaults = default_options(group, choices.get(f"{group}@{place}", choices[group]))
             value = reduce(lambda inside, part: inside.get(part, {}), place.split("."), config).get(name)
             if name in defaults and value != defaults[name]:
@@ -58,6 +58,6 @@ def _of_network(experiment: Experiment) -> Mapping[str, str]:
 
 
 def _of_optimizer(trainer: Trainer) -> Mapping[str, str]:
-    """Optimizers are torch's, and one is ours."""
+    """All optimizers but one are torch's, and have no method that tells this."""
     damped = isinstance(trainer.optimizer, GaussNewton)
     return {"lr": "optimizer.damping decides how long a step is"} if damped else {}

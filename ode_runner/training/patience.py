@@ -1,7 +1,7 @@
 """Early stopping: `trainer.patience` ends training once validation has not improved for so many epochs.
 
-What it goes by, the epoch and the best one so far, is in every checkpoint: a resumed run ends where it would have
-ended uninterrupted.
+The epoch and the best epoch so far, by which it decides, are in every checkpoint: a resumed run ends where an
+uninterrupted one would.
 """
 
 from ode_runner.errors import IncompatibleChoice, as_chosen
@@ -12,11 +12,11 @@ def out_of_patience(patience: int | None, objective: str, best: int, *, epoch: i
     """A clause for the record if training is to end, otherwise nothing.
 
     Args:
-        patience: in epochs; None: without end.
-        objective: the number of a validation that is to improve.
-        best: the epoch in which it was best, counted from 1; 0 before the first, or where its weights are lost.
-        epoch: how many have been made.
-        step: likewise.
+        patience: in epochs; None: unlimited.
+        objective: the name of the validation metric that is to improve.
+        best: the epoch in which it was best, counted from 1; 0 before the first, or if its weights are lost.
+        epoch: the number of epochs completed.
+        step: the number of steps completed.
     """
     if patience is None or not best or epoch - best < patience:
         return ""
@@ -24,13 +24,13 @@ def out_of_patience(patience: int | None, objective: str, best: int, *, epoch: i
 
 
 def check_patience(experiment: Experiment, *, stages: int) -> None:
-    """Raises IncompatibleChoice where a worse validation is no reason for trainer.patience to end training."""
+    """Raises IncompatibleChoice if trainer.patience is set and validation cannot tell when training should end."""
     if experiment.options.patience is not None:
         check_ranked(experiment, stages=stages, option=f"trainer.patience={experiment.options.patience}")
 
 
 def check_ranked(experiment: Experiment, *, stages: int, option: str) -> None:
-    """Raises IncompatibleChoice where a worse validation is no reason to end training, as `option` would do."""
+    """Raises IncompatibleChoice if `option` would end training by validation, which cannot tell when it should end."""
     if not experiment.objective.ranks:
         raise IncompatibleChoice(
             f"{option} needs a loss by which weights can be ranked, and that of "

@@ -11,13 +11,13 @@ from ode_runner.training.session import Session
 
 
 def draw_if_due(experiment: Experiment, session: Session, *, done: tuple[int, int], step: int) -> None:
-    """Draw the present weights, into files and the logger; random numbers are left as they are.
+    """Draw the pictures of the present weights into files and the logger. Random state is left as it was.
 
     Args:
-        experiment: with the weights by which the run would be judged now.
-        session: whose screen says which picture cannot be drawn.
-        done: epochs that have been made, and those of the whole run, after the last of which pictures are drawn anyway.
-        step: at which the logger has them.
+        experiment: has the weights that would be evaluated if the run ended now.
+        session: its display names the pictures that cannot be drawn.
+        done: the epochs completed and those of the whole run; after the last, pictures are drawn anyway.
+        step: the step under which the logger files them.
     """
     every, (epoch, epochs) = experiment.options.pictures_every, done
     if every is None or epoch % every or epoch == epochs:

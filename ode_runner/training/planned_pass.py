@@ -1,7 +1,7 @@
-"""Passes of training through an adaptive solve on a GPU, each recorded as two CUDA graphs, forward and backward.
+"""Training passes through an adaptive solve on a GPU, each recorded as two CUDA graphs, forward and backward.
 
-The solve goes by a plan of which attempts are accepted, as they were in the passes before. The CPU waits once a pass,
-while the GPU is on its way back, to see whether the plan was right. Where it was not, the pass is made anew otherwise.
+The solve follows a plan that says which step attempts are accepted, taken from earlier passes. The CPU waits once per
+pass, during the backward graph, to check the plan. If the plan was wrong, the pass is repeated by single steps.
 """
 
 from collections import Counter
@@ -35,22 +35,22 @@ from ode_runner.training.captured_pass import (
 )
 from ode_runner.training.training_pass import TrainingPass
 
-FEWEST_SEEN = 8  # passes with the same attempts, before a plan of them is recorded, which takes a second
-MOST_PLANS = 6  # of a run: each keeps all that its derivative needs
-MEMORY = 16  # passes over which it is judged how often attempts repeat themselves
-STEADY = 0.6  # how often they must: a wrong plan costs a pass
+FEWEST_SEEN = 8  # passes with the same attempts before they become a plan: recording one takes a second
+MOST_PLANS = 6  # plans of a run: each keeps in memory all that its backward pass needs
+MEMORY = 16  # passes over which the fraction of repeated attempts is averaged
+STEADY = 0.6  # the least such fraction for a plan to be used: a wrong plan costs a pass
 
 
 @final
 class AttemptHistory:
-    """The attempts of the solves of training so far, which say what plan to go by.
+    """The attempts of the training solves so far, from which the plan of the next pass is chosen.
 
-    It is part of a run's state: a pass by a plan is rounded otherwise than one by single steps.
+    It is part of a run's state, because a pass by a plan is rounded differently from one by single steps.
     """
 
     def __init__(self) -> None:
         self.last: Plan = ()
-        self.repeated = 0.0  # how often, of late, attempts were those of the pass before
+        self.repeated = 0.0  # moving average: how often the attempts were those of the pass before
         self.plans: list[Plan] = []
         self.refused = False  # passes by plans cannot be recorded
         self._seen = Counter[Plan]()
@@ -63,10 +63,10 @@ class AttemptHistory:
         if self._seen[plan] == FEWEST_SEEN and len(self.plans) < MOST_PLANS:
             self.plans.append(plan)
         if len(self.plans) == MOST_PLANS:
-            self._seen.clear()  # a checkpoint is not to grow with the run
+            self._seen.clear()  # so that checkpoints do not grow with the run
 
     def plan(self) -> Plan | None:
-        """The plan of the next pass; None: it is made by single steps."""
+        """The plan of the next pass; None: the pass is made by single steps."""
         steady = self.repeated >= STEADY and not self.refused
         return self.last if steady and self.last in self.plans else None
 
@@ -89,7 +89,7 @@ class _Forward(NamedTuple):
     """The forward half of a pass, in tensors that every replay overwrites."""
 
     numbers: Numbers
-    noted: Tensor  # by the solve
+    noted: Tensor  # what the solve noted about its attempts, to check the plan
     tally: Tally
 
 
@@ -102,20 +102,20 @@ class _Backward(NamedTuple):
 
 @final
 class PlannedPass:
-    """The passes of one kind of batch by one plan.
+    """The recorded pass of one kind of batch by one plan.
 
-    Before it is used, its gradient is compared with that of an ordinary pass by the plan, on a batch and weights other
-    than those that were recorded. Random numbers, weights and buffers are left as they were.
+    Before it is used, its gradient is compared with that of an eager pass by the plan, on another batch and other
+    weights than it was recorded with. Random state, weights and buffers are left as they were.
 
     Args:
         forward: makes the forward pass; its model is in training mode.
-        solve: its only solve.
-        plan: of that.
-        batch: one of the kind.
-        fusing: parts of the model that are compiled for it.
+        solve: the only solve of the pass.
+        plan: the plan of that solve.
+        batch: a batch of this kind.
+        fusing: parts of the model that PyTorch's compiler compiles for it.
 
     Raises:
-        CannotCompile: something in the pass cannot be recorded or undone, or it gives another gradient when repeated.
+        CannotCompile: something in the pass cannot be recorded or undone, or a replay gives another gradient.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class PlannedPass:
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
                 self._forward_graph = CudaGraph(self._forward_half)
-            self._forward_graph.replay()  # so that what the derivative reads are numbers
+            self._forward_graph.replay()  # recording computes nothing: this fills the tensors that backward reads
             self._backward_graph = CudaGraph(self._backward_half)
             self._check_undone(random, buffers)
             self._check_right(batch)
-            self._loss = None  # and with it autograd's graph, which has been recorded
+            self._loss = None  # frees autograd's graph, which has been recorded
         noted = self._forward_graph.found.noted
         self._noted = torch.empty(noted.shape, dtype=noted.dtype, pin_memory=noted.is_cuda)
         self._read = torch.cuda.Event()
 
     def __call__(self, batch: Batch) -> TrainingPass | None:
-        """The pass of a batch of the kind; None where its solve does not go as planned."""
+        """Replay the pass with a batch of this kind; None if its solve did not go as planned."""
         write_batch(self._batch, batch)
         self._forward_graph.replay()
         self._noted.copy_(self._forward_graph.found.noted, non_blocking=True)
@@ -170,17 +170,17 @@ class PlannedPass:
         return _Backward(own_gradients(gradients, self.parameters), tally)
 
     def _check_undone(self, random: RandomState, buffers: Buffers) -> None:
-        """Raises CannotCompile if a pass by a wrong plan would leave something behind."""
+        """Raises CannotCompile if a pass has side effects, which a pass by a wrong plan would leave behind."""
         if buffers.changed() or not random.same_as(RandomState.now(self.experiment.device)):
             raise CannotCompile("a pass draws random numbers or changes buffers")
 
     def _check_right(self, batch: Batch) -> None:
-        """Raises CannotCompile unless replays give the gradient of an ordinary pass by the plan."""
+        """Raises CannotCompile unless replays give the gradient of an eager pass by the plan."""
         write_batch(self._batch, batch)
         with nudged(self.parameters):
             self._forward_graph.replay()
             self._backward_graph.replay()
-            with aside():  # where the recorded half was made, which autograd remembers
+            with aside():  # on the stream of the recording: autograd runs backward on the stream of forward
                 self._forward_half()
                 expected = self._backward_half().gradients
             check_repeated_right(
@@ -190,14 +190,14 @@ class PlannedPass:
 
 @final
 class PlannedPasses:
-    """The planned passes of a run, for batches like the first. Other attempts are left to passes by single steps.
+    """The planned passes of a run, for batches of the kind of the first. Other passes are made by single steps.
 
     Args:
         forward: makes forward passes.
-        solve: the only solve of a pass, which makes those by single steps.
-        history: of attempts, kept up here.
-        batch: the first one.
-        fusing: parts of the model that are compiled for them.
+        solve: the only solve of a pass; it also takes single steps.
+        history: the attempts so far; updated here.
+        batch: the first batch.
+        fusing: parts of the model that PyTorch's compiler compiles for them.
         say: prints a line.
     """
 
@@ -217,8 +217,8 @@ class PlannedPasses:
         solve.note = history.note
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass | None:
-        """The pass of a batch; None where there is no plan, or it has turned out wrong."""
-        del measure_memory  # what graphs keep is not seen
+        """Replay the pass with a batch; None if there is no plan for it, or the plan was wrong."""
+        del measure_memory  # saved tensor hooks do not see what graphs keep
         plan = self.history.plan()
         if plan is None or kind_of_batch(batch) != self._kind:
             return None

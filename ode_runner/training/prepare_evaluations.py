@@ -1,4 +1,4 @@
-"""Compiles the solves of validation, where training is compiled on a CPU and validates often enough."""
+"""Compiles the solves of validation, if training is compiled on a CPU and validation is frequent enough."""
 
 import time
 from collections import Counter
@@ -24,21 +24,21 @@ from ode_runner.training.training_problems import check_posed, undisturbed
 
 
 class Kind(NamedTuple):
-    """Solves that differ in values and times alone."""
+    """Solves that differ only in values and times."""
 
     problem: Problem  # the first of them
-    often: int  # in one evaluation of a split
+    often: int  # how many there are in one evaluation of a split
 
 
 def compile_validation(experiment: Experiment, *, validations: int, steps: int, say: Callable[[str], None]) -> float:
-    """Compile the solves of validation that a run makes a hundred times or more; returns the seconds that it takes.
+    """Compile the validation solves that a run makes a hundred times or more; returns the seconds that this took.
 
-    Which these are depends on the configuration only, so that a resumed run makes the same. Others stay eager.
+    The choice depends on the configuration only, so that a resumed run makes the same one. Other solves stay eager.
 
     Args:
-        experiment: as it is validated, by an average of the weights, say; its integrator is given the solves.
-        validations: of the whole training.
-        steps: likewise.
+        experiment: the experiment that is validated, perhaps with averaged weights; its integrator gets the solves.
+        validations: the number of validations of the whole training.
+        steps: the number of steps of the whole training.
         say: prints a line.
     """
     begun, compiled, refused = time.perf_counter(), 0, list[str]()
@@ -58,13 +58,13 @@ def compile_validation(experiment: Experiment, *, validations: int, steps: int, 
 
 @torch.no_grad()
 def solves_of(experiment: Experiment, split: Split) -> list[Kind]:
-    """The kinds of solves that the model, in the mode it is in, makes for a split; no field is evaluated."""
+    """The kinds of solves that the model makes for a split, in its present mode. No field is evaluated."""
     found, counts, known = dict[Hashable, Problem](), Counter[Hashable](), dict[Hashable, list[Problem]]()
     for batch in experiment.task.batches(split, batch_size=experiment.options.eval_batch_size, epoch=0):
         shape = (batch.inputs.shape, batch.part)
         if shape not in known:
             recorded = RecordProblems()
-            integrator = replace(experiment.integrator, gradient=recorded, ledger=Ledger())  # no session counts this
+            integrator = replace(experiment.integrator, gradient=recorded, ledger=Ledger())  # not counted in the run's
             recording = replace(experiment, integrator=integrator)
             recording.loss(batch.to(experiment.dtype))
             known[shape] = recorded.problems
@@ -77,13 +77,13 @@ def solves_of(experiment: Experiment, split: Split) -> list[Kind]:
 
 @torch.no_grad()
 def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> bool:
-    """By making such a solve; returns whether it is compiled: not where that would take longer than it saves.
+    """Compile by making such a solve; returns False, and compiles nothing, if that takes longer than it saves.
 
     Raises:
-        CannotCompile: there is no C code for it; to evaluate it, PyTorch's compiler would take too long.
+        CannotCompile: there is no C code for it, and PyTorch's compiler would take too long for an evaluation.
     """
     check_posed(wanted, experiment)
-    stochastic = isinstance(wanted.field.field, StochasticField)  # of which the solve itself finds out
+    stochastic = isinstance(wanted.field.field, StochasticField)  # the solve itself finds out if it has C code
     if not stochastic and not has_c_code(wanted):
         raise CannotCompile("an operation of the field has no C code")
     if experiment.options.compile == "auto" and not repaid(wanted, steps):

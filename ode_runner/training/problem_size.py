@@ -1,11 +1,11 @@
-"""Problems of training that are too large for a gradient mode, found before anything is printed."""
+"""Refuses training problems that are too large for a gradient mode, before anything is printed."""
 
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.training.training_problems import training_problems, undisturbed
 
 
 def check_problem_size(experiment: Experiment) -> None:
-    """Raises IncompatibleChoice where the gradient mode takes no problem of so many samples or parameters."""
+    """Raises IncompatibleChoice if the batch has too many samples or parameters for the gradient mode."""
     gradient = experiment.integrator.gradient
     if not gradient.sized_by_batch:
         return

@@ -13,9 +13,9 @@ def resume(
 ) -> str:
     """Load the newest sound checkpoint into the trainer, if there is one, and cut metrics.jsonl to its step.
 
-    `announce`: whether the step is said; not of checkpoints that another run has made.
+    `announce`: whether the step is printed; False for checkpoints that another run has made.
 
-    Returns a clause for the record where files were damaged, so that the result may differ; else "".
+    Returns a clause for the record if files were damaged, so that the result may differ; otherwise "".
     """
     state, refusals = checkpoints.load_newest()
     for refusal in refusals:

@@ -1,4 +1,4 @@
-"""A run that differs from an earlier one in its test alone: it takes over what that one has trained."""
+"""Reuses the weights of an earlier run for a run that differs from it only in the test, not in the training."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from ode_runner.recording.logger import METRICS
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 
-UNTRAINED = "nothing was trained"  # ends what the record of a run says that took its weights from another
+UNTRAINED = "nothing was trained"  # ends the record's reason if a run took its weights from another
 
 
 def reuse_weights(record: RunRecord, folder: Path, checkpoints: Checkpoints, display: Display) -> str:
     """Put the checkpoints and curves of an earlier run into `folder`, as if the run had trained to its end.
 
-    The earlier one is completed, lies beside it, and has its seed and its training fingerprint. Returns a clause for
-    the record; nothing where there is no such run, or the run has begun to train itself.
+    The earlier run is completed, lies beside `folder`, and has the same seed and training fingerprint. Returns a clause
+    for the record; "" if there is no such run, or this run has begun to train.
     """
     if record.training == record.fingerprint or checkpoints.last.exists():
         return ""
@@ -43,7 +43,7 @@ def _alike(record: RunRecord, folder: Path) -> list[Path]:
 
 
 def _copy(earlier: Path, folder: Path, checkpoints: Checkpoints) -> None:
-    """Raises CheckpointRefused or OSError before anything is written, if what is there is not sound."""
+    """Copy checkpoints and curves. Raises CheckpointRefused or OSError, before writing, if they are not sound."""
     record = RunRecord.read(earlier)
     if record is None:
         raise FileNotFoundError(f"{earlier / FILE} was removed meanwhile.")

@@ -17,16 +17,16 @@ class RunPlan:
     """A run before its data and model are built: its identity, and functions that build the rest."""
 
     record: RunRecord  # identity and configuration; status running
-    choices: Mapping[str, str]  # of each group
+    choices: Mapping[str, str]  # the choice of each group
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name
-    unread: Sequence[str]  # clauses on what was typed, and is not used
-    untrained: Sequence[str]  # the same, on what is not used where nothing is learned
-    own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
+    unread: Sequence[str]  # clauses on what was typed but is not used
+    untrained: Sequence[str]  # clauses on what is not used if the model has nothing to learn
+    own_choices: Mapping[str, Path]  # the user's own yaml files of choices, by group and name
     in_sweep: bool
-    trial: SearchTrial | None  # of a search that may end the run
-    rerun: bool  # from the beginning, in place of an earlier run
+    trial: SearchTrial | None  # the trial of a search, which may end the run early
+    rerun: bool  # start from the beginning and replace an earlier run
     pictures: bool  # whether any are drawn
     build_experiment: Callable[[], Experiment]
     build_trainer: Callable[[Experiment], Trainer | None]

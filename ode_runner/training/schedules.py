@@ -13,7 +13,7 @@ from ode_runner.errors import RefusedInput, as_typed
 
 
 class Scheduler(Protocol):
-    """Sets an optimizer's numbers for the first step, and after each for the next; torch's are such."""
+    """Sets an optimizer's rates for the first step, and after each step for the next, as torch's schedulers do."""
 
     def step(self) -> None:
         """Set the optimizer up for the next step."""
@@ -29,17 +29,17 @@ class Schedule(abc.ABC):
     """A schedule bound to an optimizer: changes it at every step of training."""
 
     def idle_options(self) -> Mapping[str, str]:
-        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        """The options that have no effect because of the other options' values, each with a clause that says why."""
         return {}
 
     def idle_in(self, epochs: float) -> str:
-        """A sentence where nothing of the schedule happens in a run of so many epochs, or nothing."""
+        """A sentence if the schedule changes nothing in a run of so many epochs; otherwise ""."""
         del epochs
         return ""
 
     @abc.abstractmethod
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> Scheduler:
-        """Made at the beginning of a run of so many steps, which time or patience may cut short."""
+        """The scheduler for a run of so many steps, which a time limit or early stopping may cut short."""
 
 
 class Rate(Schedule):
@@ -50,18 +50,18 @@ class Rate(Schedule):
 
     @abc.abstractmethod
     def factor(self, epoch: float, epochs: float) -> float:
-        """The fraction at a time counted in epochs of a run of `epochs`; neither need be whole."""
+        """The fraction after `epoch` of the run's `epochs`; both may be fractional."""
 
 
 @final
 class RateScheduler:
-    """torch's LambdaLR, to the bit, in less time: that one takes as long as two layers of a small network.
+    """As torch's LambdaLR, bit for bit, but faster: LambdaLR takes as long as two layers of a small network.
 
     Args:
-        rate: the learning rate in fractions of that which `optimizer` has now.
-        optimizer: whose rate is set.
-        steps_per_epoch: of training.
-        steps: of the whole run.
+        rate: gives the learning rate as a fraction of the optimizer's present one.
+        optimizer: the optimizer whose learning rate is set.
+        steps_per_epoch: the training steps of an epoch.
+        steps: the steps of the whole run.
     """
 
     def __init__(self, rate: Rate, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> None:
@@ -79,7 +79,7 @@ class RateScheduler:
         return {"base_lrs": self.base_lrs, "last_epoch": self.done}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """The optimizer has a state of its own."""
+        """Restore the position. The present learning rate is in the optimizer's own state."""
         self.base_lrs, self.done = list(state_dict["base_lrs"]), state_dict["last_epoch"]
 
     def _set(self) -> None:
@@ -89,9 +89,9 @@ class RateScheduler:
 
 
 class Warmed(Rate):
-    """A rate that first rises linearly over a fraction of the run, then goes its own way from there on."""
+    """A learning rate with a linear warm-up over a fraction of the run; subclasses decide what follows."""
 
-    warmup: float | None  # a fraction of the run; None: it does not rise
+    warmup: float | None  # a fraction of the run; None: no warm-up
 
     def factor(self, epoch: float, epochs: float) -> float:
         progress, warmup = min(1.0, epoch / epochs), self.warmup or 0.0
@@ -146,7 +146,7 @@ class Steps(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Warmed):
-    """Up linearly over the first `warmup` of the run, a fraction, then down half a cosine to zero.
+    """Rises linearly over the fraction `warmup` of the run, then falls along half a cosine to zero.
 
     Loshchilov, Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. ICLR 2017; without the restarts.
     """
@@ -163,7 +163,7 @@ class Cosine(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Linear(Warmed):
-    """Up linearly over the first `warmup` of the run, a fraction, then down linearly to zero.
+    """Rises linearly over the fraction `warmup` of the run, then falls linearly to zero.
 
     Devlin, Chang, Lee, Toutanova. BERT. NAACL 2019, appendix A.2.
     """
@@ -180,9 +180,9 @@ class Linear(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class InverseSquareRoot(Warmed):
-    """Up linearly over the first `warmup` of the run, a fraction above 0, then as 1 / sqrt(step).
+    """Rises linearly over the fraction `warmup` of the run, which is above 0, then falls as 1 / sqrt(step).
 
-    Vaswani et al. Attention Is All You Need. NeurIPS 2017, equation 3, of which `optimizer.lr` is the largest rate.
+    Vaswani et al. Attention Is All You Need. NeurIPS 2017, equation 3, scaled so that `optimizer.lr` is its maximum.
     """
 
     warmup: float
@@ -199,10 +199,10 @@ class InverseSquareRoot(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class OneCycle(Schedule):
-    """Up from `optimizer.lr` / `div_factor` to `optimizer.lr` over the first `warmup` of a run, then down to nearly 0.
+    """Rises from `optimizer.lr` / `div_factor` to `optimizer.lr` over the fraction `warmup`, then falls to nearly 0.
 
-    Both along half a cosine, by torch's OneCycleLR; the end is `optimizer.lr` / (`div_factor` `final_div_factor`). With
-    `cycle_momentum` the momentum, Adam's first beta, falls and rises between `max_momentum` and `base_momentum`.
+    Both follow half a cosine (torch's OneCycleLR). The last rate is `optimizer.lr` / (`div_factor` `final_div_factor`).
+    With `cycle_momentum`, the momentum (Adam's first beta) falls from `max_momentum` to `base_momentum` and back.
 
     Smith, Topin. Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates. 2017.
     """
@@ -233,12 +233,12 @@ class OneCycle(Schedule):
         del steps_per_epoch
         if self.cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
             raise RefusedInput("schedule.cycle_momentum=true needs an optimizer with a momentum. Use optimizer=adam.")
-        rise = self.warmup * (1 - 1e-9) if self.warmup * steps == 1 else self.warmup  # at 1 step torch divides by 0
+        rise = self.warmup * (1 - 1e-9) if self.warmup * steps == 1 else self.warmup  # torch divides by 0 at 1 step
         return OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=steps,
-            pct_start=float(rise),  # 0 is none to torch
+            pct_start=float(rise),  # torch takes the int 0 for a missing value
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=self.cycle_momentum,
@@ -248,7 +248,7 @@ class OneCycle(Schedule):
 
 
 def _since(warmup: float, epoch: float, epochs: float) -> float:
-    """The part of training after the warm-up that is over, from 0 to 1."""
+    """The completed fraction of the training after the warm-up, from 0 to 1."""
     return (min(1.0, epoch / epochs) - warmup) / (1 - warmup)
 
 

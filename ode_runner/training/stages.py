@@ -1,4 +1,4 @@
-"""Training in stages: what the next one learns from is made once, kept in a file, and the same after a resume."""
+"""Training in stages. The data that a stage learns from is made once and kept in a file, also for a resumed run."""
 
 import hashlib
 import sys
@@ -23,24 +23,24 @@ from ode_runner.training.session import Session
 
 
 class Stages:
-    """Which stage the training of a run is in; most models have one, of all the epochs.
+    """Which stage the training of a run is in. Most models have a single stage.
 
     Args:
-        experiment: of training.
-        optimizer: of its parameters, which begins anew with each stage.
-        schedule: as well.
-        processes: of the run.
+        experiment: the experiment to train.
+        optimizer: the optimizer of its parameters; its state is cleared at each stage.
+        schedule: the schedule, which starts again with each stage.
+        processes: the number of processes of the run.
 
     Raises:
-        IncompatibleChoice: several processes would train in stages, of which workers lack the data.
+        IncompatibleChoice: several processes would train in stages; only the main process has the data of a stage.
     """
 
     def __init__(self, experiment: Experiment, optimizer: Optimizer, schedule: Schedule, *, processes: int) -> None:
         self.experiment, self.optimizer, self.schedule = experiment, optimizer, schedule
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.count = experiment.model.stages if isinstance(experiment.model, StagedModel) else 1
-        self.epochs = experiment.options.epochs * self.count  # of all stages
-        self.present, self.learned_from = 0, ""  # the stage, and a hash of what it learns from, where that was made
+        self.epochs = experiment.options.epochs * self.count  # of all stages together
+        self.present, self.learned_from = 0, ""  # the stage, and a hash of its data; the first stage has none
         if self.count > 1 and processes > 1:
             raise IncompatibleChoice(
                 f"{as_chosen('model', experiment.model)} is trained in {self.count} stages, and what each learns from "
@@ -48,10 +48,10 @@ class Stages:
             )
 
     def scheduler(self, *, steps_per_epoch: int) -> Scheduler:
-        """The scheduler of the stage that begins, over the steps that trainer.max_steps leaves it."""
+        """The scheduler of the present stage, over the steps that trainer.max_steps leaves to it."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate
-            group.pop("initial_lr", None)  # of the stage before
+            group.pop("initial_lr", None)  # left by the scheduler of the stage before
         options = self.experiment.options
         whole = options.epochs * steps_per_epoch
         left = (options.max_steps or sys.maxsize) - self.present * whole
@@ -59,11 +59,11 @@ class Stages:
         return self.schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, steps=steps)
 
     def due(self, epoch: int) -> bool:
-        """Whether the next stage begins with the epoch of this number, counted from 0."""
+        """Whether the next stage begins with epoch `epoch`, counted from 0."""
         return epoch // self.experiment.options.epochs > self.present
 
     def cut_short(self) -> str:
-        """A sentence where training has ended before its last stage began; empty elsewhere."""
+        """A sentence if training has ended before its last stage began; otherwise ""."""
         if self.present + 1 == self.count:
             return ""
         return (
@@ -75,8 +75,8 @@ class Stages:
         """Go on to the next stage from the best weights so far.
 
         Args:
-            average: of the weights, by which the run is judged, if it is.
-            session: whose checkpoints hold these weights, and keep what the stage learns from.
+            average: the weight average, if the run has one.
+            session: its checkpoints hold the best weights, and keep the data of the stage.
         """
         self.present += 1
         session.display.say(f"stage {self.present + 1} of {self.count}")
@@ -95,10 +95,10 @@ class Stages:
         self.optimizer.state.clear()
 
     def resume(self, average: WeightAverage | None, checkpoints: Checkpoints) -> None:
-        """Take up the present stage again with what it has learned from so far.
+        """Continue the present stage with the data that it has learned from so far.
 
         Raises:
-            RefusedInput: that is lost, damaged, or another, by its hash.
+            RefusedInput: the data is lost or damaged, or its hash is another.
         """
         if not self.present:
             return
@@ -119,7 +119,7 @@ class Stages:
         self.present, self.learned_from = state["present"], state["learned_from"]
 
     def _models(self, average: WeightAverage | None) -> list[StagedModel]:
-        """That which learns, and that which is judged, where it is another."""
+        """The model that is trained, and the averaged one if there is one."""
         models = [self.experiment.model] if average is None else [self.experiment.model, average.model]
         return [model for model in models if isinstance(model, StagedModel)]
 
@@ -128,7 +128,7 @@ _ANEW = "the run cannot go on as if it had never been stopped. To begin anew, ad
 
 
 def digest(made: Mapping[str, Tensor]) -> str:
-    """A hash of tensors and of their names."""
+    """A hash of tensors: names, types, shapes and values."""
     found = hashlib.sha256()
     for name, values in sorted(made.items()):
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

@@ -48,7 +48,7 @@ def train_and_test(
     reset_peak_bytes(experiment.device)
     record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
     _introduce(experiment, trainer, plan, display)
-    absolute = plan.folder.absolute()  # for what is written while code of one's own runs, which may change directory
+    absolute = plan.folder.absolute()  # the user's own code, which runs meanwhile, may change the working directory
     session = _open_session(experiment, trainer, plan, display, stop, folder=absolute)
     clock = Clock()
     with closing(session.metrics), closing(session.logger):
@@ -65,7 +65,7 @@ def train_and_test(
 def _open_session(
     experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display, stop: StopRequest, *, folder: Path
 ) -> Session:
-    """The files of the run, opened where an interrupted one ends; weights and position of that are in the trainer."""
+    """Open the files of the run, and load its last checkpoint into the trainer if it was interrupted."""
     record = plan.record
     checkpoints = Checkpoints(folder / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
     taken = reuse_weights(record, plan.folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
@@ -87,7 +87,7 @@ def _open_session(
 def _carry_out(
     experiment: Experiment, trainer: Trainer | None, plan: RunPlan, session: Session, *, folder: Path
 ) -> None:
-    """Train, test and draw; what was measured is in the record and with the logger."""
+    """Train, test and draw; results go into the record and to the logger."""
     record, display, logger, counts = plan.record, session.display, session.logger, PerSampleCounts()
     with same_folder():
         reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
@@ -114,7 +114,7 @@ def _carry_out(
 
 
 def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Session, *, folder: Path, step: int) -> None:
-    """Pictures, if they are wanted, tables, and what else there is to show of a model that has been tested."""
+    """Draw pictures, if they are wanted, write tables, and show the other results of the tested model."""
     display, logger = session.display, session.logger
     if plan.pictures:
         draw(
@@ -128,9 +128,9 @@ def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Sessi
 
 
 def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]], display: Display) -> None:
-    """Say if training has diverged, stood still or, of a model that learns in stages, has not come to the last.
+    """Print whether training has diverged, stood still or, if it has stages, ended before the last.
 
-    A stage learns something else than the one before, and numbers of both say nothing together.
+    Divergence is not judged across stages: each minimises another loss, and their values are not comparable.
     """
     if trainer is None:
         return
@@ -153,7 +153,7 @@ def _diagnosed(experiment: Experiment, plan: RunPlan) -> dict[str, float]:
 
 
 def _check_finite(experiment: Experiment, record: RunRecord) -> None:
-    """Raises SolverFailed or Diverged, with a crash dump, where the loss on the test split is not finite."""
+    """Raises SolverFailed or Diverged, with a crash dump, if the loss on the test split is not finite."""
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
         return
@@ -169,7 +169,7 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
 
 
 def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display) -> None:
-    """Print the header: sizes, what of the choices is not used or slow, and what weights are judged."""
+    """Print the header: sizes, choices that are not used or slow, and whether averaged weights are evaluated."""
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(plan.record, plan.folder, parameters=parameters, precision=precision, sizes=sizes)
@@ -184,7 +184,7 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
 
 
 def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) -> None:
-    """What follows from the choices without being typed."""
+    """Print what follows from the choices without having been typed."""
     if has_events(type(experiment.task), type(experiment.model)) and steps_each(experiment.integrator.solver):
         display.say("events are at a time of each sample's own: each has steps of its own (solver.per_sample=true)")
     if experiment.options.device == "auto" and experiment.device.type == "cpu" and torch.cuda.is_available():
@@ -203,7 +203,7 @@ def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) 
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
     """Train and load the weights that did best on validation; returns their objective and the last diagnostics."""
     for row in session.metrics.rows():
-        if row.get("step") == trainer.step:  # the logger has hidden these with all that follows
+        if row.get("step") == trainer.step:  # on a resume the logger has hidden this step and all after it
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
@@ -211,7 +211,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
     with trainer.group.training(trainer.state_dict(0)), sparing_collector():
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
-    trainer.integrator.forget_evaluations()  # what follows is asked with the same answers from the run's folder
+    trainer.integrator.forget_evaluations()  # so that evaluate=FOLDER, which is eager, gives the same results
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
     return {f"eval/{trainer.experiment.criterion[0]}": trainer.best["objective"], **trainer.diagnosed}

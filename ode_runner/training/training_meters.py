@@ -1,4 +1,4 @@
-"""What the steps of training gave and took: means of their scalars, seconds and samples."""
+"""Meters of training steps: means of their scalars, seconds and samples."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -16,13 +16,13 @@ class TrainingMeters:
     """The meters of one run, over all its sessions.
 
     Args:
-        experiment: what is trained.
-        at_once: every step's scalars are read while it is made; otherwise some steps later.
+        experiment: the experiment that is trained.
+        at_once: whether the scalars of a step are read during that step; otherwise some steps later.
     """
 
     def __init__(self, experiment: Experiment, *, at_once: bool) -> None:
         options, self.task, self.device = experiment.options, experiment.task, experiment.device
-        self.latest_size = float(min(options.batch_size, self.task.size(Split.TRAIN)))  # of a step, when it was logged
+        self.latest_size = float(min(options.batch_size, self.task.size(Split.TRAIN)))  # mean samples, when last logged
         self.sizes = Means()  # samples of the steps in the window: the last of an epoch may have fewer
         self.unread = UnreadSteps(experiment.model, self.device, most=options.log_every, at_once=at_once)
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
@@ -30,10 +30,10 @@ class TrainingMeters:
         self.train_seconds, self.timed_samples = 0.0, 0  # without the first step of each session
 
     def read(self) -> None:
-        """Read the scalars of the steps that were not read yet, and add them to the means.
+        """Read the scalars of the unread steps, and add them to the means.
 
         Raises:
-            Diverged: loss or gradient of one of them is not finite.
+            Diverged: the loss or gradient of one of these steps is not finite.
         """
         for (step, scalars), seconds in zip(self.unread.read(), self.stopwatch.take(), strict=True):
             scalars = reported(self.task, scalars) | {"time/step_seconds": seconds}
@@ -45,7 +45,7 @@ class TrainingMeters:
                 self.timed_samples += len(step.batch.inputs)
 
     def take(self) -> dict[str, float]:
-        """The scalars to be logged: means since the last logged step, speed and memory. A new window begins."""
+        """The scalars to log: means since the last logged step, speed and memory. A new window begins."""
         self.latest_size = self.samples
         scalars = self.latest = self.window.take()
         self.sizes = Means()
@@ -55,11 +55,11 @@ class TrainingMeters:
 
     @property
     def samples(self) -> float:
-        """The samples of a step, in the mean since the last logged step, or then."""
+        """The mean number of samples of a step since the last logged step; if there is none, the last logged mean."""
         return self.sizes.read().get(SAMPLES, self.latest_size)
 
     def means(self) -> dict[str, float]:
-        """The means since the last logged step, or what was logged then."""
+        """The means since the last logged step; if there is no newer step, the means that were logged then."""
         return self.window.read() or self.latest
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forward and backward pass of a training batch. Here is the only `.backward()` of the program."""
+"""Forward and backward pass of a training batch, with the only `.backward()` of the program."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from ode_runner.fields.ledger import EachSample, Phase, Tally
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPass:
-    """What a training pass has measured; its gradients are in the parameters' `.grad`."""
+    """The measurements of a training pass; its gradients are in the parameters' `.grad`."""
 
     measured: Mapping[str, Tensor]  # metrics, loss and its terms: means over the batch
-    of_loss: Sequence[str]  # which of them are no metrics
+    of_loss: Sequence[str]  # those which are the loss and its terms, not metrics
     forward: Tally
     backward: Tally
     each: list[EachSample]
@@ -47,13 +47,13 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
 
     Args:
         forward: makes the forward pass.
-        batch: of training.
+        batch: a training batch.
         measure_memory: whether the bytes kept for the backward pass are measured.
-        where: the place in words, for a message.
-        waits: whether the loss is looked at before it is differentiated, for which the CPU waits.
+        where: step and epoch, for messages.
+        waits: whether the loss is checked before it is differentiated, for which the CPU waits.
 
     Raises:
-        NumericalFailure: a solve failed, or the loss was looked at and is not finite.
+        NumericalFailure: a solve failed, or the loss was checked and is not finite.
         IncompatibleChoice: the loss depends on no parameter.
     """
     passed, experiment = forward(batch, measure_memory=measure_memory), forward.experiment
@@ -71,14 +71,17 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
 
 
 def mean_scalars(found: TrainingPass, group: ProcessGroup, *, waits: bool) -> dict[str, Tensor | float]:
-    """Loss, its terms and metrics: means over the batch of all processes. `waits`: they are read from the device."""
+    """Loss, its terms and metrics, as means over the batch.
+
+    `waits`: they are read from the device, and the means are over the batch of all processes.
+    """
     means: dict[str, Any] = dict(group.mean(read_scalars(found.measured)) if waits else found.measured)
     own = {name: means.pop(name) for name in found.of_loss}
     return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in means.items()}
 
 
 def solve_scalars(passed: TrainingPass) -> dict[str, float]:
-    """What the solves of a pass have taken, by the names under which it is logged."""
+    """The evaluations and steps of a pass's solves, by the names under which they are logged."""
     forward, backward = passed.forward, passed.backward
     products, smallest = forward.products + backward.products, forward.smallest_step
     found: dict[str, float] = {"nfe/products": products} if products else {}
@@ -97,7 +100,7 @@ def progress_text(means: Mapping[str, float], *, validation: str, samples: float
     Args:
         means: scalars by the names under which they are logged.
         validation: the objective on validation, as text; "": not known.
-        samples: of a step.
+        samples: the samples of a step.
     """
     numbers = f"loss {means['train/loss']:.3g}"
     if "train/accuracy" in means:
@@ -108,12 +111,12 @@ def progress_text(means: Mapping[str, float], *, validation: str, samples: float
 
 
 def clip_gradients(parameters: Sequence[Tensor], most: float | None, *, waits: bool) -> Tensor | float:
-    """Clip the norm of the gradient to `most`; returns the norm before that.
+    """Clip the norm of the gradient to `most`; returns the norm before clipping.
 
     Args:
-        parameters: those that have a `.grad` count.
+        parameters: parameters without a `.grad` are ignored.
         most: above 0; None: the gradient is not clipped.
-        waits: whether the norm is read, for which the CPU waits; a shorter gradient then costs nothing more.
+        waits: whether the norm is read, for which the CPU waits; then a shorter gradient costs no multiplication.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # get_total_norm(): 40 us more

@@ -31,7 +31,7 @@ def first_batch(experiment: Experiment) -> Batch:
 
 
 def smaller_batch(experiment: Experiment) -> Batch | None:
-    """One like the last of an epoch; None where all are alike, or are taken apart."""
+    """A batch of the size of the last one of an epoch; None if all have one size, or gradients are accumulated."""
     options, task = experiment.options, experiment.task
     left = task.size(Split.TRAIN) % options.batch_size
     if options.accumulate is not None or not left or left == task.size(Split.TRAIN):
@@ -40,15 +40,15 @@ def smaller_batch(experiment: Experiment) -> Batch | None:
 
 
 def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[Problem]:
-    """The solves that the model, in the mode it is in, makes for a training batch; no field is evaluated.
+    """The solves that the model makes for a training batch, in its present mode. No field is evaluated.
 
     Args:
-        experiment: of the model.
-        batch: None: the first one.
+        experiment: has the model.
+        batch: a training batch; None: the first one.
 
     Raises:
-        CannotCompile: a solve has breaks or an event, or noise and no stochastic solver of fixed step; or its field is
-            no module of the model.
+        CannotCompile: a solve has breaks or an event, or noise without a stochastic solver of fixed step; or its field
+            is not a module of the model.
     """
     problems = training_problems(experiment, batch)
     for problem in problems:
@@ -57,16 +57,16 @@ def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[
 
 
 def training_problems(experiment: Experiment, batch: Batch | None = None) -> list[Problem]:
-    """What the model, in the mode it is in, poses for a training batch, the first one if None; nothing is evaluated."""
+    """The problems that the model poses for a training batch (None: the first), in its present mode, not solved."""
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
-    with torch.enable_grad():  # which tells what is given that has a gradient
+    with torch.enable_grad():  # so that requires_grad tells which of the given tensors need a gradient
         recording.loss(first_batch(experiment) if batch is None else batch)
     return recorded.problems
 
 
 def check_posed(problem: Problem, experiment: Experiment) -> None:
-    """Raises CannotCompile unless the experiment's model poses such problems again, and they are plain ones."""
+    """Raises CannotCompile unless the field is a module of the model, and the problem has no noise, breaks or event."""
     if not any(problem.field.field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
     noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
@@ -76,9 +76,9 @@ def check_posed(problem: Problem, experiment: Experiment) -> None:
 
 @contextmanager
 def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> Iterator[None]:
-    """Put the model into the mode of training or evaluation, on which its solves depend; restore all but that.
+    """Put the model into training or evaluation mode, on which its solves depend; restore random state and buffers.
 
-    Otherwise a resumed run would have other random numbers than an uninterrupted one.
+    Without that, a resumed run would draw other random numbers than an uninterrupted one. The mode is not restored.
     """
     buffers = Buffers.now(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -90,10 +90,10 @@ def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> It
 
 
 def compile_lazily(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """Have the integrator make solves like this one by compiled code, which is made when it is first wanted.
+    """Have the integrator use compiled code for solves like this one; it is compiled at the first such solve.
 
     Raises:
-        CannotCompile: there is no compiled code for such solves.
+        CannotCompile: such solves cannot be compiled.
     """
     field = wanted.field.field
     integrals = wanted.field.options()["integrals"]
@@ -106,9 +106,9 @@ def _detached(given: Sequence[Tensor]) -> list[Tensor]:
 
 
 def compile_now(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """Have the integrator make solves like this one by compiled code, and compile that now, by making some.
+    """Have the integrator use compiled code for solves like this one, and compile it now, by making some solves.
 
-    Outputs are at the ends of steps and within them. Returns what makes such solves.
+    These have outputs at the ends of steps and within steps. Returns the compiled solve.
     """
     integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
     solve, integrals = compile_lazily(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]

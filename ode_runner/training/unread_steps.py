@@ -1,4 +1,4 @@
-"""Training steps whose scalars are still on the device. Reading them makes the CPU wait, and is done now and then."""
+"""Training steps whose scalars are still on the device. Reading them makes the CPU wait, so they are read in groups."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from ode_runner.experiment.crash_dump import CrashDump, check_finite
 from ode_runner.experiment.loss_scaling import check_scale
 from ode_runner.tasks.base import Task
 
-MOST_BYTES = 2**28  # of weights that are kept until the steps that they were changed in have been looked at
+MOST_BYTES = 2**28  # of copies of weights, each kept until the step after it has been checked
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadStep:
-    """A step, with all that it can be repeated by if it turns out to have failed."""
+    """A step, with all that is needed to repeat it if it turns out to have failed."""
 
     where: str  # "at step 12 (epoch 3)"
     batch: Batch
-    warm: bool  # not the first of a process, which pays for allocation and caches
-    random: RandomState | None  # before it, as are the weights; None: a failure is seen before they change
+    warm: bool  # not the first step of a process, which pays for allocation and caches
+    random: RandomState | None  # before the step, as are the weights; None: failures are seen before weights change
     weights: dict[str, Tensor]
     scalars: Mapping[str, Tensor | float]
 
     def check(self, scalars: Mapping[str, float]) -> None:
-        """Raises Diverged, with a crash dump, where loss or gradient is not finite."""
+        """Raises Diverged, with a crash dump, if loss or gradient is not finite."""
         try:
             check_finite(scalars["train/loss"], "loss", self.where)
             check_finite(scalars["optim/grad_norm"], "gradient", self.where)
@@ -49,7 +49,7 @@ class UnreadStep:
 
 
 def reported(task: Task, scalars: dict[str, float]) -> dict[str, float]:
-    """The scalars of a step, metrics as the task reports them."""
+    """The scalars of a step, with metrics in the form in which the task reports them."""
     names = [name for name in scalars if name.startswith("train/") and name != "train/loss"]
     metrics = task.reported({name.removeprefix("train/"): scalars[name] for name in names})
     place = list(scalars).index(names[0]) if names else 0
@@ -60,20 +60,20 @@ def reported(task: Task, scalars: dict[str, float]) -> dict[str, float]:
 
 @final
 class UnreadSteps:
-    """The steps since the last look, and the weights before each of them.
+    """The steps that have not been read yet, and a copy of the weights before each of them.
 
     Args:
-        model: whose weights are kept; as many times as fit into `MOST_BYTES`.
-        device: on which it is.
-        most: steps between two looks.
-        at_once: every step is looked at while it is made, and nothing is kept.
+        model: its weights are copied, as often as the copies fit into `MOST_BYTES`.
+        device: the device of the model.
+        most: the most steps between two reads.
+        at_once: every step is read at once, and no weights are copied.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, *, most: int, at_once: bool) -> None:
         self.model, self.device, self.at_once = model, device, at_once
         size = sum(value.nbytes for value in model.state_dict().values())
         self.most = 1 if at_once else max(1, min(most, MOST_BYTES // max(size, 1)))
-        self._kept: list[dict[str, Tensor]] = []  # made once, and written into again and again
+        self._kept: list[dict[str, Tensor]] = []  # allocated once and overwritten
         self._before: tuple[RandomState | None, dict[str, Tensor]] = (None, {})
         self._steps: list[UnreadStep] = []
 
@@ -102,10 +102,10 @@ class UnreadSteps:
         )
 
     def read(self) -> Iterator[tuple[UnreadStep, dict[str, float]]]:
-        """Each step and its numbers, once.
+        """Yields each unread step and its scalars, once.
 
         Raises:
-            Diverged: of the first step whose loss or gradient is not finite.
+            Diverged: the loss or gradient of a step is not finite; the first such step is reported.
         """
         steps, self._steps = self._steps, []
         for step, scalars in zip(steps, read_all([step.scalars for step in steps]), strict=True):
