@@ -1,4 +1,4 @@
-"""`crash.pt`: batch, weights and random numbers of a numerical failure, by which it can be repeated."""
+"""`crash.pt`: batch, weights and random state of a numerical failure, with which it can be repeated."""
 
 import math
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ class CrashDump:
         """The crash dump of the run in `folder`, its tensors on `device`.
 
         Raises:
-            RefusedInput: there is none, or none that can be read.
+            RefusedInput: there is none, or it cannot be read.
         """
         path = folder / FILE
         if not path.is_file():
@@ -59,7 +59,7 @@ class CrashDump:
             return cls(**content, batch=_on(batch, device), random=random, path=path)
         except CheckpointRefused as error:
             raise RefusedInput(f"{error} Type the run's command again.") from error
-        except Exception as error:  # a sound file of other content
+        except Exception as error:  # the file is intact but holds something else
             raise RefusedInput(f"{path} is no {FILE} of a run. Type the run's command again.") from error
 
 
@@ -72,9 +72,9 @@ def dump_on_failure(
     The weights are those at the time of the failure: the code inside must not change them before it can fail.
 
     Args:
-        model: whose weights are kept.
-        batch: that is solved inside.
-        device: whose random state is kept, as it is on entry.
+        model: its weights are kept.
+        batch: the batch that is solved inside.
+        device: its random state on entry is kept.
         learning: whether the code inside is a training step.
         where: the place in words, such as "on the test split".
     """
@@ -91,7 +91,7 @@ def dump_on_failure(
 
 
 def check_finite(value: float, name: str, where: str) -> None:
-    """Raises Diverged where `value`, called `name` in the message, is not finite."""
+    """Raises Diverged if `value`, called `name` in the message, is not finite."""
     if not math.isfinite(value):
         raise Diverged(f"the {name} is {value} {where}.")
 

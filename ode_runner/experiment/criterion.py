@@ -1,13 +1,13 @@
-"""By what the best weights of a run are chosen."""
+"""The metric by which the best weights of a run are chosen."""
 
 from ode_runner.models.base import Model
 from ode_runner.tasks.base import Task
 
 
 def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
-    """The number of a validation by which the best weights are chosen, and whether higher is better.
+    """The validation metric by which the best weights are chosen, and whether higher is better.
 
-    It is the task's objective; or the loss, of a model that is trained without a solve: so its weights do not depend on
+    It is the task's objective, or the loss if the model is trained without a solve. Then the weights do not depend on
     the solver, and validation costs no solve.
     """
     return (task.objective, task.higher_is_better) if model.objective.solves else ("loss", False)

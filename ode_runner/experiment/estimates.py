@@ -1,4 +1,4 @@
-"""How well the data tell the numbers of a known equation: standard errors, and what they do not tell."""
+"""Standard errors of estimated parameters of a known equation, and which of them the data do not identify."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +19,10 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.tasks.least_squares import LeastSquaresTask
 
-UNSEEN = 1e-6  # of the largest singular value, each column of length 1: below it a direction is not seen in the data
-INVOLVED = 0.1  # of a unit vector: a parameter with so much of an unseen direction belongs to it
-ALIKE = 0.995  # a correlation from which on two numbers are said to be hardly told apart
-AT_BOUND = 1e-3  # of the distance between two bounds
+UNSEEN = 1e-6  # relative to the largest singular value (columns have length 1): below it, data do not see a direction
+INVOLVED = 0.1  # component along an unseen unit direction above which a parameter counts as not identified
+ALIKE = 0.995  # correlation above which two estimates are reported as hardly distinguishable
+AT_BOUND = 1e-3  # as a fraction of the distance between the bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +30,18 @@ class Estimates:
     """Values and standard errors at the weights that training has found."""
 
     values: Mapping[str, float]
-    errors: Mapping[str, float]  # of those that the data tell
-    unidentified: Sequence[Sequence[str]]  # numbers of which the data tell a combination only, or nothing
+    errors: Mapping[str, float]  # standard errors of those that the data identify
+    unidentified: Sequence[Sequence[str]]  # groups of which the data identify a combination at most
     alike: Sequence[tuple[str, str, float]]  # pairs and their correlation
-    freedom: int  # data less what is learned of them
+    freedom: int  # degrees of freedom: residuals less identified directions
 
 
 def estimate(experiment: Experiment) -> Estimates | None:
-    """Estimates and standard errors from the derivative of every residual of the training split; None: there are none.
+    """Estimates and standard errors, from the derivative of every residual of the training split; None without any.
 
-    There are none for a model or loss of another kind, where the gradient mode takes more evaluations for more outputs,
-    and where a measurement is in several samples. Every residual counts as one of a measurement, also that of a first
-    row from which the solve begins.
+    There are none for a model or loss of another kind, if the gradient mode needs more evaluations for more outputs, or
+    if a measurement is in several samples. Every residual counts as one measurement, even that of a first row from
+    which the solve begins.
 
     Seber, Wild. Nonlinear Regression. Wiley 1989, 2.1.2 and 5.10.
     """
@@ -59,7 +59,7 @@ def estimate(experiment: Experiment) -> Estimates | None:
 
 
 def report_estimates(experiment: Experiment, *, folder: Path, display: Display) -> dict[str, float]:
-    """Print what is known of the numbers, write `estimates.csv`, and return both as `estimate/...`, `stderr/...`."""
+    """Print the estimates, write `estimates.csv`, and return values and errors as `estimate/...`, `stderr/...`."""
     found = estimate(experiment)
     if found is None:
         if isinstance(experiment.model, EstimatedModel):
@@ -81,7 +81,10 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
 
 
 def figures_of_estimates(experiment: Experiment, metrics: Mapping[str, float]) -> Iterator[tuple[str, Figure]]:
-    """`numbers`, by what `report_estimates` has returned: each number with its error beside the truth, if known."""
+    """The picture `numbers`: each estimate with its error, beside the true value if known.
+
+    `metrics` has what `report_estimates` returned.
+    """
     values, errors = (_named(metrics, f"{kind}/") for kind in ("estimate", "stderr"))
     if values and isinstance(experiment.model, EstimatedModel):
         yield "numbers", draw_estimates(values, errors, experiment.model.truths())
@@ -92,7 +95,7 @@ def _named(metrics: Mapping[str, float], kind: str) -> dict[str, float]:
 
 
 def _errors(experiment: Experiment, task: LeastSquaresTask) -> tuple[Tensor, Tensor]:
-    """The errors of the training split (number,), and their derivative (number, parameter)."""
+    """The residuals of the training split (residual,), and their derivative (residual, parameter)."""
     experiment.model.eval()
     both = []
     with experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
@@ -104,7 +107,7 @@ def _errors(experiment: Experiment, task: LeastSquaresTask) -> tuple[Tensor, Ten
 
 
 def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Tensor, derivative: Tensor) -> Estimates:
-    """Args: `by_parameter` (number, parameter), how the numbers depend on what is learned."""
+    """Estimates by the SVD of the Jacobian `derivative`; `by_parameter` (number, parameter): d number / d parameter."""
     lengths = derivative.norm(dim=0)
     lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
     _, singular, directions = torch.linalg.svd(derivative / lengths, full_matrices=True)
@@ -133,7 +136,7 @@ def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Ten
 
 
 def _groups(names: Sequence[str], involved: Tensor) -> list[list[str]]:
-    """Names (number,) that share unseen directions (number, direction), together."""
+    """Groups of names (number,) that are involved in common unseen directions (number, direction)."""
     groups: list[set[int]] = []
     for column in involved.T:
         own = set(column.nonzero().flatten().tolist())
@@ -165,7 +168,7 @@ def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
 
 
 def _with_error(value: float, error: float | None) -> str:
-    """With the digits that the error leaves: 2.5889 +- 0.0073."""
+    """The value with the digits that are significant by its error: 2.5889 +- 0.0073."""
     if error is None:
         return f"{value:.5g} (not told by the data)"
     if not error > 0:

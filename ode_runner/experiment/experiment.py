@@ -39,7 +39,7 @@ from ode_runner.types import Scalar, Trajectory
 
 
 def numbered(batch: Batch, *, from_: int) -> Batch:
-    """The batch with numbers of its samples: their places in the split, unless the task numbers them itself."""
+    """The batch with a number for each sample: its index in the split, unless the task numbers samples itself."""
     if batch.numbers is not None:
         return batch
     return batch._replace(numbers=torch.arange(from_, from_ + len(batch.inputs), device=batch.inputs.device))
@@ -52,11 +52,11 @@ class Experiment:
     options: TrainerOptions
     task: Task
     model: Model
-    objective: Objective[Any]  # the model's own, with what regularisers add to it
+    objective: Objective[Any]  # the model's own, with the terms that regularisers add
     integrator: Integrator
-    fine_integrator: Callable[[], Integrator]  # makes one whose numbers those by `integrator` are compared with
+    fine_integrator: Callable[[], Integrator]  # makes an accurate one, as a reference for results of `integrator`
     device: torch.device
-    seed: int  # of the samples that a model is asked for
+    seed: int  # of the samples that a model generates
     output_dir: Path  # the folder of all outputs
 
     @property
@@ -65,22 +65,22 @@ class Experiment:
         return torch.float64 if self.options.precision == "fp64" else torch.float32
 
     def parameters(self) -> list[Tensor]:
-        """The parameters to train; empty for a model that has none."""
+        """The parameters to train; empty if the model has none."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def loss(self, batch: Batch) -> Loss:
-        """The loss of a batch of this experiment's dtype, in training, evaluation, replay and audits alike."""
+        """The loss of a batch of this experiment's dtype, for training, evaluation, replay and audits alike."""
         with self.options.autocast(self.device):
             loss = self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
         check_loss(self.task, loss)
         return loss
 
     def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
-        """What solves for the model: along the noise of the samples of these numbers, where there is any."""
+        """The integrate function for the model; if the task has noise, driven by that of the samples `numbers`."""
         return with_noise(self.integrator, self.task.spec.path, count, numbers, device=self.device)
 
     def metrics(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
-        """The task's metrics of a batch, where the loss has the model's outputs; without a graph."""
+        """The task's metrics of a batch, without a graph; empty if the loss does not have the model's outputs."""
         if loss.outputs is None:
             return {}
         with torch.no_grad():
@@ -90,7 +90,7 @@ class Experiment:
         return found
 
     def _counts(self, loss: Loss, batch: Batch) -> Mapping[str, int]:
-        """How many numbers the loss and metrics of a batch are means of, where these are not its samples."""
+        """The counts that the loss and metrics of a batch are means over, by name, if these are not its samples."""
         if loss.outputs is None:
             return {}
         found = self.task.counts(loss.outputs, batch)
@@ -104,22 +104,22 @@ class Experiment:
 
     @property
     def criterion(self) -> tuple[str, bool]:
-        """The number of a validation by which the best weights are chosen, and whether higher is better."""
+        """The validation metric by which the best weights are chosen, and whether higher is better."""
         return criterion(type(self.task), type(self.model))
 
     @property
     def answers(self) -> bool:
-        """Whether the model can answer by the run's own solver: a sampler gives samples, and no density of them."""
+        """Whether the model can answer with the run's own solver: a sampler gives samples but not their density."""
         return self.tells and (not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations)
 
     @property
     def follows(self) -> bool:
-        """Whether the model can follow an input: a solver that draws noise, which no input has, makes samples alone."""
+        """Whether the model can solve from an input: a solver that draws its own noise can only generate samples."""
         drawn = "solver" not in self.model.unused_axes() and self.integrator.solver.draws
         return not drawn or self.task.spec.path is not None
 
     def check_follows(self) -> None:
-        """Raises IncompatibleChoice where the model can follow no input."""
+        """Raises IncompatibleChoice if the model cannot solve from an input; see `follows`."""
         if not self.follows:
             raise IncompatibleChoice(
                 f"{self.integrator.solver.shown_name} draws noise on its way, and follows no input. Ask for samples, "
@@ -128,19 +128,19 @@ class Experiment:
 
     @property
     def tells(self) -> bool:
-        """Whether the model gives what the task needs, by any solver."""
+        """Whether the model gives what the task needs, with any solver."""
         return self.task.needs <= self.model.answers()
 
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
-        """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
+        """Mean loss, metrics and evaluations per batch (`nfe`, `nfe_<part>`) over a split, with the present weights.
 
-        A model whose objective solves nothing is asked for answers, and so for metrics, on the test split alone.
+        A model whose objective makes no solve is asked for outputs, and so for metrics, only on the test split.
 
         Args:
-            split: evaluated whole.
+            split: the split, which is evaluated whole.
             stop: checked before each batch.
-            counts: is given what each sample took, where the solver steps samples by themselves.
+            counts: collects the counts of each sample, if the solver takes steps of each sample's own.
 
         Raises:
             Interrupted: `stop` was set.
@@ -171,13 +171,13 @@ class Experiment:
 
     @torch.no_grad()
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:
-        """What a person should not overlook in the numbers of a run, and in the model on a batch of the test split."""
+        """Warnings of the task about a run's metrics, and of the model about a batch of the test split."""
         self.model.eval()
         with self.options.autocast(self.device):
             return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        """The pictures of the task, then those of the model and the solver, by file name without ending."""
+        """The pictures of the task, then those of the model and the solver, by file name without extension."""
         yield from self.task.figures(view)
         with self.options.autocast(self.device):
             of_model = list(self.model.figures(self._test_inputs()))
@@ -186,12 +186,12 @@ class Experiment:
             yield from stability_figures(self.integrator.solver, field, self._test_inputs())
 
     def _test_inputs(self) -> Tensor:
-        """A batch of the test split."""
+        """The inputs of the first batch of the test split."""
         batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0))
         return batch.to(self.dtype).inputs
 
     def fine(self) -> "Experiment":
-        """The experiment with a float64 copy of the model and the fine integrator; on the CPU if float64 is lacking."""
+        """The experiment with a float64 copy of the model and the fine integrator; on the CPU if the device is mps."""
         device = torch.device("cpu") if self.device.type == "mps" else self.device
         options = replace(self.options, precision="fp64")
         model = copied(self.model).to(device, torch.float64)
@@ -205,13 +205,13 @@ class Experiment:
         given: Sequence[Tensor] = (),
         by: Generator | None = None,
     ) -> Trajectory:
-        """Samples of a model that generates, on their way from noise to data: (time, sample, *shape).
+        """Samples of a generative model, as paths from noise to data: (time, sample, *shape).
 
         Args:
-            numbers: (sample,), whole; a sample's noise depends on its number and the seed alone.
-            times: of the path that is returned; 2: noise and sample only.
-            given: what the field receives after time and state, the sample as first axis.
-            by: another generator than the model's own, from the same noise.
+            numbers: (sample,), integers; a sample's noise depends on its number and the seed only.
+            times: the number of times of the path; 2: noise and sample only.
+            given: what the field receives after time and state; the first axis is the sample.
+            by: a generator to use instead of the model's own, from the same noise.
         """
         generator = by or self.model.generator()
         assert generator is not None
@@ -221,10 +221,10 @@ class Experiment:
     def generate_with_density(
         self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()
     ) -> tuple[Trajectory, Tensor | None]:
-        """What `generate` gives, and the log density (sample,) of the last state; None where there is none.
+        """The result of `generate`, and the log density (sample,) of the last state or None.
 
-        That is where solver or model tell none, or the task asks for none: a trace costs a product for each number of a
-        sample.
+        It is None if solver or model give none, or the task does not ask for one: a trace costs one vector-Jacobian
+        product for each dimension of a sample.
         """
         generator, asked = self.model.generator(), Answer.LOG_DENSITY in self.task.needs
         if not asked or not isinstance(generator, DensityGenerator) or not self.integrator.solver.of_ordinary_equations:
@@ -238,7 +238,7 @@ class Experiment:
         return noise, [z.to(self.device, self.dtype) for z in given]
 
     def check_times(self) -> None:
-        """Raises RefusedInput where times of training cannot teach the model what it is made of, or span too much."""
+        """Raises RefusedInput if the times of training do not fit the model, or are too far apart for the solver."""
         for given in itertools.islice(self.task.batches(Split.TRAIN, batch_size=1, epoch=0), 1):
             batch = checked_batch(self.task, given)
             self.model.check_times(batch.ts)
@@ -247,10 +247,10 @@ class Experiment:
 
     @torch.no_grad()
     def try_sampler(self) -> None:
-        """Draw one sample of the untrained model, so that no sampler is refused only after training.
+        """Draw one sample of the untrained model, so that a sampler is refused before training and not after it.
 
         Raises:
-            RefusedInput: the sampler cannot begin, or has no grid, between these times.
+            RefusedInput: the sampler cannot begin at these times, or has no grid between them.
         """
         inputs = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).inputs[:1]
         self.generate(torch.arange(1), given=self.model.encode(inputs).given)

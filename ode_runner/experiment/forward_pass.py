@@ -1,4 +1,4 @@
-"""The forward pass of a batch to its loss, with its evaluations and the bytes that autograd saves for the backward."""
+"""The forward pass of a batch to its loss, with its evaluations and the bytes that autograd saves for backward."""
 
 from dataclasses import dataclass, replace
 
@@ -32,19 +32,19 @@ class ForwardResult:
 
 
 class ForwardPass:
-    """Computes the losses of batches, with the evaluations entered in the ledger under `phase`.
+    """Computes the losses of batches. Evaluations are counted in the ledger under `phase`.
 
-    torch.func.grad and its like cannot be called under hooks that see what autograd saves. The first pass to fail for
-    that reason is undone and made again without them, as are all that follow: nothing but the measurement is missing.
+    torch.func.grad and its like cannot be called under saved tensor hooks. The first pass that fails for that reason is
+    undone and repeated without hooks, and all later passes have none: only the measurement is missing.
 
-    `scaling` is by what a loss is multiplied before it is differentiated; None: by nothing.
+    `scaling` multiplies the loss before it is differentiated; None: no scaling.
     """
 
     def __init__(self, experiment: Experiment, *, phase: Phase, scaling: LossScaling | None = None) -> None:
         self.experiment, self.phase, self.scaling = experiment, phase, scaling
         self._measurable = True  # until a pass shows that it is not
         self._remarked = set[str]()
-        self._on_rows: str | None = None  # of the first pass
+        self._on_rows: str | None = None  # the sentence about the first pass; None: not made yet
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> ForwardResult:
         if measure_memory and self._measurable:
@@ -55,13 +55,13 @@ class ForwardPass:
         return self._made(batch)
 
     def differentiated(self, loss: Loss) -> Tensor:
-        """What gradients are taken of: the total, scaled where the precision asks for that."""
+        """The tensor to differentiate: the total loss, scaled if the precision requires it."""
         return loss.total if self.scaling is None else self.scaling.scaled(loss.total)
 
     def remark(self) -> str:
-        """A sentence for the user, each the first time only; "" where there is none.
+        """A sentence for the user, or "". Each sentence is returned once.
 
-        If saved bytes cannot be measured, or a solve along a series takes many evaluations.
+        There is one if saved bytes cannot be measured, and one if a solve along a series takes many evaluations.
         """
         found = [*([] if self._measurable else [UNMEASURED]), *filter(None, [self._on_rows])]
         new = [sentence for sentence in found if sentence not in self._remarked]
@@ -69,7 +69,7 @@ class ForwardPass:
         return new[0] if new else ""
 
     def _measured(self, batch: Batch) -> ForwardResult | None:
-        """The pass under measuring hooks; None if torch forbids those, with ledger, random state, buffers restored."""
+        """The pass under saved tensor hooks; None if torch forbids them. Then all side effects are undone."""
         ledger, memory = self.experiment.integrator.ledger, SavedBytes(self.experiment.model.parameters())
         entered, random = replace(ledger.totals[self.phase]), RandomState.now(self.experiment.device)
         buffers = Buffers.now(self.experiment.model)

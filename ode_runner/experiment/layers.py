@@ -1,4 +1,4 @@
-"""`trainer.summary`: the layers of a model, the shapes of what they give for one batch, and their parameters."""
+"""`trainer.summary`: the layers of a model, the shapes of their outputs for one batch, and their parameters."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +28,7 @@ class Layer:
     name: str  # within the model
     kind: str
     weights: list[list[int]]  # shapes of its own parameters
-    output: list[int] | None  # shape, the samples of the batch first; None: it gives several tensors, or is not called
+    output: list[int] | None  # shape, with the batch axis first; None: it returns several tensors, or is not called
     parameters: int  # of its own
 
     def row(self) -> tuple[str, str, str, str, str]:
@@ -38,7 +38,7 @@ class Layer:
 
 
 def report_layers(experiment: Experiment, *, display: Display, logger: MetricLogger) -> list[dict[str, Any]]:
-    """On the screen and in the logger; returned for the record. Nothing where trainer.summary does not ask for them."""
+    """Print and log the layers, and return them for the record; empty unless trainer.summary is set."""
     if not experiment.options.summary:
         return []
     layers = layers_of(experiment)
@@ -49,11 +49,11 @@ def report_layers(experiment: Experiment, *, display: Display, logger: MetricLog
 
 
 def layers_of(experiment: Experiment) -> list[Layer]:
-    """Every layer, with the shape of its first answer for the first batch of validation.
+    """Every layer, with the shape of its first output for the first batch of validation.
 
-    A field that takes its layers' weights itself, as those of mlp do, calls none of them.
+    A field that uses the weights of its layers directly, as those of mlp do, does not call these layers.
 
-    The evaluations are entered under diagnostics; random numbers and buffers are left as they are.
+    The evaluations are counted under diagnostics. Random state and buffers are left as they were.
     """
     model, shapes = experiment.model, dict[str, list[int]]()
     named = {name: module for name, module in model.named_modules() if _is_layer(module)}

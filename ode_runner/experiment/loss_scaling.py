@@ -1,4 +1,4 @@
-"""Losses scaled for half precision, in which small gradients would be zero; steps that overflow are left out.
+"""Loss scaling for half precision, in which small gradients would become zero; steps that overflow are skipped.
 
 Micikevicius et al. Mixed Precision Training. ICLR 2018, section 3.2.
 """
@@ -15,21 +15,21 @@ from ode_runner.errors import Diverged, IncompatibleChoice
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.gradients.base import GradientMode
 
-FIRST = 2.0**12  # scale; with torch's 2^16 the first gradients often overflow, and steps are lost until it has shrunk
-LEAST = 2.0**-12  # scale below which it is not the scale that makes gradients overflow
+FIRST = 2.0**12  # initial scale; torch's 2^16 often overflows at first, and steps are lost until it has shrunk
+LEAST = 2.0**-12  # below this scale, an overflow has another cause
 
 
 @final
 class LossScaling:
-    """The scale of one training: halved where a gradient overflows, doubled after 2,000 steps in which none did.
+    """The scale of one training: halved if a gradient overflows, doubled after 2,000 steps without an overflow.
 
-    A fused optimizer leaves steps out by itself; with any other the CPU waits for the GPU once a step.
+    A fused optimizer skips steps by itself; with any other, the CPU waits for the GPU once per step.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._scaler = GradScaler(device.type, init_scale=FIRST)
         self._one = torch.ones((), device=device)
-        self._scaler.scale(self._one)  # makes the tensors that a recorded pass will read
+        self._scaler.scale(self._one)  # allocates the tensors that a captured pass will read
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The scaled loss, which is differentiated."""
@@ -40,14 +40,14 @@ class LossScaling:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer, grad_norm: Tensor) -> dict[str, Tensor | float]:
-        """A step of the optimizer, if the gradient is finite; its norm, 0 if not, and what became of the scale."""
+        """Take a step if the gradient is finite. Returns the norm (0 if not finite), whether skipped, and the scale."""
         self._scaler.step(optimizer)
         self._scaler.update()
         overflows = ~torch.isfinite(grad_norm)
         return {
             "optim/grad_norm": torch.where(overflows, 0.0, grad_norm),
             "optim/skipped": overflows.double(),
-            "optim/loss_scale": self._scaler.scale(self._one),  # without a wait for it
+            "optim/loss_scale": self._scaler.scale(self._one),  # get_scale() would wait for the GPU
         }
 
     def state_dict(self) -> dict[str, float]:

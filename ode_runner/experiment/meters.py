@@ -16,10 +16,10 @@ from torch import Tensor
 
 
 class SavedBytes:
-    """Context in which everything autograd keeps for the backward pass is noted.
+    """Context that notes everything autograd keeps for the backward pass.
 
-    Counts each storage once, and only what is still kept when asked: a rejected step's graph is gone by then.
-    Parameters are kept anyway and do not count. The same on CPU and GPU.
+    Each storage counts once, and only if it is still kept when `bytes` is called: the graph of a rejected step is gone
+    by then. Parameters are kept anyway and do not count. Results are the same on CPU and GPU.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -43,9 +43,9 @@ class SavedBytes:
 
     @staticmethod
     def is_caused_by_hooks(error: BaseException | None) -> bool:
-        """Whether an error is raised by torch.func.grad, vjp, jacrev or hessian since they are called in this context.
+        """Whether the error arose because torch.func.grad, vjp, jacrev or hessian was called in this context.
 
-        torch has no exception type for it: it is known by its message, which a test pins.
+        torch has no exception type for it. It is recognized by its message, which a test pins.
         """
         while error is not None:
             if isinstance(error, RuntimeError) and "support saved tensor hooks" in str(error):
@@ -68,7 +68,7 @@ class _Kept:
 
 
 def _address(storage: torch.UntypedStorage) -> int | None:
-    """None where there is nothing in memory, as of the zeros that forward-mode differentiation never writes down."""
+    """None if nothing is allocated, as for the zero tensors of forward-mode differentiation."""
     try:
         return storage.data_ptr()
     except RuntimeError:
@@ -89,7 +89,7 @@ def reset_peak_bytes(device: torch.device) -> None:
         try:
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see man 5 proc
         except OSError:
-            return  # a container may forbid it: then the peak is that of the process
+            return  # a container may forbid it: then the peak is that of the process's whole life
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -119,7 +119,7 @@ class Means:
     def add(
         self, values: Mapping[str, float], weight: float = 1, *, own: Mapping[str, float] = MappingProxyType({})
     ) -> None:
-        """Add a value of each name; `own`: by name, weights other than `weight`, 0 for the mean of no number."""
+        """Add a value for each name. `own` has weights other than `weight`, by name: 0 for a mean over nothing."""
         for name, value in values.items():
             (total, weights), its = self._sums.get(name, (0.0, 0.0)), own.get(name, weight)
             self._sums[name] = (total + its * value if its else total, weights + its)
@@ -144,11 +144,11 @@ class Means:
 
 
 class Stopwatch:
-    """Seconds that a device works on what is asked of it in each lap. Nothing waits for a GPU until they are read."""
+    """Seconds that a device works on the operations of each lap. The CPU waits for a GPU only when they are read."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._laps: list[list[Any]] = []  # marks, where the watch was started and stopped in turn
+        self._laps: list[list[Any]] = []  # marks of a lap: start, stop, start, stop, ...
         self._open: list[Any] | None = None
 
     @contextmanager
@@ -189,14 +189,14 @@ class Stopwatch:
 
 
 class Clock:
-    """Seconds of training, over all sessions: compiling, evaluation and drawing count, reading data does not."""
+    """Seconds of training over all sessions. Compiling, evaluation and drawing count, loading the data does not."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._before = 0.0
 
     def start(self) -> None:
-        """Begin a session; what was spent since the last reading does not count."""
+        """Begin a session; the time since this clock was last set does not count."""
         self._begun = time.monotonic()
 
     @property

@@ -1,4 +1,4 @@
-"""What a task may ask of a model for its metrics and pictures: functions of an experiment with its present weights."""
+"""What a task may ask of a model for metrics and pictures: functions of an experiment with its present weights."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
@@ -20,14 +20,14 @@ from ode_runner.models.generators.path_model import PathModel
 from ode_runner.tasks.base import ModelView
 from ode_runner.types import Times, Trajectory
 
-NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
+NOISE = 0  # seed of the samples for evaluation, so that metrics, tables and pictures use the same ones
 
 
 def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], stop: StopRequest) -> ModelView:
     """The view of an experiment's model.
 
     Args:
-        experiment: whose weights are read whenever a function of the view is called.
+        experiment: its weights are read whenever a function of the view is called.
         history: the rows of metrics.jsonl.
         stop: checked between batches of samples.
     """
@@ -55,7 +55,7 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
 
 
 def samples_by(experiment: Experiment, by: Generator, stop: StopRequest) -> Draw:
-    """Draws samples of another generator than the model's own, from the same noise."""
+    """A function that draws samples with a generator other than the model's own, from the same noise."""
     return cached_samples(partial(_generated, experiment, stop=stop, by=by))
 
 
@@ -92,9 +92,9 @@ class _Functions:
 
 
 def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | None:
-    """Draws samples at some times, the last of which are of the data, and each time the same.
+    """A function that draws samples at several times, the last being samples of the data; always the same ones.
 
-    None where the model gives no samples.
+    None if the model gives no samples.
     """
     model, dtype, device = experiment.model, experiment.dtype, experiment.device
     if model.generator() is not None:
@@ -121,7 +121,7 @@ def _generated(
     stop: StopRequest,
     by: Generator | None = None,
 ) -> Drawn:
-    """So many samples of a model that generates, in batches of the size of an evaluation."""
+    """`count` samples of a generative model, drawn in batches of `trainer.eval_batch_size`."""
     paths, densities, evaluations = list[Trajectory](), list[Tensor](), Means()
     for numbers in torch.arange(count).split(experiment.options.eval_batch_size):
         if paths:
@@ -139,7 +139,7 @@ def _generated(
 def _samples(
     experiment: Experiment, numbers: Tensor, times: int, given: Sequence[Tensor], by: Generator | None
 ) -> tuple[Trajectory, Tensor | None]:
-    """The samples of these numbers, and their log density where the solve tells it."""
+    """The samples of these numbers, and their log density if the solve gives it."""
     if by is None:
         return experiment.generate_with_density(numbers, times=times, given=given)
     return experiment.generate(numbers, times=times, given=given, by=by), None

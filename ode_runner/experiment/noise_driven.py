@@ -1,4 +1,4 @@
-"""Solves of stochastic fields by the noise of their samples."""
+"""Solves of stochastic fields, driven by the noise of each sample."""
 
 from typing import Unpack, final
 
@@ -14,9 +14,9 @@ from ode_runner.types import State, Times
 
 @final
 class NoiseDriven(WrappedIntegrate):
-    """Solves for a model that knows of no noise: stochastic fields are driven by this one, others solved as they are.
+    """Integrates for a model that does not handle noise itself: adds `noise` to solves of stochastic fields.
 
-    A model may begin with several states of each sample, one batch of them after the other: each has noise of its own.
+    A model may begin with several states for each sample, stacked batch after batch. Each state has its own noise.
     """
 
     def __init__(self, integrate: Integrate, noise: Noise) -> None:
@@ -35,9 +35,9 @@ class NoiseDriven(WrappedIntegrate):
 def with_noise(
     integrate: Integrate, path: BrownianPath | None, count: int, numbers: Tensor | None, *, device: torch.device
 ) -> Integrate:
-    """What solves along the noise of the samples of these numbers (count,), None being their places.
+    """`integrate` driven by the noise of the samples `numbers` (count,); None: samples are numbered from 0.
 
-    Itself where a task has no path, since its equation is an ordinary one.
+    Returned as it is if `path` is None, because the task's equation is then an ordinary one.
     """
     if path is None:
         return integrate

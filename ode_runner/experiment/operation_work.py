@@ -1,4 +1,4 @@
-"""How much an operation of a training step computes, by which it pays on a GPU or does not."""
+"""How much an operation of a training step computes, which decides whether a GPU is faster than the CPU."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,21 +11,22 @@ from ode_runner.devices.buffers import Buffers
 from ode_runner.devices.random_state import RandomState
 from ode_runner.experiment.experiment import Experiment
 
-SAMPLES = 2  # by which a batch is judged
-# Multiplications and additions of an operation, in the mean of a forward pass, from which on a GPU is faster: measured
-# by `python -m tests.gpu.border`, see docs/performance.md.
+SAMPLES = 2  # samples with which the work of a batch is measured
+# Multiplications and additions per operation, as a mean over a forward pass, above which a GPU is faster. Measured by
+# `python -m tests.gpu.border`, see docs/performance.md.
 BORDER = 1_000_000
 
 
 def is_launch_bound(experiment: Experiment) -> bool:
-    """Whether a GPU would spend a training step waiting to be told what to do, so that a CPU is faster."""
+    """Whether a training step is launch-bound: the GPU would mostly wait for launches, so that a CPU is faster."""
     return flops_per_operation(experiment) < BORDER
 
 
 def flops_per_operation(experiment: Experiment) -> float:
-    """Multiplications and additions of an operation, the mean over the forward pass of a training batch.
+    """Multiplications and additions per operation, as a mean over the forward pass of a training batch.
 
-    The pass is made with a few samples; nobody can tell afterwards. Infinite where it fails, which a run will say.
+    The pass is made with a few samples, and its side effects are undone. The result is infinite if the pass fails; the
+    run itself will then report the error.
     """
     ledger, model = experiment.integrator.ledger, experiment.model
     buffers, random, training = Buffers.now(model), RandomState.now(experiment.device), model.training
@@ -36,7 +37,7 @@ def flops_per_operation(experiment: Experiment) -> float:
         batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
         with OperationCount() as operations:
             experiment.loss(batch.to(experiment.dtype))
-    except Exception:  # of a model of one's own, too: a run says it where it can be told from others
+    except Exception:  # also of the user's own model: the run will fail likewise, and report it properly
         return float("inf")
     finally:
         model.train(training)
@@ -49,10 +50,10 @@ def flops_per_operation(experiment: Experiment) -> float:
 
 @final
 class OperationCount(TorchDispatchMode):
-    """Counts what would be launched, operations that make something new, and multiplications and additions in them.
+    """Counts the operations that would be launched (all but views), and the multiplications and additions in them.
 
-    `torch.utils.flop_counter.FlopCounterMode` has these by module, for which it hooks into every module's derivative:
-    a model that calls `torch.autograd.grad` on the way forward, as one with events does, fails in it.
+    `torch.utils.flop_counter.FlopCounterMode` counts by module, with hooks on each module's backward: a model that
+    calls `torch.autograd.grad` in its forward pass, as one with events does, fails in it.
     """
 
     def __init__(self) -> None:

@@ -13,26 +13,26 @@ from ode_runner.errors import RefusedInput, as_typed
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """Budgets are limits at which a run ends cleanly; None means no limit."""
+    """The options of `trainer`. At a budget, a run ends cleanly; None means no limit."""
 
     epochs: int
     batch_size: int
     eval_batch_size: int
     max_grad_norm: float | None  # None: no clipping
-    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"]  # bf16, fp16: of the network; tf32: of a GPU's products
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"]  # bf16, fp16: of the network; tf32: of matmuls on a GPU
     device: str  # auto, cpu, cuda, cuda:1 and the like, or mps
-    compile: Literal["auto", "on", "off"]  # the steps of the solver, in training
+    compile: Literal["auto", "on", "off"]  # whether the solver's steps are compiled, in training
     log_every: int  # steps
     audit_every: int | None  # steps; None: never
     save_every_seconds: float
-    max_steps: int | None  # budgets, as the next two
+    max_steps: int | None  # a budget, as are the next two
     max_seconds: float | None
     max_nfe: int | None
-    patience: int | None  # epochs without a better validation, after which training ends; None: no such end
-    accumulate: int | None  # parts of each batch, whose gradients are summed; None: one
-    ema: float | None  # decay of an average of the weights, by which the run is judged; None: by the weights themselves
-    animate: bool  # whether pictures that move are drawn, too
-    pictures_every: int | None  # epochs after which pictures are drawn while training; None: at the end alone
+    patience: int | None  # epochs without a better validation after which training ends; None: no early stopping
+    accumulate: int | None  # number of parts of a batch for gradient accumulation; None: one
+    ema: float | None  # decay of the moving average of the weights, which is then evaluated; None: no average
+    animate: bool  # whether animations are drawn, too
+    pictures_every: int | None  # epochs between pictures during training; None: only at the end
     summary: bool  # whether the layers of the model are printed and recorded
 
     def __post_init__(self) -> None:
@@ -61,16 +61,16 @@ class TrainerOptions:
 
     @property
     def lower_dtype(self) -> torch.dtype | None:
-        """The type in which the network computes where that is a lower one than that of states."""
+        """The type of the network if it is lower than that of states; otherwise None."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """The context of stem and head in a lower precision; the integrator lowers the field, and solves do not."""
+        """The autocast context of stem and head. The integrator lowers the field; the solver itself stays in fp32."""
         lower = self.lower_dtype
         return nullcontext() if lower is None else torch.autocast(device.type, lower)
 
     def spent(self, *, step: int, seconds: float, nfe: float) -> str:
-        """A clause if a budget is used up, otherwise nothing."""
+        """A clause if a budget is used up; otherwise ""."""
         for name, used, limit in (
             ("max_steps", step, self.max_steps),
             ("max_seconds", seconds, self.max_seconds),

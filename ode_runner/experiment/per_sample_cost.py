@@ -1,4 +1,4 @@
-"""Evaluations and steps of each sample of the test split, for solvers with steps of each sample's own."""
+"""Evaluations and steps of each sample of the test split, for solvers that choose steps for each sample."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,11 +16,11 @@ from ode_runner.recording.pictures import save_pictures
 from ode_runner.tasks.base import PerSampleCost, Task
 
 FILE = "difficulty.csv"
-SHOWN = 5  # of the hardest, on the screen
+SHOWN = 5  # hardest samples that are printed
 
 
 class PerSampleCounts:
-    """Collects, over the batches of an evaluation, what every sample took."""
+    """Collects the counts of every sample over the batches of an evaluation."""
 
     def __init__(self) -> None:
         self._counts: list[Tensor] = []  # (samples, 3): evaluations, accepted, rejected
@@ -28,7 +28,7 @@ class PerSampleCounts:
         self._parts: list[str] = []
 
     def add(self, batch: Batch, each: Sequence[EachSample]) -> None:
-        """Add a batch and its solves; without effect where the solver has steps common to the batch."""
+        """Add a batch and its solves; no effect if the samples of the batch share their steps."""
         if not each:
             return
         self._counts.append(counts_of(each, len(batch.inputs)))
@@ -37,7 +37,7 @@ class PerSampleCounts:
             self._labels.append(batch.targets.cpu())
 
     def found(self) -> PerSampleCost | None:
-        """The counts of all samples; None where no sample had steps of its own."""
+        """The counts of all samples; None if no sample had steps of its own."""
         if not self._counts:
             return None
         evaluations, accepted, rejected = torch.cat(self._counts).unbind(dim=1)
@@ -51,10 +51,10 @@ class PerSampleCounts:
 
 
 def counts_of(each: Sequence[EachSample], samples: int) -> Tensor:
-    """Evaluations, accepted and rejected steps (samples, 3) over the solves of one batch.
+    """Evaluations, accepted and rejected steps (samples, 3), summed over the solves of one batch.
 
-    A sample that has several states in a solve, one behind the other along the batch axis, counts by their mean; a
-    solve whose states are not the samples' counts nothing.
+    If a sample has several states in a solve, stacked along the batch axis, their mean counts. A solve is ignored if
+    the number of its states is not a multiple of the samples.
     """
     total = torch.zeros(samples, 3, dtype=torch.float64)
     for one in each:
@@ -65,12 +65,12 @@ def counts_of(each: Sequence[EachSample], samples: int) -> Tensor:
 
 
 def batch_scalars(each: Sequence[EachSample], samples: int) -> dict[str, float]:
-    """Mean and largest evaluations per sample of a training batch; empty where all samples have the same steps."""
+    """Mean and largest evaluations per sample of a training batch; empty if all samples have the same steps."""
     return _scalars(counts_of(each, samples)[:, 0], "solver") if each else {}
 
 
 def scalars(found: PerSampleCost | None) -> dict[str, float]:
-    """Mean and largest evaluations per sample of the test split; empty where there are none."""
+    """Mean and largest evaluations per sample of the test split; empty if there are none."""
     return _scalars(found.evaluations, "test") if found is not None else {}
 
 

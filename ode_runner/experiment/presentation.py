@@ -21,9 +21,9 @@ def draw(
     experiment: Experiment, view: ModelView, *, folder: Path, display: Display, logger: MetricLogger, step: int,
     diagnosed: Callable[[Experiment], Iterable[tuple[str, Picture]]] = lambda experiment: (),
 ) -> None:  # fmt: skip
-    """The pictures of task and model, and of what was `diagnosed`, as files and in the logger.
+    """Draw the pictures of task, model and diagnostics (`diagnosed`) into files and the logger.
 
-    One that cannot be drawn is reported and left out.
+    A picture that cannot be drawn is reported and left out.
     """
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
@@ -36,7 +36,7 @@ def draw(
 
 
 def conclude(experiment: Experiment, view: ModelView, *, display: Display, logger: MetricLogger) -> None:
-    """The task's result in words, on the screen and in the logger."""
+    """Print and log the task's result in words."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         lines = list(experiment.task.conclusion(view))
@@ -47,7 +47,7 @@ def conclude(experiment: Experiment, view: ModelView, *, display: Display, logge
 
 
 def write_tables(experiment: Experiment, view: ModelView, *, folder: Path) -> None:
-    """The task's tables, as csv files in `folder`."""
+    """Write the task's tables as csv files into `folder`."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         for name, table in experiment.task.tables(view):

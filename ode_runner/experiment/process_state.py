@@ -29,7 +29,7 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 
 def _contents(owner: Any, name: str) -> Setting:
-    """The contents of a list attribute, which may have been replaced by another list."""
+    """The contents of a list attribute: code may change the list in place, or replace it by another."""
     return Setting(lambda: list(getattr(owner, name)), lambda value: setattr(owner, name, value))
 
 
@@ -86,7 +86,7 @@ def unchanged() -> Iterator[None]:
 
 @contextmanager
 def same_folder() -> Iterator[None]:
-    """Restore the working directory afterwards, by its descriptor if it has one: it may have been moved."""
+    """Restore the working directory afterwards. Its descriptor is used where possible, for it may have been moved."""
     if sys.platform == "win32":
         with chdir(os.curdir):
             yield

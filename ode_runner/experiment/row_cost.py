@@ -1,15 +1,15 @@
-"""What a solve along the rows of a series takes from one row to the next, where an adaptive solver decides that."""
+"""The evaluations that an adaptive solver takes between two rows of a series."""
 
 from ode_runner.batch import Batch
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.models.series.series_model import SeriesModel
 from ode_runner.solvers.base import AdaptiveSolver
 
-MOST = 4  # evaluations of a step of rk4, which leads from one row to the next
+MOST = 4  # evaluations per interval between rows: those of a single step of rk4
 
 
 def sentence_on_rows(experiment: Experiment, batch: Batch, evaluations: float) -> str:
-    """A sentence for the user where a forward pass has taken more evaluations than that; else ""."""
+    """A sentence for the user if a forward pass has taken more than `MOST` evaluations per interval; otherwise ""."""
     model, solver = experiment.model, experiment.integrator.solver
     if not (isinstance(model, SeriesModel) and isinstance(solver, AdaptiveSolver)):
         return ""

@@ -1,4 +1,4 @@
-"""Samples that are asked for again are not drawn again."""
+"""A cache of generated samples."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ode_runner.batch import Drawn
 
-Draw = Callable[[int, int, Sequence[Tensor]], Drawn]  # so many samples, at so many times, under what is given
+Draw = Callable[[int, int, Sequence[Tensor]], Drawn]  # arguments: number of samples, number of times, conditions
 
 
 def cached_samples(draw: Draw) -> Draw:
-    """A function that draws as `draw` does, and keeps the last answer for each number of samples and of times.
+    """A function that draws as `draw` does, and caches the last result for each number of samples and of times.
 
-    For one state of a model: metrics, tables and pictures are of the same samples, and samples of images take minutes.
+    For one state of a model: metrics, tables and pictures use the same samples, and samples of images take minutes.
     """
     kept: dict[tuple[int, int], tuple[Sequence[Tensor], Drawn]] = {}
 

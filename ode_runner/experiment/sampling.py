@@ -1,4 +1,4 @@
-"""How well a sampler solves: its samples against those of a fine solve from the same noise."""
+"""The accuracy of a sampler: its samples compared with those of an accurate solve from the same noise."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,20 +18,19 @@ from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import Trajectory
 
-DRAWN = 500  # samples whose ways are drawn
-PLACES = 65  # on the way, at which the straightness of ways is looked at
+DRAWN = 500  # paths in the picture
+PLACES = 65  # times at which the straightness of a path is computed
 
 
 def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) -> dict[str, float]:
-    """Measurements of the samples by which the task judges: evaluations for a batch, `nfe_sample`, and their error.
+    """Measurements of the samples that the task evaluates: their evaluations per batch, `nfe_sample`, and their error.
 
-    `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
-    from the same noise. `straightness` tells how far the paths of that solve are from straight ones, see
-    `straightness`, and `transport_cost` is the mean square of the distance of their ends. A solver that draws noise
-    on the way has none of these, for it solves another equation. Where the model has no paths, its samples are compared
-    with its teacher's. Where the model has learned from the samples of a field, `straightness_teacher` and
-    `transport_cost_teacher` are of that field, and `sw2_teacher` is the distance of those samples from the data, below
-    which the model's own can hardly be.
+    `endpoint_rmse` is the root mean square, over samples, of the distance to the end of a solve with tolerance 1e-7 in
+    float64 from the same noise. `straightness` is the deviation of the paths of that solve from straight lines, and
+    `transport_cost` the mean squared distance between their ends. A solver that draws noise has none of these, because
+    it solves another equation. If the model has no paths, its samples are compared with its teacher's. If the model has
+    learned from the samples of a field, `straightness_teacher` and `transport_cost_teacher` are those of that field,
+    and `sw2_teacher` is the distance of its samples from the data, which the model itself can hardly improve on.
     """
     task = experiment.task
     assert isinstance(task, SampledTask)
@@ -44,13 +43,13 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
 
 def straightness(path: Trajectory) -> float:
-    """The mean of `deviation_from_straight` over samples and time; 0 of straight lines. States are equally spaced."""
+    """The mean of `deviation_from_straight` over samples and time; 0 for straight lines. Times are equally spaced."""
     return float(deviation_from_straight(path).mean())
 
 
 @torch.no_grad()
 def figures_of_sample_paths(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
-    """`straightness`: the ways of a field, beside those of the field from whose samples it has learned."""
+    """The picture `straightness`: paths of the model's field, beside those of the teacher whose samples it learned."""
     task = experiment.task
     fine = _finest(experiment)
     own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
@@ -91,7 +90,7 @@ def _of_ways(path: Trajectory, whose: str) -> dict[str, float]:
 
 
 def _solvable(generator: Generator | None) -> Generator | None:
-    """One whose field has ways from noise to data; there are none of a function that takes one to the other."""
+    """The generator, if its field has paths from noise to data; None for a map from noise directly to data."""
     if generator is None or generator.rounded or not isinstance(generator.field, DenoisingField):
         return None
     return generator
@@ -103,6 +102,6 @@ def _finest(experiment: Experiment) -> Experiment:
 
 
 def _squared_distance(found: Tensor, expected: Tensor) -> float:
-    """The squared distance of two sets of samples, the mean over samples, in float64."""
+    """The mean over samples of the squared distance between two sets of samples, in float64."""
     apart = found.to(expected) - expected
     return float(apart.flatten(1).square().sum(dim=1).mean())

@@ -1,4 +1,4 @@
-"""The derivative of many numbers by a model's parameters."""
+"""The Jacobian of many numbers with respect to a model's parameters."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-ROWS = 64  # numbers at a time
+ROWS = 64  # rows that are computed at a time
 
 
 def jacobian(numbers: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """The derivative (number, parameter) of `numbers` (number,) by all parameters in a row; its graph is kept."""
+    """The Jacobian (number, parameter) of `numbers` (number,); all parameters are flattened. The graph is kept."""
 
     def pulled(unit: Tensor) -> Tensor:
         found = torch.autograd.grad(numbers, parameters, unit, retain_graph=True, allow_unused=True)

@@ -28,10 +28,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn signals into a StopRequest: the first sets it, a second one raises KeyboardInterrupt at once.
+    """Turn signals into a StopRequest: the first sets it, and a second one raises KeyboardInterrupt at once.
 
-    Where a scheduler has set a handler for SIGUSR1 or SIGUSR2, as submitit does on Slurm, that signal is raised again
-    once the run has saved its progress, so that the scheduler queues the job again; SIGTERM is then left to it.
+    If a scheduler has set a handler for SIGUSR1 or SIGUSR2, as submitit does on Slurm, that signal is raised again once
+    the run has saved its progress, so that the scheduler requeues the job. SIGTERM is then left to the scheduler.
     """
     stop = StopRequest()
 
@@ -76,7 +76,7 @@ def ignore_stop_signals() -> None:
 
 
 def _of_schedulers() -> list[signal.Signals]:
-    """The signals that schedulers announce the end of a job by; none on Windows, which has none of them."""
+    """The signals by which schedulers announce the end of a job; Windows has none of them."""
     if sys.platform == "win32":
         return []
     return [signal.SIGUSR1, signal.SIGUSR2]

@@ -1,4 +1,4 @@
-"""The picture of where a solver is stable, beside the true field that it solves."""
+"""The picture of a solver's stability region, with the eigenvalues of the linear field that it solves."""
 
 from collections.abc import Iterator
 
@@ -11,12 +11,12 @@ from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.stability import amplification
 from ode_runner.types import State
 
-LEFT, RIGHT, ACROSS = -5.0, 2.0, 4.0  # what the picture shows of the plane, at least
-CELLS = 241  # each way
+LEFT, RIGHT, ACROSS = -5.0, 2.0, 4.0  # the part of the complex plane that the picture shows, at least
+CELLS = 241  # along each axis
 
 
 def stability_figures(solver: Solver, field: MatrixField, y0: State) -> Iterator[tuple[str, Figure]]:
-    """One, of a method whose region is known; with the step times the field's eigenvalues, where there is one step."""
+    """A picture, if the region is known. With fixed steps, it also shows step size times the field's eigenvalues."""
     places, size = torch.zeros(0, dtype=torch.complex128), None
     if isinstance(solver, FixedStepSolver):
         size = solver.size

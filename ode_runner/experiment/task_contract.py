@@ -1,4 +1,4 @@
-"""What a task of one's own gives, looked at where it is given; a refusal names the method that gives something else."""
+"""Checks of what a user's own task returns. A refusal names the method that returned something wrong."""
 
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
@@ -15,7 +15,7 @@ TENSORS = ("inputs", "ts", "targets")  # of a batch
 
 
 def check_spec(task: Task) -> None:
-    """Raises RefusedInput for a task that has not said its shapes, or has said them as numbers."""
+    """Raises RefusedInput if a task has no `spec`, or one whose shapes are not tuples."""
     spec, name = vars(task).get("spec", getattr(type(task), "spec", None)), type(task).__name__
     if not isinstance(spec, TaskSpec):
         raise RefusedInput(f"{name} has no `spec`. Set self.spec = TaskSpec(input_shape=(2,), output_shape=(1,)), say.")
@@ -28,7 +28,7 @@ def checked_batch(task: Task, batch: Any) -> Batch:
     """The batch.
 
     Raises:
-        RefusedInput: it is none, or holds no tensors.
+        RefusedInput: it is not a Batch, or a field of it is not a tensor.
     """
     if not isinstance(batch, Batch):
         raise RefusedInput(
@@ -45,10 +45,10 @@ def checked_batch(task: Task, batch: Any) -> Batch:
 
 
 def first_of_training(task: Task, *, batch_size: int) -> Batch:
-    """The first batch to learn from.
+    """The first training batch.
 
     Raises:
-        RefusedInput: there is none, or it is no batch.
+        RefusedInput: there is none, or it is not a Batch.
     """
     batches: Any = task.batches(Split.TRAIN, batch_size=batch_size, epoch=0)
     if (first := next(iter(batches or ()), None)) is None:
@@ -59,7 +59,7 @@ def first_of_training(task: Task, *, batch_size: int) -> Batch:
 
 
 def batches_of_epoch(task: Task, *, batch_size: int, epoch: int, say: Callable[[str], None]) -> Iterator[Batch]:
-    """Those to learn from; after the first epoch, says so where they were not as many as the size makes."""
+    """The training batches of an epoch; after the first epoch, warns if their number does not fit `task.size`."""
     count, expected = 0, -(-task.size(Split.TRAIN) // batch_size)
     for batch in task.batches(Split.TRAIN, batch_size=batch_size, epoch=epoch):
         count += 1
@@ -72,13 +72,13 @@ def batches_of_epoch(task: Task, *, batch_size: int, epoch: int, say: Callable[[
 
 
 def check_measured(task: Task, split: Split, samples: int) -> None:
-    """Raises RefusedInput for a split without samples, of which there is no mean."""
+    """Raises RefusedInput if a split has no samples, so that there is no mean over it."""
     if not samples:
         raise RefusedInput(f"the {split} split of {type(task).__name__} is empty, and a run is judged by it.")
 
 
 def check_loss(task: Task, loss: Loss) -> None:
-    """Raises RefusedInput for a loss that is not one number with a graph."""
+    """Raises RefusedInput if the loss is not a tensor of a single number."""
     total: Any = loss.total
     if not isinstance(total, Tensor) or total.ndim:
         is_ = f"of shape {tuple(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
@@ -92,7 +92,7 @@ def checked_metrics(task: Task, found: Any) -> Mapping[str, Any]:
     """The metrics of a batch.
 
     Raises:
-        RefusedInput: they have no names, a name that is taken, or are not one number each.
+        RefusedInput: they have no names, a reserved name, or are not single numbers.
     """
     name = f"{type(task).__name__}.metrics"
     if not isinstance(found, Mapping):
@@ -107,14 +107,14 @@ def checked_metrics(task: Task, found: Any) -> Mapping[str, Any]:
 
 
 def reported(task: Task, means: Mapping[str, float]) -> dict[str, float]:
-    """What the task reports of a split, with the loss and its terms, also where the task has left them out."""
+    """The task's reported metrics of a split, with the loss and its terms even if the task left them out."""
     found = dict(task.reported(means))
     losses = {name: value for name, value in means.items() if name == "loss" or name.startswith("loss/")}
     return found | {name: value for name, value in losses.items() if name not in found}
 
 
 def check_criterion(task: Task, name: str, results: Mapping[str, float]) -> None:
-    """Raises RefusedInput where the number by which weights are chosen is none of those measured."""
+    """Raises RefusedInput if the metric by which weights are chosen was not measured."""
     if name not in results:
         raise RefusedInput(
             f"{type(task).__name__}.objective = '{name}' is none of the numbers that it reports, and the best weights "

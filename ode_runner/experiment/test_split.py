@@ -20,9 +20,9 @@ LOSSES = ("test/loss", "test/loss_floor", "eval/loss")
 def evaluate_test(
     experiment: Experiment, view: ModelView, stop: StopRequest, counts: PerSampleCounts
 ) -> dict[str, float]:
-    """Metrics of the test split, the learned field and the model as `test/...`, mean evaluations a batch as `nfe/...`.
+    """Metrics of test split, learned field and model as `test/...`, and mean evaluations per batch as `nfe/...`.
 
-    `counts` is given what each sample took.
+    `counts` collects the counts of each sample.
     """
     results = experiment.evaluate(Split.TEST, stop, counts)
     if experiment.model.generator() is not None:
@@ -38,14 +38,14 @@ def evaluate_test(
 
 
 def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
-    """What metrics were measured with, by name, where comparable within that alone, as losses of models are."""
+    """By name, what a metric was measured with, if it is comparable only within that, as losses of models are."""
     found = {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
     loss = experiment.objective.measures(experiment.model)
     return found | (dict.fromkeys(LOSSES, loss) if loss else {})
 
 
 def first_failing_batch(experiment: Experiment) -> CrashDump | None:
-    """A crash dump of the first batch of the test split that fails or whose loss is not finite; None without one."""
+    """A crash dump of the first test batch that fails or whose loss is not finite; None if there is no such batch."""
     experiment.model.eval()
     where = f"on the {Split.TEST} split"
     try:
