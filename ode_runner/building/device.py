@@ -1,4 +1,4 @@
-"""The device of a run, and what numbers it computes with."""
+"""The device of a run, and its precision."""
 
 import warnings
 from functools import cache
@@ -8,14 +8,14 @@ import torch
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.options import TrainerOptions
 
-OF_GPUS = {"tf32": "fp32", "fp16": "bf16"}  # precisions that only GPUs of NVIDIA's have: what others take in place
+OF_GPUS = {"tf32": "fp32", "fp16": "bf16"}  # precisions that only NVIDIA GPUs have, and what to use elsewhere
 
 
 def find_device(name: str, *, precision: str) -> torch.device:
     """The device that `trainer.device` names; a GPU among several becomes torch's current one.
 
     Raises:
-        RefusedInput: there is no such device here; the message says why, where torch tells.
+        RefusedInput: there is no such device here; the message says why, if torch tells.
     """
     found, reason = _gpus()
     instead = f" trainer.precision={OF_GPUS[precision]}" if precision in OF_GPUS and not found else ""
@@ -36,10 +36,10 @@ def find_device(name: str, *, precision: str) -> torch.device:
 
 
 def set_precision(options: TrainerOptions, device: torch.device) -> None:
-    """Round the factors of products on a GPU to TF32 where that is asked for, and there alone: torch's convolutions do.
+    """Allow TF32 in matmuls and convolutions on a GPU for precision=tf32 only: torch's convolutions use it by default.
 
     Raises:
-        RefusedInput: the device does not compute in the precision.
+        RefusedInput: the device does not have this precision.
     """
     precision = options.precision
     if precision == "tf32" and device.type != "cuda":
@@ -57,9 +57,9 @@ def set_precision(options: TrainerOptions, device: torch.device) -> None:
 
 @cache
 def _gpus() -> tuple[int, str]:
-    """How many GPUs torch can use, and, where there are none, why as a clause that goes on from a sentence.
+    """The number of GPUs that torch can use and, if there are none, a clause that says why, to continue a sentence.
 
-    Torch says why in a warning, once a process, that of a driver which is too old, for one.
+    Torch gives the reason, for example a driver that is too old, in a warning once per process.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""What cannot be chosen beside a task or model whose solves have events."""
+"""Checks of the choices that go with a task or model whose solves have events."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from ode_runner.solvers.base import Solver
 
 
 def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Solver) -> None:
-    """Raises IncompatibleChoice where solves have events, and something chosen cannot follow them."""
+    """Raises IncompatibleChoice if solves have events and another choice does not support them, or if events lack."""
     task, model = target_of(cfg, "task"), target_of(cfg, "model")
     if of_absent_events(task, model):
         able = naming("task", members("task"), lambda other: Answer.EVENTS in other.needs)

@@ -1,4 +1,4 @@
-"""The classes that a configuration names. Only what a group may hold is built, so that a name cannot call anything."""
+"""Loads the classes that a configuration names. Only subclasses of a group's type are built, never other callables."""
 
 import inspect
 import typing
@@ -35,14 +35,15 @@ HOLDS: dict[str, type] = {
     "logger": MetricLogger,
     "diagnostics": Diagnostics,
 }
-ANYWHERE = (*HOLDS.values(), nn.Module)  # where an option's type is not declared
+ANYWHERE = (*HOLDS.values(), nn.Module)  # allowed for options without a declared type
 
 
 def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
-    """The class of a dotted name; its module is imported.
+    """The class with a dotted name; its module is imported.
 
     Raises:
-        RefusedInput: it cannot be loaded, or is no subclass of what is held `where`, such as "solver.base".
+        RefusedInput: it cannot be loaded, or is not a subclass of `holds`. `where` is its place in the configuration,
+            such as "solver.base".
     """
     try:
         loaded = get_object(str(target))
@@ -58,7 +59,7 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
 
 
 def _where_to_type(target: str, cause: BaseException) -> str:
-    """What to do about a module that is not found, if it is that of the class; else ""."""
+    """What to do if the module of the class itself was not found; otherwise ""."""
     module = target.partition(".")[0]
     if not isinstance(cause, ModuleNotFoundError) or cause.name != module:
         return ""
@@ -92,7 +93,7 @@ def _held(hint: Any) -> tuple[type, ...]:
 
 
 def type_hints(target: Any) -> dict[str, Any]:
-    """The annotations of what a class is made from; none where they cannot be resolved."""
+    """The type hints of a class's constructor arguments, or of a function's; empty if they cannot be resolved."""
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):  # somebody else's class

@@ -1,4 +1,4 @@
-"""Which networks read a task's inputs: by the classes of both, and by what the task that is made says of its inputs."""
+"""Which networks read a task's inputs, as far as classes tell, and by the spec of a task that is made."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import TokenNetwork
 from ode_runner.tasks.base import Task
 
-READERS = ("mlp", "sequence", "recurrent_vae", "transformer")  # one network at least for each kind of inputs
+READERS = ("mlp", "sequence", "recurrent_vae", "transformer")  # at least one network for each kind of inputs
 
 
 def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -> bool:
-    """Whether a model takes inputs of a task's kind, by a network of this class, as far as classes tell.
+    """Whether a model with a network of this class takes the task's kind of inputs, as far as classes tell.
 
-    Refusals are of the model that is made, which knows their shape: this is for who lists models before there are data.
+    This is for listing models before there are data. Refusals come from the objects, which know the input shape.
     """
     if model.of_images and not task.gives_images:
         return False
@@ -26,7 +26,7 @@ def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -
 
 
 def _reads(network: type[Network], task: type[Task]) -> bool:
-    """Whether a network reads inputs of a task's kind, as far as classes tell."""
+    """Whether a network reads the task's kind of inputs, as far as classes tell."""
     if task.gives_tokens:
         return network.takes_tokens
     without_positions = task.gives_points or task.gives_series or task.gives_observations
@@ -39,7 +39,7 @@ def _reads(network: type[Network], task: type[Task]) -> bool:
 
 
 def check_inputs(choices: Mapping[str, str], spec: TaskSpec, *, model: type[Model], network: type[Network]) -> None:
-    """Raises IncompatibleChoice where the network does not read such inputs; names those that the model takes."""
+    """Raises IncompatibleChoice if the network does not read such inputs; the message names networks that do."""
     if "network" in model.unused_axes():
         return
     chosen, instead = f"network={choices['network']}", ("network", READERS)

@@ -1,4 +1,4 @@
-"""The objects that a configuration describes, each option checked before one is made."""
+"""Makes the objects that a configuration describes. All options are checked first."""
 
 import inspect
 import math
@@ -22,12 +22,12 @@ from ode_runner.errors import RefusedInput, as_typed
 
 IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
 IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
-REFUSALS = {"optimizer": (ValueError, RuntimeError)}  # by which torch's classes refuse values, or pairs of them
-NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
+REFUSALS = {"optimizer": (ValueError, RuntimeError)}  # with which torch's classes refuse values or combinations
+NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is accepted as a float
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
-    """The object that `cfg.<group>` describes: taste from the configuration, run-time facts from the caller.
+    """The object that `cfg.<group>` describes: options come from the configuration, run-time facts from the caller.
 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type.
@@ -44,9 +44,9 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
 def checked_partial(
     cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()
 ) -> Callable[..., Any]:
-    """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
+    """The partial that `construct` calls, with its options checked; `positional` and `named` arguments come later."""
     target = target_of(cfg, group)
-    missing = [str(key) for key in cfg[group] if OmegaConf.is_missing(cfg[group], key)]  # `???` stands for no value
+    missing = [str(key) for key in cfg[group] if OmegaConf.is_missing(cfg[group], key)]  # `???`: a value is required
     given = [str(key) for key in cfg[group] if key not in missing and not str(key).startswith("_")]
     options = {name: cfg[group][name] for name in given}
     parameters = inspect.signature(target).parameters
@@ -60,7 +60,7 @@ def checked_partial(
     _check_inner(group, options)
     try:
         made = instantiate(cfg[group], _partial_=True, _convert_="all")
-    except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
+    except InstantiationException as error:  # from a nested object, such as the base of a coupled solver
         raise RefusedInput(_of_inner_object(error, group)) from error
     _check_values(group, made.keywords, hints, target)
     return made
@@ -76,7 +76,7 @@ def _check_names(group: str, names: Collection[str], offered: list[str]) -> None
 
 
 def _check_inner(group: str, options: Mapping[str, Any]) -> None:
-    """Names and values of objects inside, which are made before the values of the whole are at hand."""
+    """Check names and values of nested objects, which Hydra makes before the outer values can be checked."""
     for option, value in options.items():
         for inner in value if isinstance(value, ListConfig) else [value]:
             if _is_object(inner):
@@ -100,7 +100,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _of_inner_object(error: InstantiationException, group: str) -> str:
-    """What is wrong with an object inside, which takes itself for the group's own: `solver.base.num_steps` is meant."""
+    """The message about a nested object, with full option names: `solver.base.num_steps`, not `solver.num_steps`."""
     sentence = str(error.__cause__ or error).splitlines()[0]
     place = re.search(r"full_key: (\S+)", str(error))
     told = re.sub(rf"\b{group}\.(?=\w)", f"{place[1]}.", sentence) if place else sentence
@@ -120,7 +120,7 @@ def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, An
 
 
 def _as_number(value: Any, hint: Any) -> str:
-    """How to type 1e3 where a whole number is asked for, or 60s where a number is, as a sentence; "" for others."""
+    """A sentence that says how to type 1e3 as a whole number, or 60s as a number; "" for other values."""
     if isinstance(value, float) and value.is_integer() and _fits(int(value), hint):
         return f" Type {int(value)}."
     united = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s?(%|[a-zA-Z]+)", value) if isinstance(value, str) else None
@@ -130,13 +130,13 @@ def _as_number(value: Any, hint: Any) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; yaml has no tuples, so a list may stand for one."""
+    """Whether a value is of a type; a list is also accepted as a tuple, since yaml has no tuples."""
     forms = (value, tuple(value)) if isinstance(value, list) else (value,)
     return any(is_bearable(form, hint, conf=NUMBERS) for form in forms) and _parts_fit(value, hint)
 
 
 def _parts_fit(value: Any, hint: Any) -> bool:
-    """Whether every part of a list or mapping is of its type: beartype looks at one that it draws."""
+    """Whether every item of a list or mapping is of its type: beartype checks only one item, at random."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if isinstance(value, Mapping):
         inner = [typing.get_args(one)[1] for one in members if typing.get_origin(one) in (dict, Mapping)]
@@ -148,7 +148,7 @@ def _parts_fit(value: Any, hint: Any) -> bool:
 
 
 def _is_truth(value: Any, hint: Any) -> bool:
-    """Whether true or false stands where a number is asked for; Python makes 1 and 0 of them."""
+    """Whether a bool is given for a number, which Python would take for 1 or 0."""
     if isinstance(value, list | tuple) and typing.get_args(hint):
         return any(_is_truth(inner, hint) for inner in value)
     return isinstance(value, bool) and not _takes_truth(hint)
@@ -159,7 +159,7 @@ def _takes_truth(hint: Any) -> bool:
 
 
 def _check_finite(option: str, value: Any, target: Any) -> None:
-    """No numbers beyond what a tensor holds; those without end may mean something to somebody else's class only."""
+    """Raises RefusedInput for integers beyond 64 bits, and for inf or nan unless the class is somebody else's."""
     if isinstance(value, list | tuple):
         for inner in value:
             _check_finite(option, inner, target)
@@ -171,7 +171,7 @@ def _check_finite(option: str, value: Any, target: Any) -> None:
 
 
 def target_of(cfg: DictConfig, group: str) -> Any:
-    """The class that `cfg.<group>._target_` names, of those that the group may hold."""
+    """The class that `cfg.<group>._target_` names; it must be one that the group may hold."""
     target = cfg[group].get("_target_")
     if target is None:
         raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
@@ -179,7 +179,7 @@ def target_of(cfg: DictConfig, group: str) -> Any:
 
 
 def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
-    """How an option that is an object of its own is chosen, such as the base of a coupled solver."""
+    """How to choose an option that is an object, such as the base of a coupled solver; "" for plain options."""
     hint = hints[name]
     plain = not inspect.isclass(hint) or hint.__name__ in IN_WORDS
     return "" if plain else f" Choose one by its name: {group}@{group}.{name}=NAME."
@@ -188,7 +188,7 @@ def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
 def _describe(hint: Any, *, parts: bool = False) -> str:
     """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number.
 
-    `parts` says what lists and mappings hold, too.
+    `parts` adds what lists and mappings contain.
     """
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
@@ -203,7 +203,7 @@ def _describe(hint: Any, *, parts: bool = False) -> str:
 
 
 def _of_parts(hint: Any) -> str:
-    """The words " of numbers" for `list[float]`, "" where a word does not tell what the parts are."""
+    """The words " of numbers" for `list[float]`; "" if no word describes the items."""
     inner = typing.get_args(hint)
     if inner and inspect.isclass(inner[-1]) and issubclass(inner[-1], nn.Module):
         return " of objects, such as {_target_: torch.nn.Identity}"

@@ -11,21 +11,21 @@ from ode_runner.errors import RefusedInput
 from ode_runner.loggers.several import Loggers
 
 GROUP = "logger"
-FACTS = ("folder", "first_step")  # what a logger is given at run time
+FACTS = ("folder", "first_step")  # arguments of a logger that are known at run time only
 
 
 def check_loggers(cfg: DictConfig) -> None:
-    """Raises RefusedInput where an option is wrong, or what a logger needs is not installed."""
+    """Raises RefusedInput if an option is wrong, or the package that a logger needs is not installed."""
     for name, options in chosen(cfg, GROUP).items():
         place = f"{GROUP}.{name}"
-        checked_partial(options, place, named=FACTS)  # made once it is known where the run begins
+        checked_partial(options, place, named=FACTS)  # the logger itself is made once the run's first step is known
         package = target_of(options, place).package
         if package is not None and importlib.util.find_spec(package) is None:
             raise RefusedInput(f"logger={name} needs {package}: pip install {package}, or leave it out.")
 
 
 def build_loggers(cfg: DictConfig, *, folder: Path, first_step: int) -> Loggers:
-    """All of them as one; `first_step` is where the session begins."""
+    """All chosen loggers as one; `first_step` is the step at which the session begins."""
     loggers = chosen(cfg, GROUP)
     return Loggers(
         {

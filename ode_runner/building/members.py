@@ -1,4 +1,4 @@
-"""The classes behind the choices of a group, for messages that name what is able."""
+"""The classes behind the choices of a group, for messages that name suitable choices."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,20 +11,20 @@ from ode_runner.building.group_types import HOLDS, load_class
 from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
-# Whether a group's choice of this name would be accepted in the place of the one typed.
+# (group, name) -> whether this choice would be accepted instead of the one typed.
 Accepts = Callable[[str, str], bool]
 _accepts: ContextVar[Accepts | None] = ContextVar("accepts", default=None)
 
 
 def members(group: str) -> dict[str, type]:
-    """The class of every choice that could be typed for `group`, by its name; those that cannot be loaded apart."""
+    """The classes of all choices that could be typed for `group`, by name, except those that cannot be loaded."""
     paths = [path for folder in _folders() for path in sorted((folder / group).glob("*.yaml"))]
     found = {name: member(group, name) for name in dict.fromkeys(path.stem for path in paths)}
     return {name: one for name, one in found.items() if one is not None}
 
 
 def member(group: str, name: str) -> type | None:
-    """The class of one choice that could be typed for `group`; None where there is none that can be loaded."""
+    """The class of the choice `name` of `group`; None if there is no such choice, or it cannot be loaded."""
     for folder in _folders():
         if targets := targets_in(folder / group / f"{name}.yaml"):
             with suppress(RefusedInput):
@@ -38,7 +38,7 @@ def _folders() -> list[Path]:
 
 @contextmanager
 def accepting(accepts: Accepts | None) -> Iterator[None]:
-    """Within it, lists of what to type instead hold no choice that would be refused next; None: nobody knows."""
+    """Inside, messages do not suggest choices that would be refused next, by `accepts`; None: all are suggested."""
     token = _accepts.set(accepts)
     try:
         yield
@@ -47,17 +47,17 @@ def accepting(accepts: Accepts | None) -> Iterator[None]:
 
 
 def naming(group: str, choices: Mapping[str, type], able: Callable[[Any], bool]) -> str:
-    """`model=cnf, glow or odenet`: the choices whose class is able, as one types them; "" if there are none.
+    """`model=cnf, glow or odenet`: the choices whose class is `able`, as one types them; "" if there are none.
 
-    Those that would be refused for another reason are left out, unless all of them would be.
+    Choices that would be refused for another reason are left out, unless all of them would be refused.
     """
     return ways((group, [name for name, chosen in choices.items() if able(chosen)]))
 
 
 def ways(*several: tuple[str, Sequence[str]]) -> str:
-    """`solver=heun or rk4, or model=odenet`: choices of one group or another, as one types them; "" without any.
+    """`solver=heun or rk4, or model=odenet`: choices of several groups, as one types them; "" if there are none.
 
-    Those that would be refused are left out, unless all of them would be.
+    Choices that would be refused are left out, unless all of them would be refused.
     """
     accepts = _accepts.get()
     kept = [(group, [name for name in names if accepts is None or accepts(group, name)]) for group, names in several]

@@ -1,4 +1,4 @@
-"""Options of the network that another choice sets: whether the network chosen has them."""
+"""Checks that the chosen network has the network options that the yaml of another choice sets."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from ode_runner.errors import IncompatibleChoice
 
 
 def check_network_options(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Raises IncompatibleChoice where the yaml of the model or the task sets options that the network has not."""
+    """Raises IncompatibleChoice if the yaml of the model or the task sets options that the network does not have."""
     offered = _options(target_of(cfg, "network"))
     task, model = choices["task"], choices["model"]
     for group, name, typed in (

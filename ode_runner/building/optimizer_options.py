@@ -1,4 +1,4 @@
-"""What torch's optimizers take, said in our words before anything is made. Types are checked as for every group."""
+"""Checks the values of optimizer options before anything is made. Types are checked as for every group."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ FRACTIONS = ("momentum", "rho", "alpha")  # 1 would never forget
 
 
 def check_optimizer(options: Mapping[str, Any]) -> None:
-    """Refuses values that no optimizer of torch takes, or none can learn with.
+    """Refuses values that torch's optimizers do not take, or with which none can learn.
 
     Raises:
-        RefusedInput: names the option, and what is allowed.
+        RefusedInput: a value is not allowed; the message names the option and what is allowed.
     """
     for name, value in options.items():
         if name in NOT_NEGATIVE and _is_number(value) and value < 0:
@@ -26,7 +26,7 @@ def check_optimizer(options: Mapping[str, Any]) -> None:
 
 
 def _check_betas(betas: Any) -> None:
-    """Two fractions, where they are numbers at all."""
+    """Check that betas are two fractions; values of other types are left to the check of types."""
     if betas is None or isinstance(betas, str) or not isinstance(betas, list | tuple):
         return
     if len(betas) != 2 or any(_is_number(beta) and not 0 <= beta < 1 for beta in betas):

@@ -1,4 +1,4 @@
-"""torch's optimizers without its compiler, which they import when first used: a second, and nothing is compiled."""
+"""Makes torch's optimizers without importing its compiler, which takes a second although nothing is compiled."""
 
 import inspect
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from types import MethodType
 import torch
 from torch.optim import Optimizer
 
-MARKED = ("add_param_group", "state_dict", "load_state_dict")  # for the compiler to leave alone
+MARKED = ("add_param_group", "state_dict", "load_state_dict")  # methods that torch marks as not to be compiled
 
 
 def without_compiler(make: Callable[[], Optimizer]) -> Optimizer:
-    """The optimizer that `make` makes; one of torch's own takes its steps by the same code without what is around it.
+    """The optimizer that `make` makes. The step of torch's own optimizers is unwrapped from its decorators.
 
-    That is there for profiles, and for steps that are compiled or differentiated.
+    These decorators are for profiling, and for steps that are compiled or differentiated.
     """
     for name in MARKED:
         method = inspect.unwrap(getattr(Optimizer, name))

@@ -20,9 +20,9 @@ GROUP = "regularizer"
 
 
 def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
-    """What is chosen, as a record says it: `kinetic+steer`; what the model has no use for apart.
+    """The choice as in a record, such as `kinetic+steer`, without regularisers that the model does not use.
 
-    `model` is None where it is not known which one it is.
+    `model` is None if the model's class is not known.
     """
     named = chosen(cfg, GROUP)
     used = [name for name in named if model is None or _is_used(named[name], name, model)]
@@ -30,7 +30,7 @@ def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
 
 
 def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regularizer]:
-    """The regularisers that the model has a use for, by name.
+    """The chosen regularisers that the model uses, by name.
 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type, or a weight is negative.
@@ -47,7 +47,7 @@ def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regular
 
 
 def build_objective(cfg: DictConfig, model: Model) -> Objective[Any]:
-    """The model's objective, with the regularisers that are chosen."""
+    """The model's objective, with the chosen regularisers."""
     regularizers = build_regularizers(cfg, type(model))
     for regularizer in regularizers.values():
         regularizer.check(model)
@@ -55,7 +55,7 @@ def build_objective(cfg: DictConfig, model: Model) -> Objective[Any]:
 
 
 def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[Model], solver: Solver) -> None:
-    """Raises IncompatibleChoice where a regulariser has nothing to price in the model, or the solver no rule for it."""
+    """Raises IncompatibleChoice if a regulariser does not apply to the model, or the solver cannot integrate it."""
     made = build_regularizers(cfg, model)
     for name, one in made.items():
         if not one.takes(model):
@@ -76,5 +76,5 @@ def _is_used(options: DictConfig, name: str, model: type[Model]) -> bool:
     try:
         regularizer: type[Regularizer] = target_of(options, f"{GROUP}.{name}")
     except RefusedInput:
-        return True  # said properly when the run is built
+        return True  # the error is reported when the run is built
     return model.numerics is not Numerics.SOLVER and regularizer.is_used(model, solves=solves)

@@ -1,4 +1,4 @@
-"""What identifies a run before anything is built: its record, its fingerprints, and the name of its folder."""
+"""The identity of a run before anything is built: its record, its fingerprints, and the name of its folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,10 +44,10 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
 def run_name(cfg: DictConfig) -> tuple[str, str]:
     """Name of the run folder: <model>-<solver>-<gradient>[-<regularizer>][-<options>], and -s<seed>-<fingerprint>.
 
-    Options are those typed. The second part alone says which run it is.
+    Options are those typed. The second part alone identifies the run.
 
     Raises:
-        RefusedInput: the seed is no number at all, and might be a path.
+        RefusedInput: the seed is not a number; it might be a path.
     """
     if type(cfg.seed) is not int:
         check_numbers(cfg)
@@ -64,22 +64,25 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
     used = {axis: str(choices[axis]) for axis in AXES if axis != GROUP}
     try:
         model = target_of(cfg, "model")
-    except RefusedInput:  # said properly when the run is built; its folder needs a name before that
+    except RefusedInput:  # reported when the run is built; its folder needs a name before that
         return used | {GROUP: regularizer_axis(cfg, None)}
     return used | dict.fromkeys(model.unused_axes(), UNUSED) | {GROUP: regularizer_axis(cfg, model)}
 
 
 def _sampler(cfg: DictConfig) -> dict[str, str]:
-    """The solver as no part of training, where the model is trained without a solve and only answers by one."""
+    """Marks the solver as unused in training if the model is trained without a solve; otherwise empty."""
     try:
         solves = target_of(cfg, "model").objective.solves
-    except RefusedInput:  # said properly when the run is built
+    except RefusedInput:  # reported when the run is built
         return {}
     return {} if solves else {"solver": UNUSED}
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """All but Hydra's node, which names this very run, as plain values; to copy the rest first takes twice as long."""
+    """The configuration as plain values, without the node `hydra`, which names this very run.
+
+    It is resolved group by group: a copy without `hydra` would take twice as long.
+    """
     resolved = {str(key): "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in cfg if key != "hydra"}
     return {
         key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -88,7 +91,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _is_sound(cfg: DictConfig, group: str) -> bool:
-    """Whether options are of the types that are declared for them; which is not is said when the run is built."""
+    """Whether all options are valid. If one is not, the error is reported when the run is built."""
     try:
         checked_partial(cfg, group, named=("seed", "device"))
     except RefusedInput:
@@ -97,7 +100,7 @@ def _is_sound(cfg: DictConfig, group: str) -> bool:
 
 
 def _class(cfg: DictConfig, group: str) -> Any:
-    """The class that is chosen; None where it cannot be loaded, which is said properly when the run is built."""
+    """The chosen class; None if it cannot be loaded, which is reported when the run is built."""
     try:
         return target_of(cfg, group)
     except RefusedInput:

@@ -1,4 +1,4 @@
-"""Checks of the options that belong to no group, and that no class of ours checks."""
+"""Checks of the options that belong to no group, or whose class is not ours and does not check them."""
 
 import math
 from typing import Any, cast
@@ -10,7 +10,7 @@ from ode_runner.errors import RefusedInput, as_typed
 
 
 def check_numbers(cfg: DictConfig) -> None:
-    """Raises RefusedInput for a seed or a tolerance that is none, and for numbers that an optimizer cannot take."""
+    """Raises RefusedInput if the seed, the tolerance or an option of the optimizer is not a valid number."""
     if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**31:
         several = "" if isinstance(cfg.seed, int | float) else " Several are typed as -m seed=0,1,2."
         raise RefusedInput(f"seed={as_typed(cfg.seed)} is no whole number from 0 to {2**31 - 1}.{several}")
@@ -20,7 +20,7 @@ def check_numbers(cfg: DictConfig) -> None:
 
 
 def check_pictures(cfg: DictConfig) -> None:
-    """Raises RefusedInput for pictures that are asked for and forbidden at once."""
+    """Raises RefusedInput if an option asks for pictures and pictures=false forbids them."""
     if type(cfg.pictures) is not bool:
         raise RefusedInput(f"pictures={as_typed(cfg.pictures)} is neither true nor false.")
     asked = {"trainer.animate": cfg.trainer.get("animate"), "trainer.pictures_every": cfg.trainer.get("pictures_every")}

@@ -1,4 +1,4 @@
-"""Models that the rows of a series drive, and tasks that ask about series: which go together."""
+"""Which models read the rows of a series, which tasks ask about series, and which of them go together."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,13 +12,13 @@ from ode_runner.tasks.base import Task
 def check_series(
     choices: Mapping[str, str], task: type[Task], model: type[Model], options: Mapping[str, object]
 ) -> None:
-    """Raises IncompatibleChoice where a model is driven by a series and the task gives none, or asks at other times.
+    """Raises IncompatibleChoice if a model reads series and the task gives none, or asks at times it cannot answer.
 
     Args:
-        choices: by group, as typed.
-        task: its class.
-        model: its class.
-        options: of the task.
+        choices: the choices by group, as typed.
+        task: the task's class.
+        model: the model's class.
+        options: the task's options.
     """
     if model.of_series and not task.gives_series:
         able = naming("task", members("task"), lambda other: other.gives_series)
@@ -32,7 +32,7 @@ def check_series(
 
 
 def _other_questions(task: type[Task], model: type[Model], options: Mapping[str, object]) -> list[str]:
-    """The options of the task with which, switched, it asks at times at which the model has an answer."""
+    """The boolean options of the task, each with the value for which the model can answer at the times asked."""
     return [
         f"task.{name}={str(not value).lower()}"
         for name, value in options.items()
@@ -43,9 +43,9 @@ def _other_questions(task: type[Task], model: type[Model], options: Mapping[str,
 def check_answer_times(
     choices: Mapping[str, str], asked: AnswerTimes, model: type[Model], *, otherwise: Sequence[str] = ()
 ) -> None:
-    """Raises IncompatibleChoice where a series is asked about at times at which the model has no answer.
+    """Raises IncompatibleChoice if a task asks about a series at times at which the model has no answer.
 
-    `otherwise`: what to type so that the task asks at other times, at which the model has one.
+    `otherwise`: what to type so that the task asks at times at which the model has one.
     """
     if asked in model.answer_times():
         return

@@ -1,4 +1,4 @@
-"""Groups of which several choices may be made at once, each by the key that its options are under."""
+"""Groups that allow several choices at once. The options of each choice are under a key of its name."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
     """The choices of a group by name, each as a configuration that holds its options under `<group>.<name>`.
 
     Raises:
-        RefusedInput: a yaml does not say under which name its options belong, or a value stands in their place.
+        RefusedInput: a yaml does not put its options under a name, or a value stands in the place of the options.
     """
     groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(group) or OmegaConf.create(), resolve=True))
     for name, options in groups.items():

@@ -1,4 +1,4 @@
-"""A model that another learns from: found in a run folder, and part of the identity of who learns."""
+"""The teacher of a model: loaded from a run folder, and part of the identity of the run that learns from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +18,14 @@ from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.unfinished import what_became_of
 from ode_runner.tasks.base import Task
 
-FREE = {"train", "validation", "test", "grid", "data_dir"}  # options of a task that change no law
+FREE = {"train", "validation", "test", "grid", "data_dir"}  # options that do not change the task's distribution
 
 
 def teacher_contents(model: type[Model], options: Mapping[str, Any]) -> dict[str, str | None]:
-    """What the weights in the folder `options["teacher"]` depend on, for identity in its place; None: no run there."""
+    """The identity of the teacher's weights, to replace the folder `options["teacher"]` in fingerprints.
+
+    Empty without a teacher; None if there is no run in the folder.
+    """
     folder = options.get("teacher")
     if not issubclass(model, TaughtModel) or not isinstance(folder, str) or folder == EXACT:
         return {}
@@ -31,10 +34,10 @@ def teacher_contents(model: type[Model], options: Mapping[str, Any]) -> dict[str
 
 
 def teach(model: Model, task: Task, cfg: DictConfig, device: torch.device) -> None:
-    """Have a model learn from the run that its option `teacher` names, if it names one.
+    """Give a model the generator of the run that its option `teacher` names, if it names one.
 
     Raises:
-        RefusedInput: there is no such run, or it has learned something else than this task.
+        RefusedInput: there is no such run, or it has learned another task.
     """
     if isinstance(model, TaughtModel) and model.told not in (None, EXACT):
         model.learn_from(_generator_of(Path(str(model.told)), task, cfg, device))
@@ -61,7 +64,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
 
 
 def _check_same_law(record: RunRecord, task: Task, cfg: DictConfig, named: str) -> None:
-    """Raises RefusedInput where a run has learned from another task, or from another law by an option of it."""
+    """Raises RefusedInput if the run was trained on another task, or on another distribution by a task option."""
     theirs, ours = record.config["task"], OmegaConf.to_container(cfg.task, resolve=True)
     assert isinstance(ours, dict)
     for option in sorted({str(name) for name in ours} - FREE - task.test_only - task.of_true_field):
