@@ -1,4 +1,4 @@
-"""The words of a command line: flags, each with its value, and overrides. Knows Hydra's flags without importing it."""
+"""Parses a command line into flags, each with its value, and overrides. Knows Hydra's flags without importing Hydra."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ TAKE_A_VALUE = {
     "--experimental-rerun": "--experimental-rerun",
 }
 SUBCOMMANDS = ("new", "pack")
-INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # --info has a value or none
+INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # the value of --info is optional
 
 
 class Flag(NamedTuple):
-    """One flag as typed; `name` is the long one where it takes a value."""
+    """One flag as typed; `name` is its long form if the flag takes a value."""
 
     name: str
     value: str | None  # None: the flag takes none, or none was typed
@@ -31,11 +31,11 @@ class Arguments(NamedTuple):
     overrides: list[str]
 
     def flags_first(self) -> list[str]:
-        """All words, in the order that Hydra 1.3 takes: it rejects overrides on both sides of a flag."""
+        """All words, flags first: Hydra 1.3 rejects overrides on both sides of a flag."""
         return [word for flag in self.flags for word in flag.words] + self.overrides
 
     def config_dirs(self) -> list[str]:
-        """The folders of choices of one's own that -cd names, in the order typed."""
+        """The folders of the user's own choices, named by -cd, in the order typed."""
         return [flag.value for flag in self.flags if flag.name == "--config-dir" and flag.value]
 
 
@@ -61,7 +61,7 @@ def parse(words: Iterable[str]) -> Arguments:
 
 
 def _long_name(typed: str) -> str:
-    """The long name of a flag that takes a value, also where it is abbreviated as argparse allows; else as typed."""
+    """The long name of a flag that takes a value, even if abbreviated as argparse allows; other flags as typed."""
     if typed in TAKE_A_VALUE:
         return TAKE_A_VALUE[typed]
     meant = [name for name in TAKE_A_VALUE.values() if len(typed) > 2 and name.startswith(typed)]
@@ -73,7 +73,7 @@ def _has_value(name: str, following: Sequence[str]) -> bool:
 
 
 def is_subcommand(words: Sequence[str]) -> bool:
-    """Whether a command line begins with a word that stands in place of a configuration; overrides have a `=`."""
+    """Whether a command line begins with a subcommand, which has no configuration; overrides have a `=`."""
     return bool(words) and words[0] in SUBCOMMANDS
 
 

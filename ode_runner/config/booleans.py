@@ -1,4 +1,4 @@
-"""Options that are true or false, and belong to no class that would check them."""
+"""The check of boolean options that belong to no class that would check them."""
 
 from ode_runner.errors import RefusedInput, as_typed
 

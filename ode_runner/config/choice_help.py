@@ -1,6 +1,6 @@
-"""`ode-run --help task=lotka_volterra`: the options of a choice, their defaults and what they are, from its yaml.
+"""`ode-run --help task=lotka_volterra`: the options of a choice with defaults and descriptions, from its yaml.
 
-Imports neither Hydra nor torch, and no yaml parser: our yaml files have one `key: value  # what it is` a line.
+Imports neither Hydra nor torch, and no yaml parser: our yaml files have one `key: value  # what it is` per line.
 """
 
 import re
@@ -14,11 +14,11 @@ from ode_runner.config.help import GROUPS, available, conf_dir, did_you_mean, pr
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.text_layout import aligned
 
-HIDDEN = ("_target_", "_partial_")  # the class behind a choice, which nobody types
+HIDDEN = ("_target_", "_partial_")  # keys that name the class behind a choice, which nobody types
 
 
 class Option(NamedTuple):
-    """An option as it is typed, with its default and what its comment says."""
+    """An option: its name as typed, its default, and the comment in its yaml."""
 
     name: str
     value: str
@@ -26,13 +26,13 @@ class Option(NamedTuple):
 
 
 def choices_asked(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Group and name of each choice that stands beside --help."""
+    """Group and name of each choice that is typed with --help."""
     pairs = [word.partition("=") for word in parse(list(arguments)).overrides]
     return [(group, name) for group, _, name in pairs if group in GROUPS and name]
 
 
 def show_help(arguments: list[str]) -> int:
-    """Print the help of each choice that stands beside --help, or of the whole program; returns the exit code."""
+    """Print the help of each choice that is typed with --help, or of the whole program; returns the exit code."""
     asked = choices_asked(arguments)
     if not asked:
         print_help(arguments)
@@ -47,7 +47,7 @@ def show_help(arguments: list[str]) -> int:
 
 
 def print_choice(group: str, name: str, arguments: Sequence[str]) -> None:
-    """Print what the choice is, its options, and what it sets elsewhere.
+    """Print the description of a choice, its options, and the options that it sets elsewhere.
 
     Raises:
         RefusedInput: there is no such choice.
@@ -82,7 +82,7 @@ def _path(folders: Sequence[Path], group: str, name: str) -> Path:
 
 
 def bases(lines: Sequence[str], group: str) -> list[str]:
-    """The built-in yamls that one of a group builds on: the group's default, or that of a part (`control@_here_`)."""
+    """The built-in yamls that a group's yaml includes: the group's default, or that of a part (`control@_here_`)."""
     parts = (re.match(r"\s*- (\w+)@_here_: (\w+)", line) for line in lines)
     return [
         *(f"{group}/default.yaml" for line in lines if line == "defaults: [default]"),
@@ -91,7 +91,7 @@ def bases(lines: Sequence[str], group: str) -> list[str]:
 
 
 def opened(lines: Sequence[str]) -> Iterator[str]:
-    """The lines, those of a class with its options in braces as a line for each, as most yamls have them."""
+    """The lines; a class with its options in braces becomes a line for each option, as in most yamls."""
     for line in lines:
         braces = re.fullmatch(r"( *)(?:([\w-]+): )?\{(.*_target_.*)\}\s*", line)
         if braces is None:
@@ -106,15 +106,15 @@ def opened(lines: Sequence[str]) -> Iterator[str]:
 
 
 def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
-    """The options of a yaml, by whole names; its defaults list tells choices of other groups."""
+    """The options of a yaml, by full names, and the choices of other groups from its defaults list."""
     package = next((line.split()[2] for line in lines if line.startswith("# @package")), group)
     above: list[str] = [] if package in ("_global_", "") else [package]
     parents: list[tuple[int, str]] = []
-    listed = 1000  # depth of the list in which a line stands, whose items a word cannot replace
+    listed = 1000  # indent of the list that contains the line: a word cannot replace items of a list
     for line in opened(lines):
         depth = len(line) - len(line.lstrip())
         listed = depth if line.lstrip().startswith("- ") else listed if depth > listed else 1000
-        # A task's solver is chosen by /task_solver and its network by /task_network where a model's prevail over them.
+        # A task chooses by /task_solver and /task_network where the model's own solver or network has precedence.
         if chosen := re.match(r"\s*- override /(?:task_)?(\S+): (\S+)", line):
             yield Option(chosen[1], chosen[2], "")
         entry = re.match(r"( *)([\w-]+):(?: +(.*))?$", line)

@@ -1,4 +1,4 @@
-"""Every choice of a config group, the user's own among them."""
+"""Every choice of a config group, including the user's own."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ from ode_runner.errors import RefusedInput
 
 
 def every_choice(cfg: DictConfig, group: str) -> dict[str, Callable[[], DictConfig]]:
-    """What makes a copy of a job's configuration with another choice of `group` and its defaults, by choice.
+    """For each choice of `group`, a function that copies a job's configuration with this choice and its defaults.
 
-    What was typed for the job's own choice (`gradient.rtol=1e-6`) is not carried over to others. A yaml of one's own
-    that cannot be read is refused where its copy is made, and leaves the others as they are.
+    Options that were typed for the job's own choice (`gradient.rtol=1e-6`) are not carried over to the others. If a
+    yaml of the user cannot be read, only the function of that choice raises an error.
     """
     search_path = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath=")]
     loader = GlobalHydra.instance().config_loader()
@@ -38,9 +38,9 @@ def every_choice(cfg: DictConfig, group: str) -> dict[str, Callable[[], DictConf
 
 
 def with_other_choice(group: str, name: str) -> DictConfig | None:
-    """The job's configuration, Hydra's own part included, as if `group=name` had been typed and no option of `group`.
+    """The job's configuration, with Hydra's own part, as if `group=name` had been typed and no option of `group`.
 
-    None outside a job, and in a sweep, which may refuse hundreds of cells: a configuration takes a tenth of a second.
+    None outside a job. Also None in a sweep, which may refuse hundreds of cells: composing takes a tenth of a second.
 
     Raises:
         RefusedInput: the other words do not go with this choice.
@@ -64,14 +64,14 @@ def built_in(cfg: DictConfig, group: str, name: str) -> DictConfig:
 
 
 def default_options(group: str, choice: str) -> Mapping[str, Any]:
-    """The options that the yaml of `group=choice` names, as they stand there; none where there is no such file."""
+    """The options in the yaml of `group=choice`, unresolved; empty if there is no such file."""
     own = content_of(group, choice)
     found = own.get(group, own)
     return found if isinstance(found, dict) else {}
 
 
 def content_of(group: str, choice: str) -> Mapping[str, Any]:
-    """What the yaml of `group=choice` holds, as it stands there; nothing where there is no such file."""
+    """The content of the yaml of `group=choice`, unresolved; empty if there is no such file."""
     for folder in (conf_dir(), *user_folders(sys.argv[1:])):
         path = folder / group / f"{choice}.yaml"
         if path.is_file():
@@ -81,14 +81,14 @@ def content_of(group: str, choice: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1000)
 def _read_once(path: Path, *_: int) -> Mapping[str, Any]:
-    """What a yaml holds, as long as its file stays as it is: every cell of a sweep asks for the same ones."""
+    """The content of a yaml, cached by the state of its file: every cell of a sweep asks for the same files."""
     with told_by_place(str(path)):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _with(cfg: DictConfig, group: str, chosen: DictConfig) -> DictConfig:
-    """A copy of `cfg` whose `group` is that of `chosen`; interpolations in it are resolved in the copy."""
+    """A copy of `cfg` with the `group` of `chosen`; its interpolations refer to the copy."""
     other = cfg.copy()
     with open_dict(other):
         other[group] = OmegaConf.to_container(chosen[group])

@@ -1,4 +1,4 @@
-"""What TAB offers at once, by names of files and what stands in them. Imports neither Hydra nor torch."""
+"""Tab completion from the names and contents of the yaml files. Imports neither Hydra nor torch, and so is quick."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from ode_runner.config.help import conf_dir, defaults_of, user_folders
 from ode_runner.config.option_values import BOOLEANS, values_of
 
 ASKED_BY = ("bash", "fish")  # zsh asks as bash does
-HYDRAS_OWN = ("hydra", "hydra.")  # its groups, most of which it brings itself, and its settings
-PRESETS = ("experiment", "grid", "search")  # which choose members of other groups
+HYDRAS_OWN = ("hydra", "hydra.")  # Hydra's groups, most of which are not in our folder, and its settings
+PRESETS = ("experiment", "grid", "search")  # groups whose yamls choose for other groups
 OF_COMMANDS = {
     "rerun": ("missing", "failed", "all"),
     "format": ("torch_export", "onnx", "safetensors"),
@@ -21,7 +21,7 @@ OF_COMMANDS = {
 
 
 def asking_shell(arguments: Sequence[str]) -> str | None:
-    """The shell that asks what TAB should offer; None where none does."""
+    """The shell that asks for completions; None if the arguments are not such a request."""
     for shell in ASKED_BY:
         if list(arguments) in (["-sc", f"query={shell}"], ["--shell-completion", f"query={shell}"]):
             return shell
@@ -29,16 +29,16 @@ def asking_shell(arguments: Sequence[str]) -> str | None:
 
 
 def joined(words: Iterable[str], *, shell: str) -> str:
-    """Words as a shell wants them, without the classes behind choices, which nobody types."""
+    """Words in the format of a shell, without the keys of classes, which nobody types."""
     shown = [word for word in words if word.rpartition(".")[2].partition("=")[0] not in HIDDEN]
     return ("\n" if shell == "fish" else " ").join(shown)
 
 
 def offered(arguments: Sequence[str]) -> list[str] | None:
-    """What completes the line of a shell that asks; None where Hydra has to be asked, after a third of a second.
+    """The completions of a shell's line; None if only Hydra can tell them, which takes a third of a second.
 
-    A group with a part of a choice, an option of a choice, the values of an option that has a closed set of them, and
-    a word that is not yet a key, are told by files alone. Keys that other words may have brought are not.
+    Files suffice to complete the name of a group, a choice, an option of a choice, and the values of an option that has
+    a closed set of them. They do not suffice for keys that other words on the line may have added.
     """
     line = os.environ.get("COMP_LINE")
     if asking_shell(arguments) is None or line is None:
@@ -59,7 +59,7 @@ def offered(arguments: Sequence[str]) -> list[str] | None:
 
 
 def _values(folders: Sequence[Path], words: Sequence[str], key: str) -> list[str] | None:
-    """What may stand behind a key: choices of a group, or a closed set of values; None where Hydra has to be asked."""
+    """The values of a key: choices of a group, or a closed set of values; None if Hydra has to be asked."""
     if re.fullmatch(r"\w+", key):
         if key in _groups(folders[:1]):
             return list(dict.fromkeys(_choices(folders, key)))
@@ -70,7 +70,7 @@ def _values(folders: Sequence[Path], words: Sequence[str], key: str) -> list[str
     found = re.fullmatch(r"(\w+)\.(?:(\w+)\.)?(\w+)", key)
     if found is None:
         return None
-    group, member, option = found.groups()  # the member where several can be chosen, as of regularizer and logger
+    group, member, option = found.groups()  # a member is typed for groups with several choices, such as logger
     path = _file(folders, group, member) if member else _chosen(folders, words, group)
     target = None if path is None else next(filter(None, (_target(_lines(one), group) for one in _whole(path))), None)
     own = [folder.parent for folder in folders[1:]] + [Path()]
@@ -78,7 +78,7 @@ def _values(folders: Sequence[Path], words: Sequence[str], key: str) -> list[str
 
 
 def _options(folders: Sequence[Path], words: Sequence[str], word: str) -> list[str] | None:
-    """The options of what is chosen from a group; None where Hydra has to be asked."""
+    """The options of the choice of a group; None if Hydra has to be asked."""
     if not re.fullmatch(r"\w+\.\w*", word):
         return None
     group = word.partition(".")[0]
@@ -95,24 +95,24 @@ def _options(folders: Sequence[Path], words: Sequence[str], word: str) -> list[s
 
 
 def _next_part(name: str, word: str) -> str:
-    """A dotted name as far as its next point, or whole and ready for a value."""
+    """A dotted name up to its next dot; the last part with `=`, ready for a value."""
     point = name.find(".", len(word))
     return f"{name}=" if point < 0 else name[: point + 1]
 
 
 def _known_in_full(path: Path) -> bool:
-    """Whether a yaml builds on none but those of `bases`."""
+    """Whether a yaml includes no other yamls than those of `bases`."""
     listed = [line.strip() for line in _lines(path) if re.match(r"\s*- [\w/@]+(: \w+)?(  #.*)?$", line)]
     return all(re.match(r"- (override /|_self_|\w+@_here_: )", line) for line in listed)
 
 
 def _whole(path: Path) -> list[Path]:
-    """A yaml and those that it builds on."""
+    """A yaml and those that it includes."""
     return [path, *(conf_dir() / base for base in bases(_lines(path), path.parent.name))]
 
 
 def _chosen(folders: Sequence[Path], words: Sequence[str], group: str) -> Path | None:
-    """The yaml of what is chosen from a group; None where it is not typed, and several words may decide it."""
+    """The yaml of the choice of a group; None if it is not typed and several other words may decide it."""
     typed = {key: value for key, _, value in (word.partition("=") for word in parse(list(words)).overrides)}
     if group in typed:
         return _file(folders, group, typed[group])
@@ -129,13 +129,13 @@ def _chosen(folders: Sequence[Path], words: Sequence[str], group: str) -> Path |
 
 
 def _override(lines: Sequence[str], group: str) -> str | None:
-    """The member of a group that a yaml chooses."""
+    """The choice that a yaml's defaults list makes for a group; None if it makes none."""
     found = (re.match(rf"\s*- override /(?:task_)?{group}: (\w+)", line) for line in lines)
     return next((match[1] for match in found if match), None)
 
 
 def _target(lines: Sequence[str], group: str) -> str | None:
-    """The class behind a choice, which stands at the top of its yaml or under the name of its group."""
+    """The class behind a choice: `_target_` at the top of its yaml, or under the name of its group."""
     node = ""
     for line in lines:
         if heading := re.match(r"(\w+):", line):
@@ -155,10 +155,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _keys(folders: Sequence[Path], word: str) -> list[str]:
-    """Groups, as they are typed, and keys of the configuration, with a point behind those that have options."""
+    """Groups as they are typed, and keys of the configuration, with a dot after those that have options."""
     config = folders[0] / "config.yaml"
     keys = re.findall(r"^(\w+):(.*)$", config.read_text(encoding="utf-8"), re.MULTILINE)
-    values = [f"{key}=" for key, value in keys if value.strip()[:1] not in ("", "#")]  # others hold settings
+    values = [f"{key}=" for key, value in keys if value.strip()[:1] not in ("", "#")]  # the others are mappings
     nodes = [f"{group}." for group, choice in defaults_of(config).items() if choice != "null" and " " not in group]
     found = {*HYDRAS_OWN, *values, *nodes, *(_typed(folders, group) for group in _groups(folders) - {"hydra"})}
     return sorted(key for key in found if key.startswith(word))
@@ -169,7 +169,7 @@ def _groups(folders: Iterable[Path]) -> set[str]:
 
 
 def _typed(folders: Iterable[Path], group: str) -> str:
-    """As Hydra offers a group: with `=` behind it where it has choices alone, `/` where it has groups alone."""
+    """A group as Hydra offers it: followed by `=` if it has only choices, by `/` if it has only groups."""
     entries = [path for folder in folders if (folder / group).is_dir() for path in (folder / group).iterdir()]
     choices, groups = any(path.suffix == ".yaml" for path in entries), any(path.is_dir() for path in entries)
     return group + ("=" if choices and not groups else "/" if groups and not choices else "")

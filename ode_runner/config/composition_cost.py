@@ -1,4 +1,4 @@
-"""Composing a configuration in half of Hydra's time, and to the same result."""
+"""Caches within Hydra that halve the time of composing a configuration. The result is the same."""
 
 import copy
 import dataclasses
@@ -24,7 +24,7 @@ _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
 _begun: dict[tuple[object, ...], bytes] = {}
 _merged: dict[tuple[object, ...], bytes] = {}
-MOST_MERGED = 100  # kept: 60 kB each
+MOST_MERGED = 100  # merged configurations that are cached, of 60 kB each
 
 LOADER = "hydra._internal.config_loader_impl:ConfigLoaderImpl"
 REPOSITORY = "hydra._internal.config_repository:ConfigRepository"
@@ -32,7 +32,7 @@ DEFAULTS = "hydra._internal.defaults_list"
 DEFAULT = "hydra.core.default_element:InputDefault"
 METADATA = "omegaconf.base:Metadata"
 
-SIGNATURES = {  # of private functions that are replaced or called, by the names of their parameters
+SIGNATURES = {  # parameter names of the private functions that are replaced or called here
     f"{LOADER}.load_configuration": (
         *("self", "config_name", "overrides", "run_mode"),
         *("from_shell", "validate_sweep_overrides"),
@@ -52,21 +52,21 @@ FIELDS = ("ref_type", "object_type", "optional", "key", "flags", "flags_root", "
 
 
 class Replacement(NamedTuple):
-    """What may stand in the place of an attribute of Hydra's or OmegaConf's."""
+    """A faster replacement of an attribute of Hydra or OmegaConf."""
 
     owner: str  # a class or module, as `pkgutil.resolve_name` takes it
     name: str
-    quicker: Callable[[Any], Any]  # from the attribute, None where there is none, to what stands in its place
-    known: Callable[[], bool]  # whether the installed versions are as the code here takes them to be
+    quicker: Callable[[Any], Any]  # makes the replacement from the attribute, or from None if there is none
+    known: Callable[[], bool]  # whether the installed version has the private functions expected here
 
 
 @contextmanager
 def less_composing() -> Iterator[None]:
-    """Within it, Hydra composes nothing twice, and reads a yaml once, as long as its file stays as it is.
+    """Inside, Hydra composes no configuration twice, and reads each yaml once as long as its file does not change.
 
-    A sweep asks for each of its cells twice, to inspect it and to run it, each from some thirty files, which are nearly
-    the same for all cells. A cell is so run as it was inspected. Where a version of Hydra or OmegaConf has other
-    private functions than those known here, its own stay as they are.
+    A sweep composes each cell twice, to inspect it and to run it, from some thirty files that are nearly the same for
+    all cells. With the cache, a cell runs exactly as it was inspected. If the installed Hydra or OmegaConf has other
+    private functions than those known here, they are not replaced.
     """
     before = list[tuple[Any, str, Any]]()
     for owner, name, quicker, known in _replacements():
@@ -99,7 +99,7 @@ def _replacements() -> list[Replacement]:
 
 
 def _is_known(name: str) -> bool:
-    """Whether there is a function of this name, not inherited, with the parameters that SIGNATURES says."""
+    """Whether there is a function of this name, not inherited, with the parameters in SIGNATURES."""
     owner, _, attribute = name.replace(":", ".").rpartition(".")
     try:
         parameters = inspect.signature(vars(pkgutil.resolve_name(owner))[attribute]).parameters
@@ -109,7 +109,7 @@ def _is_known(name: str) -> bool:
 
 
 def _knows_metadata() -> bool:
-    """Whether all that belongs to the metadata of a node is known, and copied in no way of its own."""
+    """Whether a node's Metadata has exactly the fields known here, and no `__deepcopy__` of its own."""
     try:
         metadata = pkgutil.resolve_name(METADATA)
         found = tuple(field.name for field in dataclasses.fields(metadata))
@@ -120,7 +120,7 @@ def _knows_metadata() -> bool:
 
 @cache
 def _composed_once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """Of `ConfigLoaderImpl.load_configuration`; forgotten when it is asked for again: nobody asks thrice."""
+    """Caches `ConfigLoaderImpl.load_configuration`. An entry is dropped at its first use: none is needed thrice."""
 
     def load_configuration(loader: Any, config_name: str | None, overrides: list[str], **asked: Any) -> DictConfig:
         key = (str(loader.get_search_path()), Path.cwd(), config_name, *overrides, *asked.items())
@@ -136,7 +136,7 @@ def _composed_once(compose: Callable[..., DictConfig]) -> Callable[..., DictConf
 
 @cache
 def _merged_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """Of `_compose_config_from_defaults_list`: what is typed comes later, and may differ."""
+    """Caches `_compose_config_from_defaults_list`, before the overrides that are typed, which may differ by cell."""
 
     def merge_defaults(loader: Any, defaults: Sequence[Any], repo: Any) -> DictConfig:
         key = tuple((one.package, *_read_from(one.config_path, repo.get_sources())) for one in defaults)
@@ -155,20 +155,20 @@ def _merged_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 def _merged_after_hydras(
     merge: Callable[[Sequence[Any]], DictConfig], defaults: Sequence[Any], places: Sequence[tuple[object, ...]]
 ) -> DictConfig:
-    """Hydra's own part, which comes first, is the same in every cell."""
+    """Merges in two parts: Hydra's own part comes first and is the same in every cell, so that it is cached."""
     own = len(list(takewhile(lambda default: default.config_path.startswith("hydra/"), defaults)))
     key = tuple(places[:own])
     if key not in _begun:
         _begun[key] = pickle.dumps(merge(defaults[:own]))
     cfg: DictConfig = pickle.loads(_begun[key])
     with flag_override(cfg, "no_deepcopy_set_nodes", True):
-        cfg.merge_with(merge(defaults[own:]))  # each merge walks through all that is there
+        cfg.merge_with(merge(defaults[own:]))  # one merge, since each walks through the whole configuration
     return cfg
 
 
 @cache
 def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[Any, str], ConfigResult | None]:
-    """Of `ConfigRepository.load_config`; pickled, for Hydra writes overrides into what it has loaded."""
+    """Caches `ConfigRepository.load_config`, as pickles: Hydra writes overrides into what it has loaded."""
 
     def load_config(repository: Any, config_path: str) -> ConfigResult | None:
         source = repository._find_object_source(config_path, ObjectType.CONFIG)
@@ -185,7 +185,7 @@ def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[A
 
 
 def _read_from(config_path: str, sources: Sequence[ConfigSource]) -> tuple[object, ...]:
-    """The first of `sources` that has it, and what changes when its file is written, if it is one of no package."""
+    """A key for the first of `sources` that has the config; for a file, its state is part of the key."""
     source = next(one for one in sources if one.is_config(config_path))
     place = (source.scheme(), source.provider, source.path, config_path)
     if source.scheme() != "file":
@@ -194,28 +194,28 @@ def _read_from(config_path: str, sources: Sequence[ConfigSource]) -> tuple[objec
 
 
 def state_of(file: Path) -> tuple[int, int, int]:
-    """What changes when a file is written."""
+    """Modification time, size and inode: they change when the file is written."""
     found = file.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @cache
 def _where_asked(choices_by_group: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """Of `_create_interpolation_map`: the map is for defaults such as `${task}_${model}`, which are rare."""
+    """Replaces `_create_interpolation_map`: the map is made only for defaults such as `${task}_${model}`."""
     nothing = OmegaConf.create()
 
     def interpolation_map(overrides: Any, defaults: Sequence[Any], self_added: bool) -> DictConfig:
         if not any(not default.is_self() and default.is_interpolation() for default in defaults):
             return nothing
         known = choices_by_group(overrides, [], self_added)
-        known.defaults = [_place_of(one) for one in defaults if not (self_added and one.is_self())]  # not one by one
+        known.defaults = [_place_of(one) for one in defaults if not (self_added and one.is_self())]  # set at once
         return known
 
     return interpolation_map
 
 
 def _place_of(default: Any) -> Any:
-    """What `${defaults.0}` finds, as one refers to other choices in old yaml files."""
+    """The value of `${defaults.0}`, by which old yaml files refer to other choices."""
     if isinstance(default, GroupDefault):
         return {default.get_override_key(): default.value}
     return default.get_config_path()
@@ -223,12 +223,12 @@ def _place_of(default: Any) -> Any:
 
 @cache
 def _parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """Of `${...}` in values, and of versions: the same few in every configuration."""
+    """Caches the parsing of `${...}` in values, and of versions: every configuration has the same few."""
     return lru_cache(maxsize=1000)(parse)
 
 
 def _copied(metadata: Any, memo: dict[int, Any]) -> Any:
-    """In place of a general deepcopy: what changes in the metadata of a node are its flags and what resolvers kept."""
+    """Replaces deepcopy for a node's metadata: only its flags and its resolver cache are mutable."""
     new = copy.copy(metadata)
     new.flags = dict(metadata.flags or {})
     kept = metadata.resolver_cache

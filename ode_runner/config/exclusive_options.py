@@ -1,4 +1,4 @@
-"""Pairs of options of which exactly one is set: one that is typed alone sets the other to null."""
+"""Pairs of options of which exactly one is set: typing one of them sets the other to null."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ ALTERNATIVES = (("solver.num_steps", "solver.step_size"),)
 
 
 def one_of_each(words: Sequence[str]) -> list[str]:
-    """The overrides of one run, with `other=null` added where only one option of a pair is typed.
+    """The overrides of one run, with `other=null` added if only one option of a pair is typed.
 
-    The record of the run then states both. A word that names several values is left as it is; the cells of its sweep
-    are treated one by one. Where both options are typed, the solver refuses them.
+    The record of the run then has both. A word with several values is left as it is: each cell of the sweep is treated
+    by itself. If both options are typed, the solver refuses them.
     """
     typed = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
     forced = {word.lstrip("+").partition("=")[0] for word in words if word.startswith("++")}

@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
 
 
 class JobResult(NamedTuple):
-    """How one job ended; launchers hand it from other processes to the sweep."""
+    """How one job ended; launchers pass it from other processes to the sweep."""
 
     code: ExitCode
     status: str  # a RunStatus, REFUSED or IN_USE
@@ -24,7 +24,7 @@ class JobResult(NamedTuple):
 REFUSED = "refused"
 IN_USE = "in use"
 
-_codes: list[ExitCode] = []  # of this process's jobs: Hydra discards what jobs and sweepers return
+_codes: list[ExitCode] = []  # of this process's jobs; kept here because Hydra discards what jobs and sweepers return
 
 
 def clear_exit_codes() -> None:
@@ -38,11 +38,11 @@ def add_exit_code(code: ExitCode) -> None:
 
 
 def set_exit_code(code: ExitCode) -> None:
-    """Record the code of a sweep, in place of those of its jobs in this process."""
+    """Record the code of a sweep, which replaces those of its jobs in this process."""
     _codes[:] = [code]
 
 
 def command_exit_code() -> ExitCode:
-    """The code of the command: of its only job or its sweep; of several jobs, FAILED if any did not complete."""
+    """The code of the command: that of its only job or its sweep; for several jobs, FAILED if any did not complete."""
     worst = max(_codes, default=ExitCode.COMPLETED)
     return worst if len(_codes) < 2 else min(worst, ExitCode.FAILED)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ode_runner.config.arguments import parse
 
 COLUMNS = 100
-MOST_SIGNS = 420  # of a list of names in a message
+MOST_SIGNS = 420  # characters of a list of names in a message
 GROUPS = {
     "task": "the data, the loss and the metrics",
     "model": "how depth, a density or samples are computed",
@@ -59,7 +59,7 @@ FLAGS = (
 
 
 def conf_dir() -> Path:
-    """The folder of choices: inside the package when installed from a wheel, at the top of a checkout."""
+    """The folder `conf` of built-in choices: in the package if installed from a wheel, at the top of a checkout."""
     here = Path(__file__).resolve().parents[1]
     packaged = here / "conf"
     return packaged if packaged.is_dir() else here.parent / "conf"
@@ -73,7 +73,7 @@ def print_version() -> None:
 
 
 def print_help(arguments: list[str]) -> None:
-    """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
+    """Print usage, every group with its choices, and the flags. Imports neither Hydra nor torch."""
     folders = [conf_dir(), *user_folders(arguments)]
     defaults = defaults_of(folders[0] / "config.yaml")
     print(USAGE)
@@ -84,7 +84,7 @@ def print_help(arguments: list[str]) -> None:
 
 
 def _print_group(group: str, meaning: str, options: Mapping[str, str], *, default: str | None) -> None:
-    """A group and its options, each with the header of its yaml; a star marks the default."""
+    """Print a group and its choices, each with the header of its yaml; a star marks the default."""
     print(f"{group}" + (f": {meaning}" if meaning else ""))
     width = max(len(name) for name in options)
     for name, header in options.items():
@@ -95,17 +95,17 @@ def _print_group(group: str, meaning: str, options: Mapping[str, str], *, defaul
 
 
 def targets_in(path: Path) -> list[str]:
-    """The classes that a choice's yaml names, in their order, read without a yaml parser; none where it is absent.
+    """The classes that a choice's yaml names, in order, read without a yaml parser; empty if there is no such file.
 
-    They stand at the beginning of a line, or in braces: `{_target_: my_module.Mine, width: 3}`.
+    `_target_` stands at the beginning of a line, or in braces: `{_target_: my_module.Mine, width: 3}`.
     """
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    uncommented = re.sub(r"(^|\s)#.*", "", text)  # examples in comments are none of the classes
+    uncommented = re.sub(r"(^|\s)#.*", "", text)  # examples in comments do not count
     return re.findall(r"""(?:^|[{,])\s*["']?_target_["']?\s*:\s*["']?([\w.]+)""", uncommented, re.MULTILINE)
 
 
 def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
-    """The sentence " Did you mean 'x'?" for the closest of the names offered, or for two as close; "" where none is.
+    """The sentence " Did you mean 'x'?" for the closest of the names offered, or for two equally close; else "".
 
     `closeness` is the least similarity, from 0 to 1, where 1 is the same word.
     """
@@ -118,12 +118,12 @@ def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> st
 
 
 def available(names: Iterable[str]) -> str:
-    """The sentence "Available: a, b, c", by alphabet, as many as a person reads; the help page has the others."""
+    """The sentence "Available: a, b, c", in alphabetical order, cut after `MOST_SIGNS` characters."""
     return f"Available: {listed(sorted(names), most=MOST_SIGNS)}"
 
 
 def listed(names: Sequence[str], *, most: int) -> str:
-    """Names with commas between them, in at most so many signs, and how many more there are."""
+    """Names separated by commas, in at most `most` characters, and how many more there are."""
     left, shown = list(names), list[str]()
     while left and sum(map(len, [*shown, left[0]])) + 2 * len(shown) <= most:
         shown.append(left.pop(0))
@@ -131,7 +131,7 @@ def listed(names: Sequence[str], *, most: int) -> str:
 
 
 def _options(folders: list[Path], group: str) -> dict[str, str]:
-    """Option names with the first comment line of their yaml."""
+    """The names of a group's choices, each with the first comment line of its yaml."""
     found: dict[str, str] = {}
     for folder in folders:
         for path in sorted((folder / group).glob("*.yaml")):
@@ -141,11 +141,11 @@ def _options(folders: list[Path], group: str) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")  # one's own may be in another encoding
+    return path.read_text(encoding="utf-8", errors="replace")  # a user's yaml may have another encoding
 
 
 def user_folders(words: list[str]) -> list[Path]:
-    """Folders of choices named on the command line, by -cd or hydra.searchpath."""
+    """The folders of choices that are named on the command line, by -cd or hydra.searchpath."""
     arguments = parse(words)
     searched = [word for word in arguments.overrides if word.startswith("hydra.searchpath=")]
     url = r"""(["'])file://(.+?)\1|file://([^,\]\s'"]+)"""  # between quotes, or bare
@@ -154,13 +154,13 @@ def user_folders(words: list[str]) -> list[Path]:
 
 
 def search_path(folders: Iterable[Path]) -> str:
-    """The override by which Hydra looks for choices in these folders, too, whatever signs their names have."""
+    """The override that adds folders to Hydra's search path, quoted so that any characters are allowed."""
     places = (f"file://{folder}".replace('"', '\\"') for folder in folders)
     return "hydra.searchpath=[" + ",".join(f'"{place}"' for place in places) + "]"
 
 
 def defaults_of(config: Path) -> dict[str, str]:
-    """The defaults list, read without a yaml parser: one `- group: option` a line."""
+    """The defaults list, read without a yaml parser: one `- group: choice` per line."""
     pairs = (
         line.strip()[2:].split(":", 1)
         for line in config.read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,6 @@
-"""Names that other programs and papers give to options and choices, and what these are called here."""
+"""Names of options and choices in other programs and papers, and the corresponding names here."""
 
-CHOICES = {  # a choice here: its names elsewhere, with the group where it is the name of something else in another
+CHOICES = {  # a choice here: its names elsewhere, with the group if another group uses the same name
     "model=odenet": ("neural_ode", "neuralode", "node", "neural_odes", "ode_net", "ode"),
     "model=augmented": ("anode", "augmented_node", "augmented_neural_ode", "augmented_odenet"),
     "model=second_order": ("sonode",),
@@ -32,7 +32,7 @@ CHOICES = {  # a choice here: its names elsewhere, with the group where it is th
     "schedule=steps": ("step", "steplr", "multistep", "multisteplr"),
     "task=lotka_volterra": ("predator_prey", "lotka", "lv"),
 }
-OPTIONS = {  # an option here, with its value where only that is meant: its names elsewhere
+OPTIONS = {  # an option here (with a value if only that value is meant): its names elsewhere
     "optimizer.lr": ("lr", "learning_rate", "base_lr", "eta"),
     "optimizer.momentum": ("momentum",),
     "optimizer.weight_decay": ("wd", "weight_decay", "l2"),
@@ -71,7 +71,7 @@ OPTIONS = {  # an option here, with its value where only that is meant: its name
     "trainer.patience": ("patience", "early_stopping", "early_stop"),
     "trainer.accumulate": ("accumulate", "grad_accum", "accumulate_grad_batches", "gradient_accumulation_steps"),
 }
-NONE = {  # names of what does not exist here: what does the same, or why it is not needed
+NONE = {  # names of what does not exist here: what to use instead, or why it is not needed
     ("aim", "neptune", "comet"): "logger=[tensorboard,csv,mlflow,wandb] are there, and metrics.jsonl has every number",
     ("resume", "checkpoint", "ckpt", "ckpt_path", "load"): "the same command again resumes a run",
     ("num_workers", "workers", "pin_memory"): "batches come from memory",
@@ -86,9 +86,9 @@ NONE = {  # names of what does not exist here: what does the same, or why it is 
 
 
 def foreign_hint(name: str) -> str:
-    """A sentence for a name that other programs use: " That is trainer.epochs here." for `epochs`; "" where unknown.
+    """A sentence for a name that other programs use: " That is trainer.epochs here." for `epochs`; "" if unknown.
 
-    Of options of several groups that are meant by one name, that of the group typed is told.
+    If a name stands for options of several groups, those of the group typed are preferred.
     """
     group, _, word = name.lstrip("+-~").lower().replace("-", "_").rpartition(".")
     meant = [option for option, words in OPTIONS.items() if word in words and option != name]

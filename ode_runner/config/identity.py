@@ -1,7 +1,7 @@
-"""Which run a configuration is: its fingerprint, and whether a record on disk is of the same run.
+"""The identity of a run: its fingerprint, and whether a record on disk is of the same run.
 
-Everything is made from names of choices and their options. A class enters only where it is not the one that the
-built-in yaml of the choice's name holds, so that moving our modules changes nobody's fingerprint.
+It is made from the names of choices and their options. A class is part of it only if it is not the class in the
+built-in yaml of that choice. So moving our modules changes no fingerprint.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, computed, flat
 from ode_runner.recording.strict_json import to_json
 
-DIGITS = 12  # 48 bits: among a million configurations, one chance in 500 that any two share it
+DIGITS = 12  # 48 bits: among a million configurations, the chance of a collision is one in 500
 SHOWN = 3  # differences in a message
 PACKAGE = "ode_runner"
 
@@ -31,14 +31,14 @@ def fingerprint(
     *,
     without: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> str:
-    """The fingerprint of a run: a hash, of 12 hexadecimal digits, of all that decides its result but the seed.
+    """The fingerprint of a run: a hash, of 12 hexadecimal digits, of all that determines its result except the seed.
 
     Args:
         config: the resolved configuration.
-        used: by axis, the choice; "-" where the model has no use for it.
-        choices: by config group, Hydra's too (`solver@solver.base` is the group solver at the place solver.base).
-        without: by group, options that are left out: those that decide nothing but the test, for the fingerprint of
-            training.
+        used: the choice of each axis; "-" if the model does not use it.
+        choices: the choice of each config group, Hydra's too (`solver@solver.base`: group solver, place solver.base).
+        without: by group, options to leave out. The fingerprint of training leaves out those that affect only the
+            test.
     """
     content = _canonical(computed(_with_names(config, choices), used))
     for group, options in without.items():
@@ -47,10 +47,10 @@ def fingerprint(
 
 
 def read_same(folder: Path, expected: RunRecord) -> RunRecord | None:
-    """The record in `folder`, or None where there is none that can be read.
+    """The record in `folder`, or None if there is none that can be read.
 
     Raises:
-        RefusedInput: it is of another run than the one expected.
+        RefusedInput: it is the record of another run than expected.
     """
     found = RunRecord.read(folder)
     differences = [] if found is None else list(_differences(found, expected))
@@ -73,9 +73,9 @@ def differing_options(found: RunRecord, expected: RunRecord, group: str) -> list
 
 
 def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, free: Collection[str] = ()) -> None:
-    """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed.
+    """Raises RefusedInput if a record differs from its folder's command in what the weights depend on, or in the seed.
 
-    `free`: options that no weight depends on.
+    `free`: options that the weights do not depend on.
     """
     for name, recorded, now in _differing(found, expected):
         if name in free:
@@ -98,7 +98,7 @@ def _of_other_data(folder: Path, name: str, expected: RunRecord, *, there: bool)
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
-    """What differs between two records, a phrase each. Classes of built-in choices may have moved and do not count."""
+    """The differences of two records, one phrase each. Classes of built-in choices may have moved and do not count."""
     differing = list(_differing(found, expected))
     yield from (f"{name}={as_typed(recorded)} there, {as_typed(now)} here" for name, recorded, now in differing)
     if not differing and found.fingerprint != expected.fingerprint:
@@ -106,7 +106,7 @@ def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
 
 
 def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any, Any]]:
-    """Name and both values of each choice and option in which two records differ, and of the seed."""
+    """Name and both values of each choice, option or seed in which two records differ."""
     recorded, now = (_compared(record) for record in (found, expected))
     for name in dict.fromkeys([*recorded, *now]):
         if recorded.get(name) != now.get(name):
@@ -125,9 +125,9 @@ def _compared(record: RunRecord) -> dict[str, Any]:
 
 
 def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """A copy in which each class that a built-in yaml holds is replaced by the name of the choice.
+    """A copy in which each class of a built-in yaml is replaced by the name of the choice.
 
-    Any other class of ours, such as the field of a recipe, is named without the folder of its kind.
+    Other classes of ours, such as the field of a recipe, are named without the folder of their kind.
     """
     named = deepcopy(dict(config))
     for key, choice in choices.items():
@@ -136,13 +136,13 @@ def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[s
         for part in (package or group).split("."):
             node = node.get(part) if isinstance(node, dict) else None
         _name(node, group, str(choice))
-    for name, options in (named.get("regularizer") or {}).items():  # several may be chosen, each by the key it is under
+    for name, options in (named.get("regularizer") or {}).items():  # several may be chosen, each under its own key
         _name(options, "regularizer", name)
     return dict(_without_folders(named))
 
 
 def _name(node: Any, group: str, choice: str) -> None:
-    """Put the name of a choice in the place of the class that its built-in yaml holds."""
+    """Replace the class in a node by the name of the choice, if it is the class in the built-in yaml."""
     if isinstance(node, dict) and node.get("_target_") == _built_in_class(group, choice) is not None:
         node["_target_"] = choice
 
@@ -159,7 +159,7 @@ def _without_folders(value: Any, key: str = "") -> Any:
 
 @cache
 def _built_in_class(group: str, choice: str) -> str | None:
-    """That of its yaml, or of the one that this builds on (`defaults: [default]`)."""
+    """The class in a choice's built-in yaml, or in the yaml that this one includes (`defaults: [default]`)."""
     path = conf_dir() / group / f"{choice}.yaml"
     if targets := targets_in(path):
         return targets[0]
@@ -169,9 +169,9 @@ def _built_in_class(group: str, choice: str) -> str | None:
 
 
 def _canonical(value: Any) -> Any:
-    """The value in a form that is equal for what computes the same: 1 and 1.0; a null option and an absent one.
+    """The value in a form that is equal for equivalent values: 1 and 1.0, or a null option and an absent one.
 
-    So an option that is added later, and is null by default, changes nobody's fingerprint.
+    So an option that is added later, and is null by default, changes no fingerprint.
     """
     if isinstance(value, Mapping):
         return {str(key): _canonical(inner) for key, inner in value.items() if inner is not None}

@@ -1,4 +1,4 @@
-"""Hydra's errors in one readable line: what was typed, why it is refused, what to type instead."""
+"""Rewords Hydra's errors in one readable line: what was typed, why it is refused, what to type instead."""
 
 import errno
 import re
@@ -27,13 +27,13 @@ from ode_runner.config.parted_words import joined
 from ode_runner.config.typed_signs import about_comma, about_letters, about_signs
 from ode_runner.errors import RefusedInput
 
-EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
+EXTRAS = {  # part of the error if a package is missing: what was typed, the package, and the extra that installs it
     "Could not load 'hydra/launcher/joblib'": ("hydra/launcher=local", "hydra-joblib-launcher", "local"),
     "Could not load 'hydra/launcher/submitit_": ("hydra/launcher=slurm", "hydra-submitit-launcher", "slurm"),
     "Unknown plugin class : 'hydra_plugins.hydra_ray_launcher": ("hydra/launcher=ray", "hydra-ray-launcher", "ray"),
     "No module named 'optuna'": ("a search", "optuna", "search"),
 }
-OF_OVERRIDES = (  # how Hydra begins, and what is said instead
+OF_OVERRIDES = (  # the beginning of Hydra's message, and the message here
     (
         r"Could not append to config\. An item is already at '([^']+)'",
         "there is an option {0}. Type {0}=VALUE, without the +.",
@@ -42,7 +42,7 @@ OF_OVERRIDES = (  # how Hydra begins, and what is said instead
     (r"Additional config directory '(.*)' not found", "-cd names the folder '{0}', which does not exist."),
     (r"provider=(\S+) in \S+, path=(.*) is not available", "{0} names the folder '{1}', which does not exist."),
 )
-BARE = {  # a word alone, of other programs
+BARE = {  # words without a value, as other programs have them
     "help": "Type --help.",
     "list": "Type --help.",
     "version": "Type --version.",
@@ -50,14 +50,14 @@ BARE = {  # a word alone, of other programs
     "run": "Leave it out: ode-run trains.",
 }
 EVERY = ("all", "*", "any")  # typed for all choices of a group
-# How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
+# Messages of OmegaConf's parser and resolvers for a ${...} that cannot be read.
 UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
-# What a resolver has raised, and for which key; under a debugger OmegaConf leaves the key out.
+# The message that a resolver has raised, and the key; under a debugger OmegaConf leaves the key out.
 RESOLVED = r"\w+ raised while resolving interpolation: (.*?)\s*(?:$|full_key: (\S+))"
 
 
 def readable_message(error: BaseException, arguments: list[str]) -> str:
-    """One line for an error of Hydra, OmegaConf or the system that was raised before a run began.
+    """The message, in one line, for an error of Hydra, OmegaConf or the system that was raised before a run began.
 
     It says what was typed, why it is refused and what to type instead.
     """
@@ -68,10 +68,10 @@ def readable_message(error: BaseException, arguments: list[str]) -> str:
 
 
 def _of_an_override(error: BaseException, arguments: list[str]) -> str:
-    """What Hydra says of an override, in our words; "" where it is about something else."""
+    """Hydra's error about an override, reworded; "" if the error is about something else."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group = error.missing_cfg_file.rpartition("/")[0]
-        if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
+        if error.options is not None or group in GROUPS:  # Hydra gives no options for one of several, as logger=[csv,x]
             return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
         word = str(error.override)
@@ -95,14 +95,14 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
 
 
 def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
-    """What the first cause of an error says of a package, a value or a file; "" where it is about something else."""
+    """The root cause of an error about a package, a value or a file, reworded; "" if it is about something else."""
     if lacking := next((extra for mark, extra in EXTRAS.items() if mark in str(root)), None):
         return f"{lacking[0]} needs {lacking[1]}: pip install 'ode-run[{lacking[2]}]', or leave it out."
     if re.search(UNREADABLE, str(root)):
         words = [word for word in arguments if "$" in word]
         return f"cannot read {' or '.join(words) or 'an option'}: a value in ${{...}} is misspelt, or leads to itself."
     resolved = re.match(RESOLVED, str(root), re.DOTALL)
-    if resolved and resolved[2] and resolved[1].startswith('"'):  # a KeyError, of a name that a resolver does not know
+    if resolved and resolved[2] and resolved[1].startswith('"'):  # a KeyError: a resolver does not know the name
         return f"{resolved[2]}: {resolved[1].strip(chr(34))}."
     if resolved:
         return resolved[1]
@@ -121,7 +121,7 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
 
 
 def check_known_keys(arguments: list[str]) -> None:
-    """Raises RefusedInput for `+foo=1`: Hydra takes it, nothing reads it, and it would change the fingerprint."""
+    """Raises RefusedInput for `+foo=1`: Hydra accepts it, nothing reads it, and it would change the fingerprint."""
     groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
     for word in arguments:
         key = word.lstrip("+").partition("=")[0]
@@ -131,7 +131,7 @@ def check_known_keys(arguments: list[str]) -> None:
 
 
 def about_flag(flag: str, arguments: list[str]) -> str:
-    """How an option is typed that stands there as a flag, such as `--solver rk4`, as a sentence; "" for others."""
+    """A sentence that says how to type an option that was typed as a flag, such as `--solver rk4`; "" for others."""
     if flag in ("-M", "--sweep"):
         return " Several values are run by -m."
     name, equals, value = flag.lstrip("-").partition("=")
@@ -155,7 +155,8 @@ def _no_such_option(missing: str, options: list[str]) -> str:
 def _hint_for(group: str, name: str, options: list[str]) -> str:
     """A hint for an unknown choice.
 
-    It lies in a folder that was not named, is in another letter case, of another program or group, or has a close name.
+    Its yaml may be in a folder that was not named; its name may have another letter case, be that of another program or
+    group, or be close to one that exists.
     """
     if places := _not_named(group, name):
         return f" {places[0] / group / name}.yaml is there: add -cd {shlex.quote(str(places[0]))}."
@@ -173,22 +174,22 @@ def _hint_for(group: str, name: str, options: list[str]) -> str:
 
 
 def _not_named(group: str, name: str) -> list[Path]:
-    """Folders of choices in the working directory that have this one."""
+    """The subfolders of the working directory that have a yaml of this choice."""
     try:
         return [path for path in sorted(Path().iterdir()) if (path / group / f"{name}.yaml").is_file()]
-    except OSError:  # nobody may read it
+    except OSError:  # no permission to read it
         return []
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:
-    """An option that does not exist, with the nearest one that does."""
+    """The message about an option that does not exist, with the nearest one that does."""
     known = _known_keys(arguments)
     if key in known and any(word.startswith(f"~{key}") for word in arguments):
         return f"'{key}' is needed and cannot be removed."
-    if key in known:  # by the first choice of a sweep, or by the default
+    if key in known:  # the default choice has it, but not every choice of the sweep
         return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
     leaf = key.rpartition(".")[2]
-    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
+    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # the right name in the wrong group
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")]
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
@@ -205,7 +206,7 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
 
 
 def _about_bare(word: str, arguments: list[str]) -> str:
-    """A hint for a word that was typed without a value, "" where it has one or is no option's name."""
+    """A hint for a word that was typed without a value; "" if it has a value or nothing is known about it."""
     if "=" in word:
         return ""
     if word in BARE:
@@ -218,9 +219,9 @@ def _about_bare(word: str, arguments: list[str]) -> str:
 
 
 def _swept(group: str, arguments: list[str]) -> bool:
-    """Whether cells of a sweep have choices of their own: what is typed for all must do with the default's options.
+    """Whether the cells of a sweep have different choices of `group`: then Hydra checks an option by the default's.
 
-    Tasks and models may choose for other groups.
+    Tasks and models may choose for other groups, so sweeps over them count, too.
     """
     choosers = [f"{chooser}=" for chooser in (group, "task", "model")]
     for word in arguments:
@@ -231,7 +232,7 @@ def _swept(group: str, arguments: list[str]) -> bool:
 
 
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
-    """The option whose name is closest, by the last part of the name within a group, as a sentence; "" if none is."""
+    """A sentence with the option of the closest name, by the last part of the name within a group; "" if none."""
     if "." not in key or not siblings:
         return did_you_mean(key.lower(), known, closeness=0.75)
     leaves = {name.rpartition(".")[2]: name for name in siblings}
@@ -244,10 +245,10 @@ def _choices(group: str) -> list[str]:
 
 
 def _keys(group: str, choice: str) -> set[str]:
-    """Options that a built-in choice has by its yaml, or by one that it takes in whole (`- folder@_here_: name`)."""
+    """The options in a built-in choice's yaml, and in those that it includes (`- folder@_here_: name`)."""
     path = conf_dir() / group / f"{choice}.yaml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if "@package _global_" in text:  # there its options stand under the group's name
+    if "@package _global_" in text:  # then its own options are under the group's name
         own = re.search(rf"^{group}:\n((?:  .*\n)*)", text, re.MULTILINE)
         return {*re.findall(r"^  (\w+):", own[1], re.MULTILINE)} if own else set()
     included = (f"{folder}/{name}" for folder, name in re.findall(r"^ +- (\w+)@_here_: (\w+)", text, re.MULTILINE))
@@ -259,14 +260,14 @@ def _roots(names: list[str]) -> list[str]:
 
 
 def _known_keys(arguments: list[str]) -> list[str]:
-    """Every option of the configuration that the valid group choices among the arguments make."""
+    """Every option of the configuration composed with the valid group choices among the arguments."""
     chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
     chosen.append(search_path(folder.resolve() for folder in user_folders(arguments)))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             cfg = compose("config", overrides=chosen)
-        except Exception:  # a choice is at fault; the defaults have most options
+        except Exception:  # one of the choices is invalid; the defaults have most options
             cfg = compose("config")
     return [*GROUPS, *_leaves(cfg)]
 
@@ -282,7 +283,7 @@ def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def hidden_files(arguments: list[str]) -> list[tuple[Path, str]]:
-    """Yaml files of the user that are not used since a built-in choice has their name, each with that choice."""
+    """The user's yaml files that are not used because a built-in choice has their name, each with that choice."""
     return [
         (path, f"{group}={path.stem}")
         for folder in user_folders(arguments)

@@ -1,4 +1,4 @@
-"""Classes of this program that a record names by the module in which they were when the run was made."""
+"""Finds classes of this program that have moved since a record named them by their module."""
 
 from functools import cache
 from typing import Any
@@ -9,9 +9,9 @@ PACKAGE = "ode_runner."
 
 
 def with_present_classes(config: Any) -> Any:
-    """A copy of a configuration, or of a part of one, that names classes of ours where they are now.
+    """A copy of a configuration, or of a part of one, with the present module of each of our classes.
 
-    Such a class is known by its own name and by the first folder, `solvers` say, if a built-in yaml names it.
+    A class that a built-in yaml names is recognized by its own name and its first folder, such as `solvers`.
     """
     if isinstance(config, dict):
         return {key: _now(value) if key == "_target_" else with_present_classes(value) for key, value in config.items()}
@@ -25,7 +25,7 @@ def _now(target: Any) -> Any:
 
 @cache
 def _built_in() -> dict[tuple[str, str], str]:
-    """Every class of ours that a built-in yaml names."""
+    """Every class of ours that a built-in yaml names, by first folder and class name."""
     targets = (target for path in sorted(conf_dir().rglob("*.yaml")) for target in targets_in(path))
     return {_key(target): target for target in targets if target.startswith(PACKAGE)}
 

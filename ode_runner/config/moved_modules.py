@@ -1,4 +1,4 @@
-"""Modules of this program under the names that they had before they moved, for code of one's own that imports them."""
+"""Lets the user's own code import modules of this program under the names that they had before they moved."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from types import ModuleType
 
 PACKAGE = "ode_runner"
 ROOT = Path(__file__).resolve().parents[1]
-RENAMED = {  # the others are in a folder, under the name that they had
+RENAMED = {  # all others have kept their name and only moved into a folder
     "field_observer": "fields.observer",
     "figures": "plots.figure_types",
     "path_field": "paths.denoising_field",
@@ -21,24 +21,24 @@ RENAMED = {  # the others are in a folder, under the name that they had
 
 
 def find() -> None:
-    """From now on, an import of such a name gives the module, with a DeprecationWarning."""
+    """From now on, importing an old name gives the module, with a DeprecationWarning."""
     sys.meta_path.append(MovedModules())
 
 
 class MovedModules(MetaPathFinder):
-    """Finds a module of this package that is nowhere under the name asked for; Python asks it last."""
+    """Finds moved modules of this package; it is the last finder, which Python asks only if the others find nothing."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """How to load it, or None if none of this package had that name."""
+        """The spec of the moved module; None if no module of this package had that name."""
         del path, target
         now = present_name(fullname)
         return None if now is None else ModuleSpec(fullname, _Present(now))
 
 
 class _Present(Loader):
-    """Loads a module by its present name: there is one module, and one of each of its classes."""
+    """Loads a module by its present name, so that the module and its classes exist only once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -51,11 +51,11 @@ class _Present(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # which Python has replaced by that of the old name
+        module.__spec__ = self._spec  # Python has replaced it by the spec of the old name
 
 
 def present_name(fullname: str) -> str | None:
-    """The present name of a module of this package that had the name `fullname` once; None if there is no such one."""
+    """The present name of the module of this package that was once named `fullname`; None if there is no such one."""
     if not fullname.startswith(f"{PACKAGE}."):
         return None
     *folder, name = fullname.split(".")[1:]

@@ -1,4 +1,4 @@
-"""The values of an option that has a closed set of them, read from its class's source: nothing is imported for TAB."""
+"""The values of an option with a closed set, read from its class's source, so that completion imports nothing."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ BOOLEANS = ("true", "false")
 
 
 def values_of(target: str, option: str, *, folders: Sequence[Path] = ()) -> list[str]:
-    """The values as they are typed; none where the option takes any number or text.
+    """The values as they are typed; empty if the option takes any number or text.
 
     Args:
-        target: the class, by its whole name.
-        option: of its constructor, or of one of its bases'.
-        folders: where modules of one's own are, besides this package.
+        target: the full name of the class.
+        option: an argument of its constructor, or of one of its bases'.
+        folders: the folders of the user's own modules, besides this package.
     """
     module, _, name = target.rpartition(".")
     found = _class(module, name, folders)
@@ -34,7 +34,7 @@ def values_of(target: str, option: str, *, folders: Sequence[Path] = ()) -> list
 
 
 def _annotation(definition: ast.ClassDef, option: str) -> ast.expr | None:
-    """That of an argument of the constructor, or of a field of a data class."""
+    """The annotation of an argument of the constructor, or of a field of a dataclass; None if there is none."""
     for statement in definition.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             if statement.target.id == option:
@@ -47,7 +47,7 @@ def _annotation(definition: ast.ClassDef, option: str) -> ast.expr | None:
 
 
 def _values(annotation: ast.expr, module: str, folders: Sequence[Path]) -> Iterator[str]:
-    """Those of `bool`, `Literal[...]`, a name for one of them, or one of them `| None`."""
+    """The values of `bool`, `Literal[...]`, an alias of one of them, or one of them `| None`."""
     match annotation:
         case ast.Name(id="bool"):
             yield from BOOLEANS
@@ -70,7 +70,7 @@ def _names(assignment: ast.Assign) -> list[str]:
 
 
 def _class(module: str, name: str, folders: Sequence[Path]) -> tuple[str, ast.ClassDef] | None:
-    """The definition of a class, and the module in which it stands."""
+    """The definition of a class, and its module; None if it is not found."""
     for statement in _statements(module, tuple(folders)):
         if isinstance(statement, ast.ClassDef) and statement.name == name:
             return module, statement
@@ -78,7 +78,7 @@ def _class(module: str, name: str, folders: Sequence[Path]) -> tuple[str, ast.Cl
 
 
 def _whole_name(module: str, name: str, folders: Sequence[Path]) -> str:
-    """Of what a module calls by a name: imported there, or its own."""
+    """The full name of what `name` means in a module: imported there, or defined there."""
     for statement in _statements(module, tuple(folders)):
         if isinstance(statement, ast.ImportFrom) and statement.module:
             for alias in statement.names:
@@ -89,12 +89,12 @@ def _whole_name(module: str, name: str, folders: Sequence[Path]) -> str:
 
 @cache
 def _statements(module: str, folders: tuple[Path, ...]) -> list[ast.stmt]:
-    """The statements of a module; none where there is no such file."""
+    """The statements of a module; empty if there is no such file."""
     for folder in (PACKAGE.parent, *folders):
         path = folder / f"{module.replace('.', '/')}.py"
         if path.is_file():
             try:
                 return ast.parse(path.read_text(encoding="utf-8")).body
-            except (SyntaxError, ValueError, OSError):  # one's own, in the midst of a change
+            except (SyntaxError, ValueError, OSError):  # a user's module that is being edited
                 return []
     return []

@@ -1,4 +1,4 @@
-"""Checks of single overrides that Hydra would accept or refuse unreadably: removals, choices, endless ranges."""
+"""Checks single overrides that Hydra would accept or refuse unreadably: removals, choices, endless ranges."""
 
 import math
 import re
@@ -14,9 +14,9 @@ from ode_runner.config.parted_words import joined
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMANDS
 
-OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
-SEVERAL = (*OPTIONAL, "regularizer", "logger")  # of the groups: any number of them may be chosen at once
-MOST_VALUES = 100_000  # of one option of a sweep
+OPTIONAL = ("experiment", "grid", "search")  # groups from which nothing need be chosen
+SEVERAL = (*OPTIONAL, "regularizer", "logger")  # groups that allow any number of choices at once
+MOST_VALUES = 100_000  # values of one option of a sweep
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
@@ -46,12 +46,12 @@ def check_overrides(arguments: Sequence[str]) -> None:
 
 
 def quoted_where_needed(words: Sequence[str]) -> list[str]:
-    """The words, with quotes around plain values that hold a `=`, as names of run folders do: Hydra reads none bare."""
+    """The words, with quotes around plain values that contain `=`, as names of run folders do: Hydra requires them."""
     return [re.sub(r"""^([^-=][^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$""", r"\1'\2'", word) for word in words]
 
 
 def values_swept(word: str) -> list[str]:
-    """The values of an override that names several, one for each cell of a sweep; empty for other overrides."""
+    """The values of an override that sweeps over several, as text; empty for other overrides."""
     swept = [override for override in _overrides([word]) if override.is_discrete_sweep()]
     return [value for override in swept for value in override.sweep_string_iterator()]
 
@@ -105,7 +105,7 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
 
 
 def _check_apart(override: Override, names: Sequence[object]) -> None:
-    """Raises RefusedInput for choices that cannot be made together: none beside others, or one of them twice."""
+    """Raises RefusedInput for choices that exclude each other: `none` with others, or the same one twice."""
     line, group = override.input_line, override.key_or_group
     others = list(dict.fromkeys(str(name) for name in names if name != "none"))
     instead = f"Type {group}={others[0] if len(others) == 1 else '[' + ','.join(others) + ']'}."
@@ -131,7 +131,7 @@ def _check_range(line: str, sweep: RangeSweep) -> None:
         raise RefusedInput(f"{line}: the step of a range, its third number, must not be 0.")
     try:
         count = ((sweep.stop or 0) - (sweep.start or 0)) / sweep.step
-    except OverflowError:  # of whole numbers that no float holds
+    except OverflowError:  # integers too large for a float
         count = math.inf
-    if not count <= MOST_VALUES:  # so written that NaN is refused
+    if not count <= MOST_VALUES:  # not `count >`, so that NaN is refused
         raise RefusedInput(f"{line} names more than {MOST_VALUES:,} values.")

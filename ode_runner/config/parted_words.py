@@ -1,18 +1,18 @@
-"""Words of a command line that a space has parted: what was meant by them together."""
+"""Recognizes words of a command line that were split by a space, and says how to type them as one."""
 
 import re
 from collections.abc import Sequence
 
 from ode_runner.recording.bookkeeping import COMMANDS
 
-PATHS = ("output_dir", "data", *COMMANDS)  # options whose value is one
+PATHS = ("output_dir", "data", *COMMANDS)  # options whose value is a path
 
 
 def joined(word: str, arguments: Sequence[str]) -> str:
-    """A sentence with the override that the words around `word` make without spaces; "" where they make none.
+    """A sentence with the override that the words around `word` form without spaces; "" if they form none.
 
-    It knows `solver = rk4`, `solver= rk4`, a path with a space, and `solver=euler, rk4`, which PowerShell makes of a
-    bare `solver=euler,rk4` as well.
+    It recognizes `solver = rk4`, `solver= rk4`, a path with a space, and `solver=euler, rk4`. PowerShell turns an
+    unquoted `solver=euler,rk4` into the latter.
     """
     if word not in arguments:
         return ""
@@ -32,7 +32,7 @@ def joined(word: str, arguments: Sequence[str]) -> str:
 
 
 def _with_owner(owner: str, words: Sequence[str]) -> str:
-    """The override before `words` with them: the rest of its value, other values, or the rest of a path."""
+    """A sentence with the override `owner` continued by `words`: the rest of its value, more values, or of a path."""
     if owner.endswith(("=", ",")):
         return _typed(owner + ",".join(words))
     key, _, value = owner.partition("=")
@@ -50,7 +50,7 @@ def _is_number(value: str) -> bool:
 
 
 def _bare(arguments: Sequence[str], place: int) -> str:
-    """The word at a place, if it is there and is neither an override nor a flag; else ""."""
+    """The word at a place if it exists and is neither an override nor a flag; otherwise ""."""
     word = arguments[place] if 0 <= place < len(arguments) else ""
     return "" if "=" in word or word.startswith("-") else word
 

@@ -1,4 +1,4 @@
-"""`rerun`: which of the runs that are on disk already are run again."""
+"""`rerun`: which of the runs that are already on disk are run again."""
 
 from enum import StrEnum
 
@@ -6,15 +6,15 @@ from ode_runner.errors import RefusedInput, as_typed
 
 
 class Rerun(StrEnum):
-    """The runs that a command runs; it leaves all others as they are."""
+    """The runs that a command runs; all others are left as they are."""
 
-    MISSING = "missing"  # all that is not completed
-    FAILED = "failed"  # all that was begun and did not complete
-    ALL = "all"  # everything, from the beginning
+    MISSING = "missing"  # runs that are not completed
+    FAILED = "failed"  # runs that were begun and did not complete
+    ALL = "all"  # all runs, from the beginning
 
     @classmethod
     def of(cls, value: object) -> "Rerun":
-        """The member for a value of the configuration; true stands for all, false for missing.
+        """The member for a value of the configuration; true means ALL, false means MISSING.
 
         Raises:
             RefusedInput: the value is none of these.

@@ -1,4 +1,4 @@
-"""What Hydra asks first, one run or a sweep, answered from the words of a command line where they suffice."""
+"""Tells one run from a sweep by the words of the command line, if they suffice, without composing a configuration."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ ELSEWHERE = ("--config-dir", "--config-path", "--config-name")
 
 @contextmanager
 def known_from_words(words: Sequence[str]) -> Iterator[None]:
-    """Within it, Hydra does not compose the configuration only to read `hydra.mode` and then once more to run it.
+    """Inside, Hydra composes the configuration once to run it, and not once before that to read `hydra.mode`.
 
-    Composing takes a sixth of a second. Where a word, a preset or a yaml of one's own may set the mode, it still does.
+    Composing takes a sixth of a second. It is still done twice if a word, a preset or a user's yaml may set the mode.
     """
     asked = Hydra.get_mode
     if not _may_set_mode(words):
@@ -33,4 +33,4 @@ def _may_set_mode(words: Sequence[str]) -> bool:
 
 
 def _none_set(hydra: Hydra, config_name: str | None, overrides: list[str]) -> None:
-    """In place of `Hydra.get_mode`: neither RUN nor MULTIRUN is set, so the flag -m decides."""
+    """Replaces `Hydra.get_mode`: the configuration sets neither RUN nor MULTIRUN, so the flag -m decides."""

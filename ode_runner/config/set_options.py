@@ -1,4 +1,4 @@
-"""Options of the solver that the yaml of a model sets, beside a solver that is typed and has none of them."""
+"""Removes options that a model's yaml sets for the solver, if the solver that is typed does not have them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ from ode_runner.config.exclusive_options import ALTERNATIVES, one_of_each
 
 
 def completed(words: Sequence[str]) -> list[str]:
-    """The overrides of one run with all that they imply: one option of each pair, and no option that has no place."""
+    """The overrides of one run with those that they imply: see `one_of_each`, and `~` for options without a place."""
     complete = _possible(one_of_each(words))
     return [*complete, *_without_place(complete)]
 
 
 def _possible(words: Sequence[str]) -> list[str]:
-    """The words without `other=null` of a pair that the solver typed has not: the option typed is what it lacks."""
+    """The words without `other=null` if the solver typed has no option `other`: then the option typed is at fault."""
     typed = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     solver = typed.get("solver", "")
     offered = default_options("solver", solver) if re.fullmatch(r"[\w-]+", solver) else {}
@@ -24,11 +24,11 @@ def _possible(words: Sequence[str]) -> list[str]:
 
 
 def _without_place(words: Sequence[str]) -> Iterator[str]:
-    """`~solver.num_steps` where the model sets it for fixed steps, and the solver typed is adaptive."""
+    """`~solver.num_steps` if the model sets it, for fixed steps, and the solver typed is adaptive."""
     typed = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     model, solver = typed.get("model", ""), typed.get("solver", "")
     if not all(re.fullmatch(r"[\w-]+", name) for name in (model, solver)):
-        return  # one of them is not typed, or several are, whose cells are treated one by one
+        return  # one of them is not typed, or has several values; then each cell is treated by itself
     offered = default_options("solver", solver)
     for choice in (("model", model), ("task_model", f"{typed.get('task', '')}_{model}")):
         for option in content_of(*choice).get("solver") or {}:

@@ -1,4 +1,4 @@
-"""Whose code a command runs: opening a run executes no code that its files name or that lies beside them."""
+"""Whose code a command runs: opening a run executes no code that its files name or that is beside them."""
 
 import os
 import re
@@ -14,14 +14,14 @@ from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
 ASKED = "trust=true"
-LIBRARY = re.compile(r"torchvision\.transforms\.v2\.[A-Z]\w*")  # trusted besides: no code of anybody's own
+LIBRARY = re.compile(r"torchvision\.transforms\.v2\.[A-Z]\w*")  # also trusted: a library's code
 
 
 def set_import_path(words: list[str]) -> None:
-    """Put the working directory on sys.path, or take it off where a run is opened without -cd or trust=true.
+    """Put the working directory on sys.path, or remove it if a run is opened without -cd or trust=true.
 
-    A user's classes lie where the command is typed. But with evaluate=FOLDER, typed among somebody else's files, none
-    of those may be imported: neither a model that the run names, nor a folder hydra_plugins, which Hydra would import.
+    A user's classes are in the working directory. But if evaluate=FOLDER is typed among somebody else's files, none of
+    these may be imported: neither a model that the run names, nor a folder hydra_plugins, which Hydra would import.
     """
     cwd = os.getcwd()
     opened = any(names_a_run(word) for word in parse(words).overrides)
@@ -36,12 +36,12 @@ def check_trust(config: Mapping[str, Any], folders: Sequence[Path], *, opened: P
 
     Args:
         config: the unresolved configuration of the run.
-        folders: folders of choices that the user has named by -cd; their code and the built-in choices' is trusted.
+        folders: folders of choices that the user has named by -cd; their code is trusted, as is that of built-in ones.
         opened: the run folder, for the message.
         trust: the option of that name; true allows any code.
 
     Raises:
-        RefusedInput: the configuration names a class or an interpolation's function that no trusted yaml names.
+        RefusedInput: the configuration names a class or a resolver that no trusted yaml names.
     """
     check_boolean("trust", trust)
     trusted = [conf_dir(), *folders]
@@ -55,7 +55,7 @@ def check_trust(config: Mapping[str, Any], folders: Sequence[Path], *, opened: P
 
 
 def code_named(value: Any) -> Iterator[str]:
-    """Every class, and every function of an interpolation (`${oc.env:HOME}`), in an unresolved configuration."""
+    """Every class, and every interpolation with a resolver (`${oc.env:HOME}`), in an unresolved configuration."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key == "_target_":

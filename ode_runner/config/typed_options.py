@@ -1,4 +1,4 @@
-"""What was typed, shortened for the name of a run's folder."""
+"""The typed options, shortened for the name of a run's folder."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -16,7 +16,7 @@ from ode_runner.recording.bookkeeping import (
     WATCHING,
 )
 
-MOST_SIGNS = 40  # of all options together, for file systems allow 255 of a name and people read fewer
+MOST_SIGNS = 40  # characters of all options together: file systems allow names of 255, and people read fewer
 UNSEEN = {
     "trainer.device",
     *(f"{group}.{option}" for known in (WATCHING, KNOWN_BY) for group, options in known.items() for option in options),
@@ -27,12 +27,12 @@ SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *COMMAND_OPTIONS, 
 def shortened_options(words: Sequence[str], *, named: Collection[str], unused: Collection[str]) -> list[str]:
     """Each option by the last part of its name, `lr=0.01`, and each choice by its value, `conv`.
 
-    As many as fit, and `+3` for three more. Options that change no result are not among them.
+    As many as fit, then `+3` for three more. Options that do not change the result are left out.
 
     Args:
         words: overrides of one run, as typed.
-        named: groups whose choice the name has already.
-        unused: groups that the run does not use, nor their options.
+        named: groups whose choice is already in the folder's name.
+        unused: groups that the run does not use; their options are left out.
     """
     items, kept = list(dict.fromkeys(_items(words, named, unused))), list[str]()
     while items and len("-".join([*kept, items[0]])) <= MOST_SIGNS:

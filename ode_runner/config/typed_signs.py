@@ -1,4 +1,4 @@
-"""Signs of a command line that a word processor, another shell or another notation has put there."""
+"""Recognizes characters that a word processor, another shell or another notation has put into a command line."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import unicodedata
 
 DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")
 QUOTES = dict.fromkeys(map(ord, "“”„‟«»‘’‚‛´"), None)
-ALONE = {  # a word that is one sign: what it is, in a sentence
+ALONE = {  # a word of a single character, and a sentence that explains it
     "\\": "A line goes on in the next where \\ is its very last sign.",
     "^": "That continues a line in Windows' cmd, and \\ does here.",
     "`": "That continues a line in PowerShell, and \\ does here.",
@@ -16,7 +16,7 @@ ALONE = {  # a word that is one sign: what it is, in a sentence
 
 
 def about_signs(word: str) -> str:
-    """A sentence on signs by which a word cannot be read, with what to type instead; "" where there are none."""
+    """A sentence about characters that make a word unreadable, with what to type instead; "" if there are none."""
     if "\r" in word:
         return r" It ends as lines do in Windows. Save the script with line ends of Unix: sed -i 's/\r$//' SCRIPT."
     if word.strip() in ALONE:
@@ -34,14 +34,14 @@ def about_signs(word: str) -> str:
 
 
 def keyboard_signs(word: str) -> str:
-    """The word without typographic quotes, and with the hyphens, spaces and letters of a keyboard."""
+    """The word without typographic quotes, and with plain hyphens, spaces and letters (NFKC)."""
     plain = unicodedata.normalize("NFKC", word).translate(DASHES | QUOTES)
     return word if plain == word else re.sub(r"\s*=\s*", "=", plain)
 
 
 def in_other_notation(value: str) -> str:
-    """How a value is typed that is written as elsewhere, as a sentence: 0,5 or 10^-3 or ~/data.csv; "" for others."""
-    if comma := re.fullmatch(r"([-+]?0),(\d+)", value):  # 1,2 may be two whole numbers
+    """A sentence that says how to type a value in another notation: 0,5 or 10^-3 or ~/data.csv; "" for others."""
+    if comma := re.fullmatch(r"([-+]?0),(\d+)", value):  # only after 0, since 1,2 may be two integers
         return f" One number has a point: {comma[1]}.{comma[2]}."
     if power := re.fullmatch(r"(?:(\d+(?:\.\d+)?)\*)?10(?:\^|\*\*)\(?([-+]?\d+)\)?", value):
         return f" Powers of ten are typed as {power[1] or 1}e{power[2]}."
@@ -51,13 +51,13 @@ def in_other_notation(value: str) -> str:
 
 
 def about_letters(word: str) -> str:
-    """How to type a text with letters that Hydra reads between quotes alone; a shell takes the outer ones away."""
+    """A sentence that says how to type text that is not ASCII: Hydra requires quotes, which the shell must pass on."""
     key, _, value = word.partition("=")
     quoted = shlex.quote(f'{key}="{value}"')
     return "" if value.isascii() or '"' in value else f" Type {quoted}."
 
 
 def about_comma(word: str) -> str:
-    """A hint for a number with a comma in place of its point; seeds and the like are whole."""
+    """A hint for a number with a decimal comma; "" for seeds, which are integers."""
     key, _, value = word.partition("=")
     return "" if key == "seed" else in_other_notation(value)

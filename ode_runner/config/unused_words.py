@@ -1,4 +1,4 @@
-"""Refuses words of the command line that would have no effect, which Hydra accepts silently."""
+"""Refuses words of the command line that would have no effect but that Hydra accepts silently."""
 
 import posixpath
 import re
@@ -22,9 +22,9 @@ from ode_runner.recording.bookkeeping import (
     PROCESSES,
 )
 
-SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}  # may make a sweep
+SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}  # words that may sweep
 OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep="
-# One value for all cells of a sweep.
+# Keys that have one value for all cells of a sweep.
 COMMON = ("recipe", "hydra", *PRESETS, *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMAND_OPTIONS)
 
 
@@ -32,7 +32,7 @@ def check_words_used(arguments: Sequence[str]) -> None:
     """Check that every word has an effect together with the others.
 
     Raises:
-        RefusedInput: a word has none; the message names it, and what to type instead.
+        RefusedInput: a word has no effect; the message names it, and what to type instead.
     """
     _check_once(parse(arguments))
     _check_configuration(parse(arguments))
@@ -51,7 +51,7 @@ def check_words_used(arguments: Sequence[str]) -> None:
 
 
 def _check_once(typed: Arguments) -> None:
-    """Raises RefusedInput for an option or a flag with two values, of which Hydra would take the later one."""
+    """Raises RefusedInput for an option or a flag with two values; Hydra would take the later one."""
     pairs = [(word.lstrip("+").partition("=")[0], word.partition("=")[2], word) for word in typed.overrides]
     pairs += [(flag.name, flag.value, " ".join(flag.words)) for flag in typed.flags if flag.value is not None]
     first: dict[str, tuple[str, str]] = {}
@@ -62,7 +62,7 @@ def _check_once(typed: Arguments) -> None:
 
 
 def _check_configuration(typed: Arguments) -> None:
-    """Raises RefusedInput for a configuration in place of the program's own, which has all that a run asks for."""
+    """Raises RefusedInput for flags that name another configuration: runs need the program's own."""
     for flag in typed.flags:
         if flag.name in ("--config-path", "--config-name") and flag.value:
             raise RefusedInput(
@@ -90,7 +90,7 @@ def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
 
 
 def _check_hydra_has(key: str) -> None:
-    """Raises RefusedInput for a key that Hydra's own settings lack: after a `+`, Hydra would add it."""
+    """Raises RefusedInput for a key that is not in Hydra's own settings: with a `+`, Hydra would add it."""
     node, names = OmegaConf.structured(HydraConf), key.split(".")
     for i, name in enumerate(names[1:], start=1):
         if (
@@ -99,7 +99,7 @@ def _check_hydra_has(key: str) -> None:
             or node._is_none()
             or node._is_missing()
         ):
-            return  # its keys are not declared by Hydra but by a plugin, such as the launcher
+            return  # its keys are declared by a plugin, such as the launcher, and not by Hydra
         offered = [".".join([*names[:i], str(other)]) for other in node]
         if (tried := ".".join(names[: i + 1])) not in offered:
             hint = did_you_mean(tried, offered)
@@ -108,10 +108,10 @@ def _check_hydra_has(key: str) -> None:
 
 
 def check_sweepable(overrides: Mapping[str, Override]) -> None:
-    """Check that only options that may differ between cells are given several values.
+    """Check that only options that may differ between cells have several values.
 
     Raises:
-        RefusedInput: an option that is the same for all cells has several values, or a sweep names no value.
+        RefusedInput: an option that must be the same for all cells has several values, or a sweep has no values.
     """
     for key, override in overrides.items():
         if not override.is_sweep_override():
@@ -123,9 +123,9 @@ def check_sweepable(overrides: Mapping[str, Override]) -> None:
 
 
 def check_plain_names(choices: Mapping[str, str | None]) -> None:
-    """Check that each choice is typed by its own name: Hydra finds tsit5 as tsit5.yaml and ./tsit5 as well.
+    """Check that each choice is typed by its plain name: Hydra also accepts tsit5.yaml and ./tsit5 for tsit5.
 
-    A run has one folder and one fingerprint only if each of its choices has one name.
+    A run has a single folder and fingerprint only if each of its choices has a single name.
 
     Raises:
         RefusedInput: another name is typed; the message says which one to type.

@@ -1,4 +1,4 @@
-"""What is wrong with a yaml file, in one line."""
+"""Errors in a yaml file, in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from ode_runner.errors import RefusedInput
 
 @contextmanager
 def told_by_place(path: str) -> Iterator[None]:
-    """Within it, a yaml that cannot be read is refused with its path and the place in it."""
+    """Inside, a yaml that cannot be read raises RefusedInput with its path, line and column."""
     try:
         yield
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Refuses what yaml files of one's own set without effect: Hydra takes any key that a yaml adds."""
+"""Refuses keys without effect in a user's yaml files: Hydra accepts any key that a yaml adds."""
 
 import re
 
@@ -8,14 +8,14 @@ from ode_runner.config.help import GROUPS, conf_dir, did_you_mean
 from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput, as_typed
 
-PRESETS = ("experiment", "grid", "search")  # groups that set options of others, and have none of their own
+PRESETS = ("experiment", "grid", "search")  # groups that set options of other groups, and have none of their own
 
 
 def check_yaml_options(cfg: DictConfig) -> None:
     """Check the groups of a configuration, and that each of its other keys is read.
 
     Raises:
-        RefusedInput: a yaml sets an option where nothing reads it, or a choice as if it were an option.
+        RefusedInput: a yaml sets an option that nothing reads, or sets a choice as if it were an option.
     """
     for group in GROUPS:
         node = OmegaConf.select(cfg, group)
