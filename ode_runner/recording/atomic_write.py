@@ -9,22 +9,22 @@ from typing import BinaryIO
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
     """Replace the content of `path` by what `write` writes; if that fails, `path` stays as it is.
 
-    The content is written into a file beside it, which is moved onto `path` once it is on the disk. An earlier file at
+    The content is written into a temporary file, which is moved to `path` once it is on the disk. An earlier file at
     `path` is moved to `keep`, if that is given.
 
     Raises:
-        OSError: the system's, with the name of `path`.
+        OSError: writing failed; the error has the name of `path`.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        unfinished.unlink(missing_ok=True)  # of a killed process; a pipe would be waited for, a link written through
+        unfinished.unlink(missing_ok=True)  # left by a killed process; opening a pipe would block, a link be followed
         with unfinished.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)  # room for the record
-        cause = error if isinstance(error, OSError) else error.__context__  # what torch hides a full disk behind
+        unfinished.unlink(missing_ok=True)  # makes room for the record
+        cause = error if isinstance(error, OSError) else error.__context__  # torch raises RuntimeError for a full disk
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise

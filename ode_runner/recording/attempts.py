@@ -1,4 +1,4 @@
-"""Counts the attempts at a run whose process ended in its midst, as by the out-of-memory killer or a segfault."""
+"""Counts the attempts at a run that were aborted, for example by the out-of-memory killer or a segfault."""
 
 import json
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from ode_runner.recording.lock import in_use
 from ode_runner.recording.regular_file import read_regular
 
 FILE = ".attempt"  # in the run folder, while a process works on the run
-MOST_BYTES = 10_000  # of two numbers
+MOST_BYTES = 10_000  # of the file, which has only two numbers
 TOO_OFTEN = 2
 
 
 @contextmanager
 def attempt(folder: Path, *, anew: bool) -> Iterator[None]:
-    """Around a run, whose folder this process has locked: a file in it stays behind only if the process ends inside.
+    """Context around a run: a file in its folder is left behind only if the process ends inside.
 
-    `anew` sets the count to zero.
+    This process must have locked the folder. `anew` resets the count to zero.
     """
     before = 0 if anew else _aborted_attempts(folder)
     with suppress(OSError):  # the run itself reports a full disk
@@ -42,12 +42,12 @@ def _aborted_attempts(folder: Path) -> int:
         return int(left["endings"]) + 1 if left["saved"] == _saved(folder) else 1
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # torn: that it exists is what counts
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # damaged, but it exists: one attempt
         return 1
 
 
 def _saved(folder: Path) -> int:
-    """The time of the last checkpoint in nanoseconds; 0 where there is none."""
+    """The time of the last checkpoint in nanoseconds; 0 if there is none."""
     try:
         return (folder / "checkpoints" / "last.pt").stat().st_mtime_ns
     except OSError:

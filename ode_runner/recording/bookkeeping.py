@@ -1,26 +1,26 @@
-"""Options that say where a run is kept and what is done with it, and do not change what it computes.
+"""Options that say where a run is stored and what is done with it, and do not change what it computes.
 
-Each list is written here once; records, names of sweeps, checks of the command line and `ode-report verify` combine
-them as each needs.
+Each list is defined here once. Records, names of sweeps, checks of the command line and `ode-report verify` combine
+them.
 """
 
-COMMANDS = {  # asked about a run that exists, or about a model that is not to be trained: option, folder of answers
+COMMANDS = {  # questions about an existing run or an untrained model: the option, and the folder of results
     "evaluate": "evaluations",
     "predict": "predictions",
     "export": "exports",
     "audit": "audits",
     "replay": "replays",
 }
-OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("format", "part")}  # options of one alone
+OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("format", "part")}  # options of only one
 COMMAND_OPTIONS = tuple(option for options in OF_COMMAND.values() for option in options)
-# Which runs are made, where, by whose code, and whether pictures are.
+# Options that say which runs are made, where, with whose code, and whether pictures are drawn.
 PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
-ASIDE = "ODE_RUN_ASIDE"  # in the environment: the folder is soon removed, as by `ode-report verify`, and is not shown
+ASIDE = "ODE_RUN_ASIDE"  # environment variable: the run folder is temporary (`ode-report verify`) and not printed
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep
 WATCHING = {
     "trainer": ("audit_every", "animate", "pictures_every", "summary")
 }  # options of groups that watch a run, too
-# Options that decide nothing of a result and were not always known as such: runs are known by these values of them.
+# Options that do not affect the result but were once part of fingerprints: fingerprints use these values of them.
 KNOWN_BY = {"trainer": {"save_every_seconds": 30}}

@@ -1,4 +1,4 @@
-"""What a run that is a cell of a sweep prints: remarks, each once. All else goes into its log; the sweep has a line."""
+"""The display of a run that is a cell of a sweep: it prints only remarks, each once; all else goes into its log."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from ode_runner.recording.sweep_bar import open_bar
 
 
 class CellDisplay(Display):
-    """Remarks are printed behind the name of the run's folder, for several runs may go on at a time."""
+    """Prints remarks with the name of the run's folder, because several runs may go on at a time."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.name = folder.name
 
     def start(self, total_steps: int, step: int) -> None:
-        """Open no bar: there is one for the whole sweep."""
+        """Opens no progress bar: there is one for the whole sweep."""
 
     def advance(self, *, step: int, total_steps: int, progress: Callable[[], Mapping[str, str]]) -> None:
         if (bar := open_bar()) is not None:

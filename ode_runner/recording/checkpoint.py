@@ -11,14 +11,14 @@ from ode_runner.errors import CheckpointRefused
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
 
-FORMAT = 2  # with the seed
+FORMAT = 2  # version 2 has the seed
 
 
 def load_tensors(path: Path) -> Any:
     """The content of a file of torch.save, on the CPU: tensors, numbers and text only.
 
     Raises:
-        CheckpointRefused: the file is not there, is torn, or differs from what was written by as much as a bit.
+        CheckpointRefused: the file is missing or incomplete, or differs from what was written in any bit.
     """
     try:
         check_regular(path)
@@ -31,15 +31,15 @@ def load_tensors(path: Path) -> Any:
         raise CheckpointRefused(f"{path} is not there.") from None
     except NoRegularFile as error:
         reason = str(error.strerror)
-    except Exception as error:  # a torn file fails in many ways, all of which mean the same
+    except Exception as error:  # an incomplete file fails in many ways, all of which mean the same
         reason = type(error).__name__
     raise CheckpointRefused(f"{path} is damaged ({reason}).")
 
 
 class Checkpoints:
-    """`last.pt` to resume from, `previous.pt` in case that one is damaged, `best.pt` with the weights to evaluate.
+    """`last.pt` to resume from, `previous.pt` in case `last.pt` is damaged, `best.pt` with the weights to evaluate.
 
-    Each name always holds a whole file. All carry the run's fingerprint and seed and load with `weights_only=True`.
+    Each file is always complete. All have the run's fingerprint and seed, and load with `weights_only=True`.
     """
 
     def __init__(self, folder: Path, *, fingerprint: str, seed: int) -> None:
@@ -54,7 +54,7 @@ class Checkpoints:
         self._write(self.best, state)
 
     def stage(self, number: int) -> Path:
-        """What a stage of training learns from, where a run has several."""
+        """The file of the data that a stage of training learns from."""
         return self.folder / f"stage-{number}.pt"
 
     def save_stage(self, number: int, made: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ class Checkpoints:
         """The state in `path`, on the CPU.
 
         Raises:
-            CheckpointRefused: the file is torn, or belongs to a run with another configuration.
+            CheckpointRefused: the file is damaged, or belongs to a run with another configuration or seed.
         """
         content = load_tensors(path)
         if not isinstance(content, dict) or not isinstance(content.get("state"), dict):

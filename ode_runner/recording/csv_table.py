@@ -1,4 +1,4 @@
-"""Tables of numbers as csv: one row a line, ended by a line feed, values as Python writes them."""
+"""Tables of numbers as csv: a line for each row, ended by a line feed, with values as Python writes them."""
 
 import csv
 import io

@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 
 STIFF = 100.0  # fastest decay times time span
-GROWTH = 100.0  # factor of the distance of neighbouring states
-DRIFT = 0.01  # relative distance of a solve backwards from the initial state
-RATIO = 100.0  # of gradient norms at both ends, or its inverse
+GROWTH = 100.0  # factor by which the distance of neighbouring states grows
+DRIFT = 0.01  # relative distance of the end of a backward solve from the initial state
+RATIO = 100.0  # of the gradient norms at both ends, or its inverse
 REJECTED = 0.3  # share of attempted steps
-REACH = 3.3  # of the stability regions of common explicit methods of order 4 and 5 on the negative axis
+REACH = 3.3  # extent of the stability regions of common explicit methods of order 4 and 5 along the negative axis
 
 
 def remarks(metrics: Mapping[str, float]) -> list[str]:
@@ -23,7 +23,7 @@ def remarks(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _unknown(found: Mapping[str, float]) -> str:
-    """Of a drift that is not known, a solve backwards has failed, which is said; a ratio is that of two norms."""
+    """A sentence on numbers that are NaN, except drift (`_drift` reports it) and the ratio (0 / 0 is possible)."""
     missing = [name for name, value in found.items() if math.isnan(value) and name not in ("drift", "gradient_ratio")]
     names = ", ".join(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in missing))
     what = "derivatives that this solver or this field does not give"

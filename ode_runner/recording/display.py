@@ -42,7 +42,7 @@ class Display:
         self._log(printable(text))
 
     def remark(self, text: str) -> None:
-        """Say what a person should know of a cell of a sweep, too."""
+        """Print what a person should know even about a run that is a cell of a sweep."""
         self.say(text)
 
     def _log(self, text: str) -> None:
@@ -53,7 +53,7 @@ class Display:
         self.console.print(printable(text), style=style, soft_wrap=True, markup=False)
 
     def headline(self, text: str, folder: Path) -> None:
-        """Print what follows is about, and its folder."""
+        """Print a title and a folder."""
         for line in [text] if ASIDE in os.environ else with_folder(text, folder):
             self.say(line, style="bold")
 
@@ -73,7 +73,7 @@ class Display:
         """Open the progress bar at `step`."""
         self._begun, self._begun_at = time.monotonic(), step
         if self.console.is_terminal:
-            columns = (  # where the screen is narrow, the bar is shorter and the numbers are cut
+            columns = (  # on a narrow terminal, the bar gets shorter and the numbers are cut
                 TextColumn("epoch {task.fields[epoch]}", table_column=Column(no_wrap=True, min_width=12)),
                 BarColumn(bar_width=24),
                 TextColumn(
@@ -86,7 +86,7 @@ class Display:
             self._bar = self._progress.add_task("", total=total_steps, epoch="", numbers="", left="")
 
     def advance(self, *, step: int, total_steps: int, progress: Callable[[], Mapping[str, str]]) -> None:
-        """Update the progress bar, if there is one; else `progress` is not called: `epoch` and `numbers` as text."""
+        """Update the progress bar. `progress` gives the texts `epoch` and `numbers`; not called without a bar."""
         if self._progress is None or self._bar is None:
             return
         done = step - self._begun_at
@@ -96,7 +96,7 @@ class Display:
         self._progress.update(self._bar, completed=step, epoch=shown["epoch"], numbers=shown["numbers"], left=left)
 
     def epoch(self, text: str) -> None:
-        """Print a line for an epoch where there is no progress bar; log it in any case."""
+        """Log a line for an epoch, and print it if there is no progress bar."""
         if self._progress is None:
             self.say(text)
         else:
@@ -144,7 +144,7 @@ class Display:
             self._places(folder)
 
     def _places(self, folder: Path) -> None:
-        """Where what the run wrote is found, and what to type next."""
+        """Print where the files of the run are, and what to type next."""
         self.say(f"  run folder: {folder}")
         if (folder / "plots").is_dir():
             self.say(f"  pictures:   {folder / 'plots'}")
@@ -159,7 +159,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
-    """The numbers of a finished run, in words and units."""
+    """The results of a finished run, as rows of a name and a value with its unit."""
     metrics = record.metrics
     cost: defaultdict[str, Any] = defaultdict(lambda: math.nan)  # for a record that somebody else has written
     cost |= {name: value for name, value in record.cost.items() if isinstance(value, int | float)}
@@ -180,7 +180,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     if "gradient_error" in cost:
         rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
     speed = f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"
-    timed = cost["train_seconds"] != 0  # the first step of a process is not
+    timed = cost["train_seconds"] != 0  # the first step of a process is not timed
     return [*rows, ("training", speed if timed else "a single step, which is not timed")]
 
 
@@ -199,7 +199,7 @@ def _evaluations(
 
 
 def shown(name: str, value: float) -> str:
-    """A metric as text: accuracies, and floors of accuracies, in per cent, others with four digits."""
+    """A metric as text: accuracies and accuracy floors in per cent, others with four digits."""
     return f"{value:.2%}" if name.endswith(("accuracy", "accuracy_floor")) else f"{value:.4g}"
 
 

@@ -31,7 +31,7 @@ def describe_environment(device: torch.device, *, processes: int = 1) -> dict[st
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bf16 itself; one that does not emulates it, and is slower than in fp32."""
+    """Whether the device has bf16 instructions; others emulate bf16, which is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
@@ -47,7 +47,7 @@ def _version(package: str) -> str:
 
 @cache
 def _cpuinfo() -> tuple[str, ...]:
-    """Linux's description of every core, or nothing on another system."""
+    """The lines of /proc/cpuinfo; empty on systems other than Linux."""
     try:
         return tuple(Path("/proc/cpuinfo").read_text().splitlines())
     except OSError:
@@ -65,7 +65,7 @@ def _cpu() -> str:
 
 @cache
 def _commit() -> dict[str, Any]:
-    """Of the first run of this process: what the program has imported stays as it was then."""
+    """The commit at the first run of this process (cached): modules that are imported do not change after that."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"git_sha": "", "git_dirty": False}

@@ -1,4 +1,4 @@
-"""What the program itself writes into its own checkout: no change that somebody made to the code."""
+"""Files that the program itself writes into its checkout; they do not make a commit count as changed."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ if sys.platform != "win32":
     import fcntl
 
 FILE = ".lock"
-QUERY_SECONDS = 0.1  # to wait, since `in_use` of another process holds the lock for an instant
+QUERY_SECONDS = 0.1  # to wait: `in_use`, called by another process, holds the lock for an instant
 
 
 @contextmanager
@@ -33,13 +33,13 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def may_lock(folder: Path) -> bool:
-    """Whether this process may write the folder's lock file: not on a read-only disk, or in somebody else's folder."""
+    """Whether this process may write the lock file; it may not on a read-only disk, or in somebody else's folder."""
     path = folder / FILE
     return os.access(path if path.exists() else folder, os.W_OK)
 
 
 def in_use(folder: Path) -> bool:
-    """Whether another process holds the folder's lock; True also where the lock file cannot be opened."""
+    """Whether another process holds the folder's lock; also True if the lock file cannot be opened."""
     if not (folder / FILE).exists():
         return False
     try:
@@ -52,7 +52,7 @@ def in_use(folder: Path) -> bool:
 
 
 def _held(path: Path) -> bool:
-    """Whether another process holds the lock of a file that may only be read; True where the system does not tell."""
+    """Whether another process holds the lock of a read-only file; True if the system does not tell."""
     with suppress(OSError), path.open("rb") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

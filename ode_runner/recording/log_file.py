@@ -9,7 +9,7 @@ from ode_runner.recording.regular_file import check_regular
 
 
 class LogFile(logging.FileHandler):
-    """Raises OSError where something else than a file stands in its place, which opening a pipe would wait for."""
+    """A FileHandler that raises OSError if the path is not a regular file: opening a pipe would block."""
 
     def _open(self) -> io.TextIOWrapper:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Where the numbers of a run are written: metrics.jsonl, which has all, and what a logger is, which shows them."""
+"""Where the scalars of a run are written: metrics.jsonl, which has all of them, and the base class of loggers."""
 
 import abc
 import json
@@ -18,34 +18,34 @@ EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
 
 
 def has_event_files(folder: Path) -> bool:
-    """Whether TensorBoard has something to show of a run."""
+    """Whether a run folder has event files for TensorBoard."""
     return any(folder.glob(EVENTS))
 
 
 class MetricLogger(abc.ABC):
     """Takes scalars, pictures and the summary of a run.
 
-    Made from `folder`, the run's, and `first_step`, where this session begins: what an interrupted session wrote from
-    there on comes again.
+    Constructors take `folder`, the run's folder, and `first_step`, the step at which this session begins. Anything that
+    an interrupted session logged from this step on will be logged again.
     """
 
-    remote: ClassVar[bool] = False  # True: it is another program's, whose failure ends no run
-    package: ClassVar[str | None] = None  # that it needs besides what is always installed
+    remote: ClassVar[bool] = False  # True: another program's logger, whose failure must not end a run
+    package: ClassVar[str | None] = None  # a package that it needs and that is not always installed
 
     @abc.abstractmethod
     def log(self, scalars: Mapping[str, float], *, step: int) -> None: ...
 
     @abc.abstractmethod
     def picture(self, name: str, png: bytes, *, step: int) -> None:
-        """A picture, as the content of its file: drawing it takes longer than many a run trains."""
+        """Log a picture, given as a png: pictures are drawn once for file and logger, since drawing takes seconds."""
 
     def text(self, name: str, content: str) -> None:
-        """A text in Markdown; where there is no place for one, nothing is kept."""
+        """Log a text in Markdown; loggers without a place for texts ignore it."""
         del name, content
 
     @abc.abstractmethod
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """What was chosen beside the final metrics, for comparison across runs."""
+        """Log the hyperparameters with the final metrics, for comparison across runs."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
@@ -54,7 +54,7 @@ class MetricLogger(abc.ABC):
 def log_result(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
     """Log what runs are compared by, and the whole configuration."""
     nfe = {f"nfe/{phase}": record.cost.get(f"nfe_{phase}") for phase in ("forward", "backward")}
-    counted = {name: count for name, count in nfe.items() if count is not None}  # by none that trains nothing
+    counted = {name: count for name, count in nfe.items() if count is not None}  # None if nothing was trained
     logger.summary(record.hyperparameters(), {**record.metrics, **counted})
     logger.text("config", f"```yaml\n{config_yaml}```")
 
@@ -63,7 +63,7 @@ class MetricsFile:
     """metrics.jsonl: one line per logged step.
 
     Raises:
-        RefusedInput: a link stands in its place, and what that leads to would be written over; or a pipe or folder.
+        RefusedInput: the path is a link, whose target would be overwritten, or a pipe or a folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,14 +83,14 @@ class MetricsFile:
         self._file.flush()
 
     def position(self) -> int:
-        """Length in bytes, safely on disk."""
+        """The length in bytes, after a sync to the disk."""
         os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
 
     def rewind(self, position: int) -> bool:
         """Cut the file to `position` bytes; resumed steps write the rest again.
 
-        Returns False where the file is shorter. Then its whole lines are kept: truncating to more would add zeros.
+        Returns False if the file is shorter. Then only its complete lines are kept; extending it would add zeros.
         """
         content = self.path.read_bytes()[:position]
         self._file.truncate(position if len(content) == position else content.rfind(b"\n") + 1)
@@ -100,8 +100,8 @@ class MetricsFile:
         """The numbers of every line that can be read."""
         rows = []
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, RecursionError, AttributeError):  # torn, or no object
-                rows.append(numbers(json.loads(line.strip("\0"))))  # zeros: of a version that filled it up
+            with suppress(ValueError, RecursionError, AttributeError):  # an incomplete line, or not an object
+                rows.append(numbers(json.loads(line.strip("\0"))))  # an old version extended files by zeros
         return rows
 
     def close(self) -> None:

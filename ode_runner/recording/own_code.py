@@ -1,6 +1,6 @@
-"""Code of one's own that a run is made with: which files, their hashes, and copies in the run folder.
+"""The user's own code that a run uses: which files, their hashes, and copies in the run folder.
 
-The copies are data. Nothing is imported from there.
+The copies are only data. Nothing is imported from them.
 """
 
 import ast
@@ -17,8 +17,8 @@ from typing import Any
 
 from ode_runner.recording.regular_file import read_regular
 
-FOLDER = "code"  # of a run folder
-CHOICES = "conf"  # in that folder, for choices of one's own
+FOLDER = "code"  # in a run folder
+CHOICES = "conf"  # in that folder, for the user's own yaml files
 INSTALLED = ("site-packages", "dist-packages")
 PROGRAM = Path(__file__).resolve().parents[1]
 
@@ -36,9 +36,9 @@ def named_classes(config: Any) -> Iterator[str]:
 
 
 def own_modules(config: Mapping[str, Any]) -> dict[str, Path]:
-    """Files of the modules that define a configuration's classes, and of all that these import, if they are one's own.
+    """The user's own modules that define a configuration's classes, and those that these import, by place.
 
-    Neither this program's are, nor those of installed packages. Keys are places such as `my_package/layers.py`.
+    Modules of this program and of installed packages do not count. Places are such as `my_package/layers.py`.
     """
     waiting = [name for target in named_classes(config) for name in _parents(target)]
     files: dict[str, Path] = {}
@@ -55,7 +55,7 @@ def own_modules(config: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def keep(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
-    """Copy files of one's own into a run folder, in place of those kept before; the hash of each, by its place."""
+    """Copy the user's files into a run folder, replacing earlier copies; returns the hash of each, by place."""
     kept = folder / FOLDER
     shutil.rmtree(kept, ignore_errors=True) if not kept.is_symlink() else kept.unlink()
     for place, file in files.items():
@@ -65,7 +65,7 @@ def keep(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file, by its place; "" where it cannot be read."""
+    """SHA-256 of each file, by place; "" if it cannot be read."""
     found = dict.fromkeys(files, "")
     for place, file in files.items():
         with suppress(OSError):
@@ -74,7 +74,7 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def sentence(config: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
-    """Which modules of one's own a configuration has had imported, and which differ from those recorded; or ""."""
+    """A sentence on the user's modules that were imported, and which of them differ from those recorded; or ""."""
     now = hashes(own_modules(config))
     if not now:
         return ""
@@ -84,14 +84,14 @@ def sentence(config: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
 
 
 def _parents(dotted: str) -> list[str]:
-    """The modules that a dotted name may lie in: a.b.C in a.b, and in a."""
+    """The modules that may define a dotted name: a and a.b for a.b.C."""
     parts = dotted.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _own_file(name: str) -> Path | None:
     file = getattr(sys.modules.get(name), "__file__", None)
-    if file is None and "." not in name and name not in sys.builtin_module_names:  # imported later; a package would run
+    if file is None and "." not in name and name not in sys.builtin_module_names:  # finding a.b imports a
         with suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(name)
             file = spec.origin if spec is not None else None
@@ -112,7 +112,7 @@ def _place(name: str, file: Path) -> str:
 
 
 def _imported(name: str, file: Path) -> list[str]:
-    """Modules that a module's code imports, anywhere in it; an imported name may be one itself."""
+    """The modules that a module's code imports, anywhere in it; an imported name may itself be a module."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

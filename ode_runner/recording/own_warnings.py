@@ -1,4 +1,4 @@
-"""Warnings of the engine, which a script sees as Python's, as lines of a run."""
+"""Prints the warnings of this package as lines of a run; in a script they remain Python warnings."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def warnings_told(say: Callable[[str], None]) -> Iterator[None]:
-    """Hand the sentence of each warning of this package to `say`, once; those of others are shown as they were.
+    """Pass each warning of this package to `say`, once. Other warnings are shown as before.
 
-    Python itself says it again after any change of its filters, which torch makes on its way.
+    Python alone would show one repeatedly: torch changes the warning filters, which resets Python's memory of them.
     """
     with warnings.catch_warnings():
         shown, said = warnings.showwarning, set[str]()

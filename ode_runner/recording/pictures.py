@@ -19,17 +19,16 @@ from ode_runner.recording.regular_file import check_regular
 MISSING = re.compile(r"Glyph (\d+) .* missing from")  # a warning of matplotlib's
 TRACEBACKS = "error.txt"  # beside the pictures
 
-Pictures = Callable[[], Iterable[tuple[str, Picture]]]  # file names without ending, and what is drawn
+Pictures = Callable[[], Iterable[tuple[str, Picture]]]  # file names without extension, and figures or animations
 
 
 def save_pictures(
     pictures: Pictures, *, folder: Path, display: Display, logger: MetricLogger | None = None, step: int = 0
 ) -> list[str]:
-    """Draw into files in `folder` and into the logger; the names of those that could be drawn.
+    """Save pictures as files in `folder` and in the logger; returns the names of those that could be drawn.
 
-    No exception leaves this function, for the result that is drawn is there already; nor does the sys.exit() of a
-    plotting script. An interrupt does. One line says which picture is missing and why; the tracebacks lie beside the
-    others.
+    The results exist already, so exceptions are caught, as is sys.exit() in a plotting script, but not an interrupt.
+    One line says which picture is missing and why. The tracebacks are in a file beside the pictures.
     """
     with _missing_signs_told(display):
         return _saved(pictures, folder, display, logger, step)
@@ -47,7 +46,7 @@ def _saved(pictures: Pictures, folder: Path, display: Display, logger: MetricLog
                 drawn.append(latest)
             except (Exception, SystemExit) as error:
                 failures[f"'{latest}'"] = error
-    except (Exception, SystemExit) as error:  # of the generator, which yields no more
+    except (Exception, SystemExit) as error:  # raised by the generator itself, which then yields no more
         failures[f"the one after '{latest}'" if latest else "the first"] = error
     if failures:
         _report(failures, folder, display)
@@ -56,7 +55,7 @@ def _saved(pictures: Pictures, folder: Path, display: Display, logger: MetricLog
 
 @contextmanager
 def _missing_signs_told(display: Display) -> Iterator[None]:
-    """Say once which signs are boxes in pictures; matplotlib warns of each wherever it stands."""
+    """Print once which characters are boxes in pictures; matplotlib warns at each occurrence."""
     shown, missing = warnings.showwarning, set[str]()
 
     def tell(message: Warning | str, *where: Any, **more: Any) -> None:
@@ -74,7 +73,7 @@ def _missing_signs_told(display: Display) -> Iterator[None]:
 
 
 def _save(picture: Picture, folder: Path, name: str) -> bytes:
-    """As NAME.png, or NAME.gif if it moves; returns the file's content."""
+    """Save a figure as NAME.png, or an animation as NAME.gif; returns the file's content."""
     if isinstance(picture, Animation):
         content, ending = picture.gif(), "gif"
     else:
@@ -95,6 +94,6 @@ def _report(failures: Mapping[str, BaseException], folder: Path, display: Displa
         with (folder / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         kept = f"the result stands (traceback in {folder / TRACEBACKS})."
-    except OSError:  # the disk is full, say, or it is no file
+    except OSError:  # the disk is full, or the path is not a regular file
         pass
     display.say(f"not all pictures could be drawn: {reasons}; {kept}", style="yellow")

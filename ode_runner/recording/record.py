@@ -23,11 +23,11 @@ from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
 FILE = "record.json"
-MOST_BYTES = 10_000_000  # of a file; a record is of some thousand
-LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be compared with nothing
-AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what a run is chosen by
-UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
-# Keys of a configuration that do not change what a run computes. A tolerance does, as an option of its solver.
+MOST_BYTES = 10_000_000  # of a file; a record has some thousand
+LARGEST = sys.float_info.max  # integers in JSON may be larger, and then cannot be compared with floats
+AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # the groups whose choices define a run
+UNUSED, NONE = "-", "none"  # the choice of an axis that the model does not use; of one where nothing is chosen
+# Keys of a configuration that do not change what a run computes. `tolerance` does, but as an option of the solver.
 NOT_COMPUTED = (
     "seed",
     "tolerance",
@@ -57,23 +57,23 @@ class RunStatus(StrEnum):
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """One run: what was chosen, how it ended, what it reached and what it cost."""
+    """One run: its choices, status, metrics and cost."""
 
-    choices: dict[str, str]  # {"task": "mnist", "model": …}; UNUSED where a model has no use for the choice
+    choices: dict[str, str]  # {"task": "mnist", "model": …}; UNUSED if the model does not use the choice
     seed: int
-    fingerprint: str  # of all that decides a result, the seed apart
+    fingerprint: str  # of all that determines the result, except the seed
     status: RunStatus
-    training: str = ""  # fingerprint of what the weights depend on: the same with other options of the test alone
-    reason: str = ""  # one sentence unless all went as asked
+    training: str = ""  # fingerprint of what the weights depend on, so without options that affect only the test
+    reason: str = ""  # one sentence, if something did not go as asked
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
-    measured_with: dict[str, str] = field(default_factory=dict)  # by metric, what it has a meaning for alone
+    measured_with: dict[str, str] = field(default_factory=dict)  # by metric: it is comparable only within this
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, str | None] = field(default_factory=dict)  # by option of a task, or model.NAME: hash of files
-    code: dict[str, str] = field(default_factory=dict)  # by place in the folder `code`: SHA-256 of a file of one's own
+    code: dict[str, str] = field(default_factory=dict)  # by place in the folder `code`: SHA-256 of a user's file
     environment: dict[str, Any] = field(default_factory=dict)
-    layers: list[dict[str, Any]] = field(default_factory=list)  # of the model, where trainer.summary asks for them
-    config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
+    layers: list[dict[str, Any]] = field(default_factory=list)  # of the model, if trainer.summary is set
+    config_dirs: list[str] = field(default_factory=list)  # absolute paths of folders with the user's own choices
     started: str = ""
     finished: str = ""
 
@@ -83,9 +83,9 @@ class RunRecord:
         atomic_write(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
-        """What runs are compared by: the choices, the seed, then every option in use, under `with`, that is not null.
+        """Choices, seed and, under `with`, every option in use that is not null, for the comparison of runs.
 
-        A null beside the numbers of other runs would make a column of texts, which cannot be filtered by range.
+        A null among the numbers of other runs would make a column of texts, which cannot be filtered by range.
         """
         options: dict[str, bool | int | float | str] = {}
         used = [group for group, choice in self.choices.items() if choice not in (UNUSED, NONE)]
@@ -98,7 +98,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord | None":
-        """The folder's record, or None where there is none that can be read, or one that no run has written."""
+        """The folder's record; None if there is none, it cannot be read, or it is not well-formed."""
         try:
             content = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
             read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
@@ -109,7 +109,7 @@ class RunRecord:
         return record if record._is_well_formed() else None
 
     def _is_well_formed(self) -> bool:
-        """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
+        """Whether the fields have the right types: a file with the right keys may still have wrong values."""
         mappings = (
             self.choices,
             self.metrics,
@@ -137,7 +137,7 @@ class RunRecord:
 
 
 def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """The part of a configuration that decides what is computed, the seed apart: runs that share it are repetitions."""
+    """The part of a configuration that determines what is computed, without the seed: repetitions have it in common."""
     return {
         key: _without_idle(key, value, choices)
         for key, value in config.items()
@@ -146,7 +146,7 @@ def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str,
 
 
 def _without_idle(group: str, options: Any, choices: Mapping[str, str]) -> Any:
-    """The options of a group that matter: of several regularisers, those that the model has a use for."""
+    """The options of a group that have an effect; of several regularisers, those that the model uses."""
     if group in WATCHING:
         kept = {name: option for name, option in options.items() if name not in WATCHING[group]}
         return {name: KNOWN_BY.get(group, {}).get(name, option) for name, option in kept.items()}
@@ -161,7 +161,7 @@ def utc_now() -> str:
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted name, without the classes behind them."""
+    """Nested options by dotted name, without `_target_`."""
     by_name: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Files of a folder that somebody else may have filled, read only where they are files.
+"""Reads files of a folder that somebody else may have filled, but only regular files.
 
-A pipe would be waited for, a device may never come to an end, and both are opened as easily as a file.
+Opening a pipe would block, and reading a device may never end.
 """
 
 import errno
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class NoRegularFile(OSError):
-    """Something stands at a path, or a link there leads to it, that is not a regular file."""
+    """A path, or the target of a link, is not a regular file."""
 
 
 def check_regular(path: Path) -> None:
-    """Raises FileNotFoundError where there is nothing, NoRegularFile where there is a pipe, a device or a folder."""
+    """Raises FileNotFoundError if there is nothing, NoRegularFile if there is a pipe, a device or a folder."""
     if path.is_file():
         return
     if not path.exists():
@@ -24,8 +24,8 @@ def read_regular(path: Path, *, most_bytes: int | None = None) -> bytes:
     """The content of a regular file.
 
     Raises:
-        OSError: there is none, as by `check_regular`, or it cannot be read.
-        ValueError: it has more than `most_bytes`, of which no more than one was read.
+        OSError: there is none (see `check_regular`), or it cannot be read.
+        ValueError: it has more than `most_bytes`; the rest is not read.
     """
     check_regular(path)
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Remarks of the cells of a sweep, of which those that differ in their numbers alone are printed once."""
+"""Remarks of the cells of a sweep: those that differ only in their numbers are printed once."""
 
 import hashlib
 import os
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NUMBER = re.compile(r"\d[\d.,:]*(e[-+]?\d+)?")
-FIRST_WORDS = 50  # characters, by which a warning is known again
-TOLD = "ODE_RUN_TOLD"  # a folder, where a sweep is under way: its cells may be run by other processes on this machine
+FIRST_WORDS = 50  # characters of a warning that are quoted to identify it
+TOLD = "ODE_RUN_TOLD"  # environment variable: a folder that the processes of a sweep on this machine share
 
 
 @contextmanager
 def each_once() -> Iterator[None]:
-    """Within, and in processes that begin within, `is_first` tells a remark from its repetitions."""
+    """Inside, and in processes that are started inside, `is_first` tells a remark from its repetitions."""
     before = os.environ.get(TOLD)
     with tempfile.TemporaryDirectory(prefix="ode-run-") as folder:
         os.environ[TOLD] = folder
@@ -30,19 +30,19 @@ def each_once() -> Iterator[None]:
 
 
 def is_first(remark: str, *, of: str) -> bool:
-    """Whether no cell has been told the same, but for its numbers; True where there is no sweep on this machine."""
+    """Whether no cell has made the same remark before, apart from numbers; True if there is no sweep."""
     folder = os.environ.get(TOLD)
     if folder is None or not Path(folder).is_dir():
         return True
     kind = Path(folder) / hashlib.sha256(NUMBER.sub("#", remark).encode()).hexdigest()
     line = f"{time.time_ns()}\t{of}\t{' '.join(remark.split())}\n"
-    with kind.open("a", encoding="utf-8") as cells:  # appended whole, whoever else appends
+    with kind.open("a", encoding="utf-8") as cells:  # an append is atomic, also if other processes append
         cells.write(line)
     return kind.read_text(encoding="utf-8").startswith(line)
 
 
 def summaries() -> list[str]:
-    """A sentence for each remark that was printed of the first of several cells."""
+    """A sentence for each remark that was printed for one cell and made by others as well."""
     folder = os.environ.get(TOLD)
     kinds = [] if folder is None else [path.read_text(encoding="utf-8") for path in Path(folder).iterdir()]
     return [_summary(lines.splitlines()) for lines in sorted(kinds) if lines.count("\n") > 1]

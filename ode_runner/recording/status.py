@@ -20,11 +20,11 @@ from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunStatus
 
 TRACEBACK = "error.txt"
-NO_MEMORY = "allocate memory|calculation overflowed|out of memory"  # how torch says it on a CPU
+NO_MEMORY = "allocate memory|calculation overflowed|out of memory"  # in torch's errors on a CPU
 
 
 def status_of(error: BaseException) -> tuple[RunStatus, str]:
-    """The status that an exception means, and a sentence with the cause and, where there is one, a way out."""
+    """The status that an exception means, and a sentence with the cause and, if there is one, a remedy."""
     reason = str(error).strip() or ("no memory is left." if isinstance(error, MemoryError) else type(error).__name__)
     match error:
         case IncompatibleChoice():
@@ -53,7 +53,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
 
 
 def status_with_traceback(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
-    """`status_of(error)`; the traceback of an unexpected error is written into `folder`. Call it in the handler."""
+    """`status_of(error)`. Writes the traceback of an unexpected error into `folder`; call it in the except block."""
     status, reason = status_of(error)
     if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
         with suppress(OSError):

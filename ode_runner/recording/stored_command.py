@@ -1,4 +1,4 @@
-"""The command that made a run, in `.hydra/` of its folder. It is read as data: anybody may have written it."""
+"""The command that made a run, in `.hydra/` of its folder. It is read as data, for anybody may have written it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,19 +11,19 @@ from ode_runner.recording.regular_file import read_regular
 FOLDER = ".hydra"
 OVERRIDES = Path(FOLDER, "overrides.yaml")
 MOST_BYTES = 200_000  # nobody types a longer command, and a longer file would be parsed for seconds
-DEEPEST = 20  # lists and mappings inside each other
+DEEPEST = 20  # nested lists and mappings
 
 
 def stored_overrides(folder: Path) -> list[str]:
     """The overrides of the command that made the run in `folder`, each as it was typed.
 
     Raises:
-        RefusedInput: the file is absent or cannot be read, or is anything but a list of texts.
+        RefusedInput: the file is missing or cannot be read, is not a list of texts, or contains a flag.
     """
     import yaml  # here, for a report that only asks whether a folder is a run need not wait for it
 
     path = folder / OVERRIDES
-    words = _loaded(path, yaml.BaseLoader)  # which leaves 1e-3 and true the texts that they are
+    words = _loaded(path, yaml.BaseLoader)  # which keeps 1e-3 and true as texts
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise _refusal(path, "it is no list of options")
     if flag := next((word for word in words if word.startswith("-")), None):
@@ -32,12 +32,12 @@ def stored_overrides(folder: Path) -> list[str]:
 
 
 def write_command(folder: Path, files: Mapping[str, str]) -> None:
-    """Write `.hydra/` into a run folder, from the content of each file by its name.
+    """Write `.hydra/` into a run folder, from the content of each file by name.
 
-    Hydra itself would do so before anything is known of the folder, over the command of whichever run is there.
+    Hydra itself would do so before the folder is checked, and overwrite the command of whichever run is there.
     """
     command_folder = folder / FOLDER
-    if command_folder.is_symlink():  # which might lead out of the folder; files that are links are replaced, too
+    if command_folder.is_symlink():  # it might point out of the folder; files that are links are replaced, too
         command_folder.unlink()
     command_folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -52,7 +52,7 @@ def stored_yaml(path: Path) -> Any:
     """The content of a yaml file that has neither tags nor aliases.
 
     Raises:
-        RefusedInput: it is absent or cannot be read, or could do more than be read.
+        RefusedInput: it is missing, cannot be read, or has tags or aliases.
     """
     import yaml
 
@@ -71,15 +71,15 @@ def _loaded(path: Path, loader: Any) -> Any:
         problem = getattr(error, "strerror", None) or getattr(error, "problem", None)
     else:
         return content
-    raise _refusal(path, problem or reason)  # by itself: what it comes from would be told in its place
+    raise _refusal(path, problem or reason)  # outside the except block, so that no cause is shown in its place
 
 
 def _check_plain(text: str) -> None:
-    """Before anything is made of it: aliases multiply what they stand for, tags ask for objects."""
+    """Raises ValueError for tags, aliases and deep nesting, before loading: aliases multiply, tags make objects."""
     import yaml
 
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one, for it is what is deep that takes long
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # lazily, because deep nesting takes long to parse
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent) or depth > DEEPEST or getattr(event, "tag", None) is not None:
             raise ValueError("it holds more than plain lists and texts")

@@ -12,7 +12,7 @@ PLAIN = {"·": "-", "─": "-", "±": "+-", "×": "x", "…": "...", "—": "-"}
 
 
 def replace_unprintable() -> None:
-    """In place of an error where the terminal's encoding, ascii say, has no sign for a character."""
+    """Print a substitute, instead of raising, for a character that the terminal's encoding lacks."""
     codecs.register_error("ode_runner.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -20,11 +20,11 @@ def replace_unprintable() -> None:
 
 
 def ignore_output_errors() -> None:
-    """From now on printing cannot fail: what cannot be written is lost.
+    """From now on printing cannot fail: output that cannot be written is lost.
 
-    A pipe whose reader has gone, or a full disk behind `> file`, must not cost a run, whose record says all that the
-    screen does; `exit_code` tells of it at the end. What goes to standard error is spelt out where a terminal would
-    obey it. A stream that was closed from the beginning (`>&-`) takes everything, too.
+    A pipe without a reader, or a full disk behind `> file`, must not end a run: its record has all that the screen
+    shows. `exit_code` reports lost output at the end. Control characters in standard error are escaped. A stream that
+    was closed from the beginning (`>&-`) also takes everything.
     """
     sys.stdout, sys.stderr = (_open(stream) for stream in (sys.stdout, sys.stderr))
     sys.stdout = _outlasting(sys.stdout, io.TextIOWrapper)
@@ -32,9 +32,9 @@ def ignore_output_errors() -> None:
 
 
 def exit_code(program: str, code: int) -> int:
-    """What the shell is told by a process that is about to end with `code`: 1, and why, where output is lost.
+    """The exit code of a process that would end with `code`: if output was lost, 1 instead of 0, with a message.
 
-    A reader who has seen enough (`| head`) is no loss.
+    Output that a closed pipe did not take (`| head`) does not count as lost.
     """
     error = lost_output()
     if error is None or isinstance(error, BrokenPipeError):
@@ -56,9 +56,9 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 class _Outlasting(io.FileIO):
-    """A file descriptor that takes everything."""
+    """A file whose writes never fail."""
 
-    failure: OSError | None = None  # the first, of what it could not hand on
+    failure: OSError | None = None  # the first error of a write
 
     def write(self, content: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
         try:
@@ -69,21 +69,21 @@ class _Outlasting(io.FileIO):
 
 
 class _Refusals(io.TextIOWrapper):
-    """Says what was typed, and what somebody's files say."""
+    """Standard error, with control characters escaped: messages quote what was typed, and somebody's files."""
 
     def write(self, text: str) -> int:
-        super().write("\r".join(map(printable, text.split("\r"))))  # with which the bar of a download goes on
+        super().write("\r".join(map(printable, text.split("\r"))))  # \r is kept: progress bars of downloads use it
         return len(text)
 
 
 def _descriptor(stream: TextIO) -> io.RawIOBase | None:
-    """What a stream writes to in the end, where that is known."""
+    """The raw file under a stream; None if it is not known."""
     buffer = stream.buffer if isinstance(stream, io.TextIOWrapper) else None
     return buffer.raw if isinstance(buffer, io.BufferedWriter) else None
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """The stream; for one that is closed, where Python has None, nowhere, lest a file of the run get its number."""
+    """The stream; for a closed one (None), one to os.devnull, so that no file of the run gets its descriptor number."""
     if stream is not None:
         return stream
     return io.TextIOWrapper(io.BufferedWriter(cast(io.RawIOBase, _Outlasting(os.devnull, "w"))), encoding="utf-8")
@@ -91,7 +91,7 @@ def _open(stream: TextIO | None) -> TextIO:
 
 def _outlasting(stream: TextIO, kind: type[io.TextIOWrapper]) -> TextIO:
     if type(stream) is not io.TextIOWrapper or isinstance(_descriptor(stream), _Outlasting):
-        return stream  # none, or somebody's own, or done before
+        return stream  # somebody else's stream, or wrapped already
     try:
         stream.flush()
         raw = _Outlasting(os.dup(stream.fileno()), "w")

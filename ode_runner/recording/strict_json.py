@@ -1,4 +1,4 @@
-"""JSON that every program can read: the standard knows neither NaN nor Infinity."""
+"""JSON that every program can read: the standard has neither NaN nor Infinity."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from typing import Any
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """`value` as JSON; a number that is not finite becomes null, which tables read as missing."""
     text = json.dumps(_finite_or_null(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()  # a file name that is no text is escaped, as JSON has it
+    return text.encode("utf-8", "backslashreplace").decode()  # file names that are not UTF-8 have surrogates
 
 
 def numbers(row: Mapping[str, float | None]) -> dict[str, float]:
-    """Numbers as they were before `to_json`: null is NaN."""
+    """The numbers with null replaced by NaN, which undoes `to_json`."""
     return {name: math.nan if value is None else value for name, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""The bar over all cells of a sweep, on a terminal; a cell that runs in the same process moves it on."""
+"""The progress bar over all cells of a sweep, on a terminal; a cell that runs in the same process advances it."""
 
 import time
 
@@ -7,11 +7,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ode_runner.recording.clock import clock
 
-_open: list["SweepBar"] = []  # of this process: Hydra hands nothing from its sweeper to the runs
+_open: list["SweepBar"] = []  # global, because Hydra passes nothing from its sweeper to the runs
 
 
 class SweepBar:
-    """Cells that have ended, the time left, and where the cell stands that runs in this process."""
+    """Shows the cells that have ended, the time left, and the progress of the cell that runs in this process."""
 
     def __init__(self, total: int) -> None:
         self.total, self.ended, self.within, self.began = total, 0, 0.0, time.monotonic()
@@ -36,7 +36,7 @@ class SweepBar:
         self._show("")
 
     def advance(self, fraction: float, numbers: str) -> None:
-        """Show how much of the training is over of the cell that runs in this process."""
+        """Show the completed fraction of the training of the cell that runs in this process."""
         self.within = fraction
         self._show(numbers)
 
@@ -48,5 +48,5 @@ class SweepBar:
 
 
 def open_bar() -> SweepBar | None:
-    """The one of the sweep that this process drives, if there is one."""
+    """The bar of the sweep that this process runs; None if there is none."""
     return _open[-1] if _open else None

@@ -1,4 +1,4 @@
-"""Text in columns and in lines: no trailing blanks, and no path broken that could stand whole."""
+"""Text in aligned columns without trailing blanks, and paths that are not broken over lines."""
 
 import shutil
 import sys
@@ -9,7 +9,7 @@ GAP = "  "
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), gap: str = GAP) -> list[str]:
-    """A line for each row; columns are aligned to the left, those named to the right."""
+    """A line for each row. Columns are left-aligned, except those with an index in `right`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         gap.join(
@@ -21,7 +21,7 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), gap: 
 
 
 def with_folder(text: str, folder: Path) -> list[str]:
-    """One line, or two where the terminal is so narrow that it would break the path, which is there to be copied."""
+    """One line, or two if a narrow terminal would break the path, so that it can be copied."""
     line = f"{text}      {folder}"
     fits = not sys.stdout.isatty() or len(line) <= shutil.get_terminal_size().columns
     return [line] if fits else [text, f"{GAP}{folder}"]

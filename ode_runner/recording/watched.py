@@ -1,4 +1,4 @@
-"""What a command asks to see of a run, and the run, which is completed, was not asked for when it was made."""
+"""Output that a command asks for but that a completed run was made without, such as pictures or diagnostics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ DRAWN = "pictures"
 
 
 def unseen(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
-    """A sentence on the options of `now` that watch a run and had other values when it was made; empty without any.
+    """A sentence on the options of `now` that observe a run and had other values when it was made; "" without any.
 
     Args:
-        now: record of the command, without results.
-        choices: of each group.
-        done: of the completed run, whose folder has what was asked for then.
+        now: the record of the command, without results.
+        choices: the choice of each group.
+        done: the record of the completed run.
     """
     asked = [word for word, value, before in _options(now, choices, done) if value and value != before]
     if not asked:
@@ -25,7 +25,7 @@ def unseen(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
 
 
 def _options(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> list[tuple[str, Any, Any]]:
-    """What one types for each option that watches, its value now, and that of the completed run; known ones alone."""
+    """Each option that observes a run and that `done` has: as typed, its value now, and its value in `done`."""
     found = []
     for group in OBSERVERS:
         if choices.get(group, NONE) != NONE and group in done.config:
