@@ -23,7 +23,7 @@ HEADS = (  # errors are relative
     *("\n", "solution:\ncosine", "\nerror", "flow:\ncosine", "\nerror", "NFE for-\nward", "back-\nward", "\nsaved"),
     "\ntime",
 )
-LOSS_TOLERANCE = 0.02  # relative; below it rounding, bf16's too, explains how the losses differ
+LOSS_TOLERANCE = 0.02  # relative; smaller differences of losses are explained by rounding, even in bf16
 
 
 def audit(
@@ -39,9 +39,9 @@ def audit(
 
     Args:
         experiment: model, task and solver.
-        modes: by name, the modes to compare; a text in place of a mode is why it is not admissible.
+        modes: the modes to compare, by name; a text instead of a mode says why it is not admissible.
         own: the name of the mode that the command has chosen.
-        reference: the mode by which the references are computed.
+        reference: the mode that computes the reference gradients.
         about: model and weights in words, for the headline and the picture.
         folder: where to write.
     """
@@ -74,7 +74,7 @@ def _pictures(audited: Audit, results: Sequence[ModeResult], about: str) -> Iter
 
 
 def _introduce(audited: Audit, display: Display) -> None:
-    """Print which gradients the columns compare with."""
+    """Print which reference gradients the columns compare with."""
     experiment, references = audited.experiment, audited.references
     solver = experiment.integrator.solver.shown_name
     steps = "the same steps" if recomputes_steps(experiment.integrator.solver) else "its steps chosen anew"
@@ -137,7 +137,7 @@ def _remarks(audited: Audit, results: Sequence[ModeResult]) -> list[str]:
 
 
 def _write(path: Path, results: Sequence[ModeResult]) -> None:
-    """Write a row for each mode and one for the solution's gradient in double precision; empty where not measured."""
+    """Write a row for each mode and one for the reference of the solution; fields are empty if not measured."""
     rows = [list(asdict(result).values()) for result in results]
     measured = [[None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows]
     write_csv(path, list(asdict(results[0])), measured)

@@ -1,4 +1,4 @@
-"""`predict=` of a classifier: the class of each sample of the test split, or of inputs; or of each of its tokens."""
+"""`predict=` of a classifier: the class of each sample (or each of its tokens) of the test split or of inputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ SHOWN = 5  # rows on the screen
 
 
 def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | None, folder: Path) -> None:
-    """Write `predictions.csv`: sample, true class, predicted class and its probability; blank where none is known.
+    """Write `predictions.csv`: sample, true class (blank if unknown), predicted class and its probability.
 
-    Where every position of a sample has a class, they stand side by side, and the probability is that of all of them.
+    If every position of a sample has a class, a field lists all of them, and the probability is their product.
 
     Args:
-        experiment: with a trained model.
+        experiment: an experiment with a trained model.
         task: its task, on its own samples or on others.
         inputs: (batch, *input shape), as the model takes them; None: the whole test split.
         folder: where to write.
@@ -49,14 +49,14 @@ def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | N
 
 
 def _named(numbers: Tensor, classes: Sequence[str]) -> list[str]:
-    """Of class numbers (samples, *positions), the names of each sample; blank where they are unknown."""
+    """The class names of each sample from class numbers (samples, *positions); blank if one is unknown."""
     each = numbers.view(len(numbers), -1).tolist()
     return ["" if UNKNOWN in sample else " ".join(classes[number] for number in sample) for sample in each]
 
 
 @torch.no_grad()
 def _said(experiment: Experiment, task: Classification, inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Probabilities (samples, *positions, classes) in float64, and classes (samples, *positions); both on the CPU."""
+    """Probabilities (samples, *positions, classes) in float64, and targets (samples, *positions); both on the CPU."""
     size = experiment.options.eval_batch_size
     probabilities, targets = list[Tensor](), list[Tensor]()
     with stop_on_signals() as stop:

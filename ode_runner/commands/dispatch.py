@@ -1,4 +1,4 @@
-"""Which command is typed in place of training (evaluate, predict, export and others), checked and then carried out."""
+"""Checks and runs the command that is typed instead of training: evaluate, predict, export and others."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -47,12 +47,12 @@ Command = Callable[[], RunStatus]
 def run_command(
     cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, command_files: Mapping[str, str]
 ) -> tuple[RunStatus, str] | None:
-    """Carry out the command that is typed in place of training; returns its status, and a sentence unless it completed.
+    """Run the command that is typed instead of training; returns its status, and a sentence unless it completed.
 
-    Returns None where no command is typed.
+    Returns None if no command is typed.
 
     Raises:
-        RefusedInput: the command cannot be carried out as typed, or with the run's files; its folder is removed.
+        RefusedInput: the command cannot be run as typed, or with the run's files; its folder is removed.
     """
     try:
         with warnings_told(partial(Display().say, style="yellow")):
@@ -69,7 +69,7 @@ def run_command(
         raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
     except Exception as error:
         status, reason = status_with_traceback(error, folder)
-        Display().say(f"{status}: {reason}", style="bold red")  # into the log, too, if the folder stays
+        Display().say(f"{status}: {reason}", style="bold red")  # also written into the log, if the folder stays
         remove_if_fresh(folder)
         return status, reason
 
@@ -99,7 +99,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
 
 
 def _check_samples_alone(cfg: DictConfig) -> None:
-    """Raises RefusedInput where states are asked for as well."""
+    """Raises RefusedInput if states are asked for as well."""
     for option in ("times", "data"):
         if cfg[option] is not None:
             raise RefusedInput(f"{option}= asks for predictions, and samples= for samples. Leave one of them out.")
@@ -122,14 +122,14 @@ def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Exp
 
 
 def _told(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
-    """The experiment, after what was typed in vain is said; `folder`: of the run that the command is on."""
+    """The experiment, after printing which typed words have no effect; `folder` is that of the command's run."""
     for clause in idle_words(typed_now(folder), experiment, identify(cfg, choices), choices):
         Display().say(clause)
     return experiment
 
 
 def _check_model_options(folder: Path, free: Collection[str]) -> None:
-    """Raises RefusedInput where an option of the model is typed that its weights depend on."""
+    """Raises RefusedInput if an option of the model is typed that its weights depend on."""
     for word in typed_now(folder):
         name = word.partition("=")[0].removeprefix("model.")
         if word.startswith("model.") and name not in free:
@@ -146,7 +146,7 @@ def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
 
 
 def _own_task(cfg: DictConfig, trained: TrainedRun, experiment: Experiment) -> Task:
-    """The task that the run was trained with: that of the command with the options of the run, on files typed now."""
+    """The task that the run was trained with: the command's task with the run's options, on the files typed now."""
     options = {name.split(".")[1] for name in trained.other_task}
     recorded = {name: trained.record.config["task"].get(name) for name in options}
     config = OmegaConf.create({"task": {**dict(cfg.task), **recorded}})
@@ -181,11 +181,11 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Co
 
 
 def _without_modes(cfg: DictConfig, choices: Mapping[str, str]) -> str:
-    """What is said of a model that has no solve to differentiate, and which others have: odenet, if it is possible."""
+    """The message about a model without a solve to differentiate; it suggests odenet if possible, else other models."""
     about = f"model={choices['model']} has no solve to differentiate: audit= compares gradient modes."
     if cfg.audit is not True:
         return f"{about} Name a run of another model."
-    if is_possible(cfg, "model", "odenet"):  # to ask of the others would take seconds
+    if is_possible(cfg, "model", "odenet"):  # checking all models would take seconds
         return f"{about} Use model=odenet."
     models: Mapping[str, Any] = members("model")
     solved = [name for name, other in models.items() if "gradient" not in other.unused_axes()]
@@ -209,7 +209,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> C
 
 
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
-    """Every gradient mode by name, the command's own with the options typed; in place of one that is refused, why."""
+    """Every gradient mode by name, the command's own with the options typed; for a refused mode, the reason."""
     modes: dict[str, GradientMode | str] = {}
     for name, with_choice in every_choice(cfg, "gradient").items():
         try:

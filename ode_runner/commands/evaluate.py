@@ -1,4 +1,4 @@
-"""`evaluate=`: test metrics of a trained model under another solver, and whether the model is an ODE at all."""
+"""`evaluate=`: test metrics of a trained model under another solver, and whether the model is a valid ODE."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
-SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening that is allowed: of an accuracy, of an error
-TRAINING, FINER = "training", "much finer"  # columns of the table that is printed, besides that of the solver typed
+SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # allowed relative worsening of an accuracy, and of an error
+TRAINING, FINER = "training", "much finer"  # columns of the printed table, besides that of the solver typed
 
 
 def evaluate(
@@ -35,15 +35,15 @@ def evaluate(
     """Evaluate a run on the test split under another solver and under the training solver made much more accurate.
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
-    learned to use the solver's error loses them. Where the task has other options than in training, or the run is not
-    completed, the test metrics under the training solver are measured anew. Writes `evaluation.json` into `folder` and
-    prints a table.
+    learned to use the solver's error loses them. The test metrics under the training solver come from the record. They
+    are measured again if the task has other options than in training, or the run is not completed. Writes
+    `evaluation.json` into `folder` and prints a table.
 
     Args:
         trained: the run.
-        solver: the name of the solver that the run's experiment has now; "-" where its model uses none.
+        solver: the name of the solver that the run's experiment has now; "-" if its model uses none.
         own_solver: the solver that the run was trained with.
-        own_task: makes the task that the run was trained with, for an experiment with that of the command.
+        own_task: makes the task that the run was trained with, from an experiment with the command's task.
         folder: where to write.
 
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
@@ -108,7 +108,7 @@ def _print(
 
 
 def _heading(solver: str) -> str:
-    """The heading of the column that is measured now."""
+    """The heading of the column with the solver typed."""
     return "again" if solver == UNUSED else f"solver={solver}"
 
 
@@ -128,9 +128,9 @@ def _conclusion(
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
-    """The root mean square distance of samples from those by the run's own solver, from the same noise.
+    """The root mean square distance between samples by this solver and by the run's own, from the same noise.
 
-    Nothing where there are no samples, or they are rounded, or either solver draws noise of its own on the way.
+    Empty if there are no samples, they are rounded to tokens, or one of the solvers draws noise of its own.
     """
     task, drawing = experiment.task, experiment.integrator.solver.draws or own_solver.draws
     generator = experiment.model.generator()
@@ -146,11 +146,11 @@ def _with_solver(experiment: Experiment, solver: Solver) -> Experiment:
 
 
 def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:
-    """A sentence about a field that was learned without a solve, in which no solver's error can be.
+    """A sentence about a field that was learned without a solve, so that it cannot depend on a solver's error.
 
     Args:
-        solver: by which samples were drawn.
-        metrics: of these samples.
+        solver: the solver by which samples were drawn.
+        metrics: the metrics of these samples.
     """
     apart = metrics.get("test/endpoint_rmse")
     if apart is None:
@@ -164,7 +164,7 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
     """A sentence that says whether the model is an ODE, from its test metrics.
 
     Args:
-        experiment: the model and its task, whose objective decides.
+        experiment: has the model and the task, whose objective is compared.
         trained: test metrics under the training solver.
         finer: test metrics under the same solver with much smaller steps.
     """
@@ -175,23 +175,23 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
     worse = before - after if task.higher_is_better else after - before
     slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
     change = f"{task.objective} on the test split goes from {shown(key, before)} to {shown(key, after)}"
-    if not worse <= slack * abs(before):  # so written that NaN is worse
+    if not worse <= slack * abs(before):  # not `worse >`, so that NaN counts as worse
         return f"Not an ODE: {change} under much finer steps, so the model lives off its training solver's error."
     return f"A valid ODE: {change} under much finer steps."
 
 
 def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
-    """The experiment under the training solver with much smaller steps, in double precision so that they matter."""
+    """The experiment with the training solver and much smaller steps, in float64, where rounding does not hide them."""
     integrator = dataclasses.replace(experiment.integrator, solver=own_solver.refined(), field_dtype=None)
     finer = dataclasses.replace(experiment, integrator=integrator)
-    if experiment.device.type == "mps":  # which has no double precision
+    if experiment.device.type == "mps":  # mps has no float64
         return finer
     options = dataclasses.replace(experiment.options, precision="fp64")
     return dataclasses.replace(finer, model=copied(experiment.model).to(torch.float64), options=options)
 
 
 def _plain(thing: object) -> dict[str, object]:
-    """The class and the options of a solver, and of what it holds that has options, such as another solver."""
+    """The class and the options of a solver, including those of nested objects such as another solver."""
     options = {key: _plain_value(value) for key, value in vars(thing).items() if value is not None}
     return {"class": type(thing).__name__, **options}
 

@@ -10,7 +10,7 @@ from ode_runner.recording.record import RunStatus
 
 
 def export(trained: TrainedRun, *, file_format: Any, part: Any, folder: Path) -> RunStatus:
-    """Write the field, the whole model or its weights into a folder, and say how near the file's answers are.
+    """Write the field, the whole model or its weights into a folder, and print how well the file reproduces the model.
 
     Raises:
         RefusedInput: there is no such format or part, or a package is missing.

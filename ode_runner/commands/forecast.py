@@ -1,4 +1,4 @@
-"""`predict=` of a run on series: what comes after the data, with bands where other seeds lie beside it."""
+"""`predict=` of a run on series: a forecast beyond the data, with bands if runs of other seeds are beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +24,9 @@ from ode_runner.tasks.forecasting import LEFT_OUT, WIDTH, Forecast, ForecastingT
 def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[float] | None, folder: Path) -> RunStatus:
     """Write `forecast.csv`, in columns and units of the series' file, and `forecast.png`.
 
-    Where runs that differ in their seed alone lie beside the run, the forecast is the mean of all and the band two
-    standard deviations of them to each side: how far the data leave the model open, without the noise of a measurement.
-    A forecast with a band of its own, such as that of a latent state, has both.
+    If runs that differ only in their seed are beside the run, the forecast is the mean of all of them, and the band is
+    two of their standard deviations to each side: the uncertainty of the model, without the noise of measurements. If
+    each forecast has a band of its own, such as that of a latent state, the band combines both.
 
     Args:
         trained: the run.
@@ -35,7 +35,7 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
         folder: where to write.
 
     Raises:
-        RefusedInput: times lie before a series begins.
+        RefusedInput: times are before the beginning of a series.
     """
     experiment, display = trained.experiment(), Display()
     with stop_on_signals() as stop:
@@ -66,7 +66,7 @@ def forecast_of_seeds(
     times: Sequence[float] | None,
     stop: StopRequest,
 ) -> list[Forecast]:
-    """The mean forecast of a run and of others by `other_seeds`, with a band; without others, that of the run alone."""
+    """The mean forecast of a run and of `others` (see `other_seeds`), with a band; without others, the run's own."""
     members = [experiment, *(_with_weights_of(other, experiment) for other in others.values())]
     with torch.no_grad():
         each = [task.forecasts(model_view(member, [], stop), times) for member in members]
@@ -74,7 +74,7 @@ def forecast_of_seeds(
 
 
 def other_seeds(own: RunRecord, folder: Path) -> dict[int, Path]:
-    """The completed runs beside this one with its fingerprint, by seed; the fingerprint holds all but the seed."""
+    """The completed runs beside this one with the same fingerprint, by seed; the seed is not part of a fingerprint."""
     found = {}
     for path in folder.parent.glob(f"*/{FILE}"):
         record = RunRecord.read(path.parent)
@@ -96,7 +96,7 @@ def _with_weights_of(folder: Path, experiment: Experiment) -> Experiment:
 
 
 def together(same: Sequence[Forecast]) -> Forecast:
-    """The mean of what several seeds say of one series, with a band that holds theirs, too, where they have some."""
+    """The mean of several seeds' forecasts of one series, with a band that includes their own bands, if any."""
     if len(same) == 1:
         return same[0]
     own = [one.half_width for one in same if one.half_width is not None]
@@ -108,10 +108,10 @@ def together(same: Sequence[Forecast]) -> Forecast:
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """The first rows as text: numbers with five digits, times with as many as tell them apart."""
+    """The first rows as text: numbers with five digits, times with as many as distinguish them."""
     most = 12
     cells = [[f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows[:most]]
-    clock = next((i for i, cell in enumerate(rows[0]) if isinstance(cell, float)), 0)  # the first numbers, or dates
+    clock = next((i for i, cell in enumerate(rows[0]) if isinstance(cell, float)), 0)  # numbers or dates
     for row, time in zip(cells, _apart([row[clock] for row in rows[:most]]), strict=True):
         row[clock] = time
     lines = ["  " + line for line in aligned([header, *cells], right=range(len(header)))]

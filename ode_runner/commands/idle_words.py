@@ -1,4 +1,4 @@
-"""Words typed with a command on a run that nothing reads; those of the run itself are told when it is made."""
+"""Words typed with a command on a run that have no effect; those of the run itself were reported when it was made."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from ode_runner.training.idle_options import idle_options
 
 
 def typed_now(folder: Path | None) -> list[str]:
-    """The overrides typed with a command, without those of the run in `folder`, where it is of one."""
+    """The overrides typed with a command, without those of the run in `folder`, if it is on a run."""
     own = set(stored_overrides(folder)) if folder and (folder / OVERRIDES).exists() else set()
     return [word for word in typed_overrides() if word not in own]
 
@@ -20,13 +20,13 @@ def typed_now(folder: Path | None) -> list[str]:
 def idle_words(
     words: Collection[str], experiment: Experiment, now: RunRecord, choices: Mapping[str, str]
 ) -> Iterator[str]:
-    """A clause for each of the words that changes nothing of what is solved.
+    """A clause for each word that has no effect on the solves.
 
     Args:
         words: the overrides typed now.
-        experiment: that they make.
+        experiment: the experiment that they make.
         now: the record that a run of them would have.
-        choices: of each group.
+        choices: the choice of each group.
     """
     if now.choices["solver"] == UNUSED:
         yield from (f"{word} is not used: nothing is solved" for word in filter(is_of_solves, words))
@@ -39,6 +39,6 @@ def idle_words(
 
 
 def is_of_solves(word: str) -> bool:
-    """Whether an override says by what, or how exactly, a model is solved; null takes back what another one says."""
+    """Whether an override sets the solver or its accuracy; `=null` does not count, since it only undoes another one."""
     name, _, value = word.lstrip("+").partition("=")
     return value != "null" and (name in READ_AS or name.partition(".")[0] == "solver")

@@ -17,10 +17,10 @@ FILE = "log_density.csv"
 
 @torch.no_grad()
 def write_log_densities(experiment: Experiment, task: DensityTask, *, folder: Path) -> None:
-    """Write `log_density.csv`: points in their own units, and the log density of each in these, in nats.
+    """Write `log_density.csv`: points in the data's units, and the log density of each in these units, in nats.
 
     Args:
-        experiment: with a trained model that gives densities.
+        experiment: an experiment with a trained model that gives densities.
         task: its task, on its own points or on others.
         folder: where to write.
     """

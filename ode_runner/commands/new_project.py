@@ -1,4 +1,4 @@
-"""`ode-run new PATH`: a small working project, to be changed into one's own."""
+"""`ode-run new PATH`: writes a small working project, as a starting point for your own."""
 
 import os
 import shlex
@@ -14,9 +14,9 @@ def new_project(path: Path) -> None:
     """Write the project and print what to type in it.
 
     Raises:
-        RefusedInput: something stands at `path` already, or it cannot be written.
+        RefusedInput: `path` exists already and is not an empty folder, or it cannot be written.
     """
-    path = Path(os.path.normpath(path))  # else mine/.. is not there, and becomes what is
+    path = Path(os.path.normpath(path))  # otherwise mine/.. does not exist if mine does not, and would be filled
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RefusedInput(
             f"{path} is there already, and is left as it is. Name a folder that is empty or not there yet."
@@ -31,6 +31,6 @@ def new_project(path: Path) -> None:
 
 
 def _template() -> Path:
-    """Inside the package when installed from a wheel, among the examples of a checkout."""
+    """The project to copy: in the package if installed from a wheel, among the examples of a checkout."""
     packaged = PROGRAM / "project"
     return packaged if packaged.is_dir() else PROGRAM.parent / "examples" / "project"

@@ -1,4 +1,4 @@
-"""`evaluate=FOLDER` and the like: the command that made a run, with the overrides typed now after its own."""
+"""`evaluate=FOLDER` and others: adds the overrides that made a run to a command line that names its folder."""
 
 import shlex
 from pathlib import Path
@@ -15,16 +15,16 @@ from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
-LOADED = "load: "  # what asks for a run from Python, where the command line has `evaluate=` and the like
+LOADED = "load: "  # stands for `evaluate=` and others in messages if a run is loaded from Python
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 OF_TRAINING = (*BUDGETS, *STEPS, *WATCHING["trainer"], "log_every", "save_every_seconds")  # options of the trainer
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 
 
 def with_original_command(words: list[str]) -> list[str]:
-    """The words of a command line, with the overrides of the run that they name put before those typed now.
+    """The words of a command line, with the overrides of the run that they name before those typed now.
 
-    Words that name no run are returned as they are.
+    Words that name no run are returned unchanged.
 
     Raises:
         RefusedInput: the folder holds no run, several are named, or an override does not fit the run's weights.
@@ -53,23 +53,23 @@ def with_original_command(words: list[str]) -> list[str]:
 
 
 def _check_of_trained(typed: list[str], command: str) -> None:
-    """Raises RefusedInput for an option of training alone, which a trained model does not depend on."""
+    """Raises RefusedInput for an option that affects only training: a command trains nothing."""
     for word in typed:
         if is_of_training(word, groups=(*LEARNING, *OBSERVERS, "gradient"), options=OF_TRAINING):
             raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
 
 
 def original_overrides(folder: Path, typed: list[str], *, words: list[str], asked: str) -> list[str]:
-    """The overrides of the command that made the run in `folder` which those `typed` now do not replace.
+    """The overrides of the command that made the run in `folder`, without those that `typed` overrides replace.
 
     Args:
         folder: a run folder.
-        typed: the overrides of now.
-        words: the whole command line of now, for the folders of choices that it names.
-        asked: by what the run is asked for, such as `evaluate=`, for messages.
+        typed: the overrides typed now.
+        words: the whole command line typed now, for the folders of choices that it names.
+        asked: the command, such as `evaluate=`, for messages.
 
     Raises:
-        RefusedInput: the folder holds no run, or an override of now does not fit the run's weights.
+        RefusedInput: the folder holds no run, or an override typed now does not fit the run's weights.
     """
     asks_model = asked in ("evaluate=", "predict=", "export=")
     dotted = ("task.", "model.") if asks_model else ("task.",)  # commands/dispatch.py checks these options
@@ -86,7 +86,7 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
 
 def _overrides(folder: Path, *, asked: str) -> list[str]:
     run = next((place for place in list(folder.parents)[:2] if (place / OVERRIDES).is_file()), None)
-    if run is not None and not (folder / OVERRIDES).exists():  # a file of a run, such as its weights
+    if run is not None and not (folder / OVERRIDES).exists():  # inside a run folder, such as its weights
         raise RefusedInput(f"{asked}{folder} lies in a run folder. Type {_typed(asked, run)}.")
     if not folder.is_dir():
         hint = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
@@ -104,22 +104,22 @@ def _overrides(folder: Path, *, asked: str) -> list[str]:
 
 
 def _typed(asked: str, folder: Path) -> str:
-    """How a run is asked about, at a shell or from Python."""
+    """How to type the command for a run, in a shell or in Python."""
     return f"ode.load({str(folder)!r})" if asked == LOADED else shlex.quote(f"{asked}{folder}")
 
 
 def _latest_run(folder: Path) -> Path | None:
-    """The run somewhere inside a folder that was written to last; None where there is none."""
+    """The latest run at any depth in a folder; None if there is none."""
     found = (path.parent.parent for path in folder.glob(f"**/{OVERRIDES}"))
-    runs = {run: (run / OVERRIDES).stat().st_mtime for run in found if (run / RECORD).is_file()}  # and no answers
+    runs = {run: (run / OVERRIDES).stat().st_mtime for run in found if (run / RECORD).is_file()}  # runs, not results
     return max(runs, key=lambda run: runs[run], default=None)
 
 
 def _check_own_choices(overrides: list[str], folder: Path, words: list[str], *, asked: str) -> None:
-    """Raises RefusedInput, which names the -cd that the run was made with, where a yaml of its choices is missing."""
+    """Raises RefusedInput if a yaml of the run's choices is missing; the message names the -cd it was made with."""
     record, searched = RunRecord.read(folder), [conf_dir(), *user_folders(words)]
     if record is None or not record.config_dirs or not all(place.is_dir() for place in searched):
-        return  # what -cd names is for Hydra to look for
+        return  # Hydra reports a folder of -cd that does not exist
     for word in overrides:
         group, _, choice = word.lstrip("+").partition("=")
         if group in GROUPS and not any((place / group / f"{choice}.yaml").is_file() for place in searched):

@@ -1,4 +1,4 @@
-"""Options of the task that are others in a command than in its run, and whether they make other test data."""
+"""Options of the task that differ between a command and its run, and whether they make other test data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from ode_runner.batch import Batch, Split
 from ode_runner.errors import as_typed
 from ode_runner.tasks.base import Task
 
-AT_ONCE = 1000
+AT_ONCE = 1000  # samples that are compared at a time
 
 
 def sentence_on_options(names: Sequence[str], recorded: Mapping[str, Any], *, own: Task, now: Task) -> str:
-    """What the columns of an evaluation are of, where options of the task are others than in the run.
+    """A sentence on what the columns of an evaluation measure, if options of the task differ from the run's.
 
     Args:
-        names: of the options, such as `task.test`.
+        names: the names of these options, such as `task.test`.
         recorded: the options of the run's task, without `task.`.
         own: the run's task.
         now: the task of the command.

@@ -1,6 +1,6 @@
 """`ode-run pack RUN`: a run with its code, its choices and its environment in one archive.
 
-Whoever unpacks it has files, of which nothing has run. The archive's README says what to type, and whose code that is.
+Unpacking runs nothing. The archive's README says what to type, and whose code that runs.
 """
 
 import ast
@@ -29,15 +29,15 @@ from ode_runner.report.runs import read_run
 from ode_runner.report.verify import NOT_REPEATED
 
 PROGRAM = "ode-run"
-ELSEWHERE = "extra ==|platform"  # in a requirement: it is for an option, or for one system, which pip sees to
-MOST_DATA = 50_000_000  # bytes of a file of data that goes along
+ELSEWHERE = "extra ==|platform"  # marks requirements of an extra or of one system, which pip handles
+MOST_DATA = 50_000_000  # bytes of a data file that is packed
 
 
 def pack(folder: Path, archive: Path | None = None) -> None:
     """Write the archive, by default `<run folder's name>.zip`, and print what is in it.
 
     Raises:
-        RefusedInput: there is no run, it is going on, the archive is there already, or it cannot be written.
+        RefusedInput: there is no run, it is still running, the archive exists already, or it cannot be written.
     """
     run = read_run(folder)
     if in_use(run.folder):
@@ -63,7 +63,7 @@ def pack(folder: Path, archive: Path | None = None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Packed:
-    """A run, and where its parts are put: its code where its command is typed, and itself where that looks for it."""
+    """A run, and the places of its parts: code in the folder where commands are typed, the run in its outputs/."""
 
     folder: Path
     record: RunRecord
@@ -83,7 +83,7 @@ class _Packed:
 
     @cached_property
     def data(self) -> dict[str, Path]:
-        """Files below the run's working directory that options of the task name, such as task.file=measurements.csv."""
+        """Files in the run's working directory that options of the task name, such as task.file=measurements.csv."""
         named = [self.record.config.get("task", {}).get(option) for option in self.record.contents]
         paths = [Path(value) for value in named if isinstance(value, str) and ".." not in Path(value).parts]
         found = {path.as_posix(): find(self.folder, str(path)) for path in paths}
@@ -91,13 +91,13 @@ class _Packed:
         return {place: path for place, path in files.items() if path.stat().st_size <= MOST_DATA}
 
     def files(self) -> dict[str, Path]:
-        """Everything that is copied, by its place in the archive."""
+        """All files to copy, by place in the archive."""
         within = {path.relative_to(self.folder).as_posix(): path for path in _regular(self.folder)}
         run = {f"{self.place}/{place}": path for place, path in within.items() if place not in (LOCK, ATTEMPT)}
         return {**run, **self.data, **self.code}
 
     def requirements(self) -> str:
-        """What this program and the run's code need, in the versions of the run or, where it knows none, of now."""
+        """The packages that this program and the run's code need, in the run's versions or, if unknown, today's."""
         recorded = self.record.environment.get("packages", {})
         versions = {name: str(recorded.get(name) or now).partition("+")[0] for name, now in _needed(self.code).items()}
         commit = self.record.environment.get("git_sha", "")
@@ -106,7 +106,7 @@ class _Packed:
         return "\n".join([*lines, *(f"{name}=={version}" for name, version in sorted(versions.items()))]) + "\n"
 
     def readme(self) -> str:
-        """What is in the archive and how to go on with it."""
+        """The text of README.txt: what is in the archive and how to use it."""
         modules = [place for place in self.code if place.endswith(".py")]
         lines = [
             f"{self.name}: a run of {PROGRAM} ({self.record.status}), packed.",
@@ -141,7 +141,7 @@ class _Packed:
         yield shlex.join([PROGRAM, *self._flags(), *repeated]) + "    the run's own command: resumes it, or shows it"
 
     def _missing(self) -> list[str]:
-        """What the run was made with and the archive has not."""
+        """What the run was made with but the archive does not have."""
         values = {name: self.record.config.get("task", {}).get(name) for name in self.record.contents}
         names = [f"task.{name}={value}" for name, value in values.items() if value and str(value) not in self.data]
         return (
@@ -150,14 +150,14 @@ class _Packed:
 
 
 def _regular(folder: Path) -> list[Path]:
-    """Files in a folder, at any depth; no links, which might lead out of it."""
+    """Files in a folder, at any depth, without links, which might point out of it."""
     if folder.is_symlink():
         return []
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _needed(code: dict[str, Path]) -> dict[str, str]:
-    """Version by name of the packages that this program and the code need, directly or not, as installed here."""
+    """The installed versions, by name, of the packages that this program and the code need, directly or indirectly."""
     providing = importlib.metadata.packages_distributions()
     imported = {name for path in code.values() if path.suffix == ".py" for name in _imports(path)}
     waiting = [PROGRAM, *(package for name in imported for package in providing.get(name, []))]

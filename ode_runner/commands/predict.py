@@ -1,4 +1,4 @@
-"""`predict=`: what a trained model says of given inputs, of the test split, or of other data, at given times."""
+"""`predict=`: the predictions of a trained model for given inputs, the test split or other data, at given times."""
 
 import itertools
 from collections.abc import Sequence
@@ -34,27 +34,27 @@ from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.types import Times, Trajectory
 
-SHOWN = 10  # samples of the test split, where no inputs are given
+SHOWN = 10  # samples of the test split, if no inputs are given
 
 
 def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: Path) -> RunStatus:
-    """Write what the model says, as files that suit its task.
+    """Write predictions as files that suit the task.
 
-    A forecast of series is `forecast.csv`; log densities are `log_density.csv`, for every point; classes are
-    `predictions.csv`, for every sample of the test split or for the inputs; states, of models that have some, are
-    `states.csv`, one row per sample and time, and `states.npz`; one per draw, too, of a network that draws several
-    initial states of a sample.
+    A forecast of series is in `forecast.csv`, log densities of all points are in `log_density.csv`, and classes are in
+    `predictions.csv`, for every sample of the test split or for the inputs. States, if the model has some, are in
+    `states.npz` and in `states.csv`, one row per sample and time; if a network draws several initial states of a
+    sample, one row per draw as well.
 
     Args:
         trained: the run.
         times: as typed, a list or `begin:end:count`; None for those of the task.
-        inputs: as typed, a list of inputs of the task's shape; None for the test split, of which the first few states.
-        data: as typed, a file or folder to be taken in place of the run's own; None for these.
+        inputs: as typed, a list of inputs of the task's shape; None for the test split (states: its first samples).
+        data: as typed, a file or folder that replaces the run's own data; None for the run's own.
         folder: where to write.
 
     Raises:
-        RefusedInput: times that do not increase, inputs of another shape than the task's, or other data than it takes.
-        IncompatibleChoice: there is nothing that the model could say.
+        RefusedInput: times do not increase, inputs do not have the task's shape, or it does not take such data.
+        IncompatibleChoice: the model predicts nothing.
     """
     experiment = trained.experiment()
     task = experiment.task if data is None else _task_of(data, trained, experiment, inputs=inputs)
@@ -148,9 +148,9 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
 
 
 def _heads(states: Trajectory, outputs: Trajectory, names: Sequence[str], *, same: bool) -> list[str]:
-    """The headings of the columns of states, then outputs, as the task names its coordinates, without LaTeX's marks.
+    """The headings of the columns: states, then outputs by the task's names of coordinates, without backslashes.
 
-    `same`: states and outputs are the same numbers, and one heading serves for both.
+    `same`: states and outputs are the same numbers, so that there is one heading for both.
     """
     plain = [name.replace("\\", "") for name in names]
     own = plain or [f"output{i}" for i in range(outputs[0, 0].numel())]
@@ -158,7 +158,7 @@ def _heads(states: Trajectory, outputs: Trajectory, names: Sequence[str], *, sam
 
 
 def states_at(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Times) -> Trajectory:
-    """States (time, batch, *state) at increasing times `ts`; some may precede `begin` (1,), the model's first."""
+    """States (time, batch, *state) at increasing times `ts`; some may precede `begin` (1,), where the model begins."""
     before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
     integrate = experiment.integrate(len(encoding.y0))
     earlier, later = (experiment.model.states(encoding, times, integrate) for times in (before, after))
@@ -166,10 +166,10 @@ def states_at(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: T
 
 
 def _events(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Times) -> Events | None:
-    """The events on the way from `begin` to the last of `ts`; None where the model's solves have none.
+    """The events from `begin` to the last of `ts`; None if the model's solves have none.
 
     Raises:
-        RefusedInput: a time precedes the beginning, and a reset cannot be undone.
+        RefusedInput: a time precedes `begin`, because a reset cannot be undone.
     """
     if not has_events(type(experiment.task), type(experiment.model)):
         return None
@@ -194,10 +194,10 @@ def write(
     heads: Sequence[str],
     events: Events | None = None,
 ) -> None:
-    """Write both files; where there are events their times are in `states.npz`, and rows after the end are marked.
+    """Write both files. Event times are in `states.npz`, and rows after the end of a sample are marked.
 
-    `heads` are those of the columns of states and outputs, or of states alone. Where several states of each input are
-    drawn, one draw of all follows another along the axis of samples: both files say which draw is of which sample.
+    `heads` are the headings of states and outputs, or of states only. If several states of each input are drawn, the
+    sample axis has all samples of the first draw, then of the second, and so on; both files have sample and draw.
     """
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
     marks: dict[str, Any] = {}
@@ -219,7 +219,7 @@ def write(
 
 
 def _times(times: Any, experiment: Experiment) -> Times:
-    """The times typed, as a tensor (time,) of the experiment's dtype."""
+    """The typed times, as a tensor (time,) of the experiment's dtype."""
     found = typed_times(times)
     ts = torch.from_numpy(found).to(experiment.dtype)
     if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):

@@ -1,4 +1,4 @@
-"""`replay=`: the solve on which a run failed, repeated under the same numerics or others."""
+"""`replay=`: repeats the solve on which a run failed, with the same numerics or others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from ode_runner.recording.strict_json import to_json
 
 @dataclass(kw_only=True)
 class ReplayResult:
-    """Evaluations of a replay, and its loss or the failure that ended it."""
+    """The evaluations of a replay, and its loss or the failure that ended it."""
 
     forward: Tally
     backward: Tally
@@ -31,8 +31,8 @@ def replay(experiment: Experiment, crash_dump: CrashDump, *, about: str, changed
     """Repeat the solve that failed, print whether it fails again, and write `replay.json` into `folder`.
 
     Args:
-        experiment: the run's experiment, under the numerics typed now.
-        crash_dump: batch, weights and random numbers of the failure.
+        experiment: the run's experiment, with the numerics typed now.
+        crash_dump: batch, weights and random state of the failure.
         about: the choices, for the headline.
         changed: options that differ from the run's, as they are typed.
         folder: where to write.
@@ -63,7 +63,7 @@ def replay(experiment: Experiment, crash_dump: CrashDump, *, about: str, changed
 
 
 def solve_again(experiment: Experiment, crash_dump: CrashDump) -> ReplayResult:
-    """Solve the batch of the crash dump with its weights and random numbers, with the checks of a run in their order.
+    """Solve the batch of the crash dump with its weights and random state, with the same checks as in a run.
 
     Raises:
         RefusedInput: the weights do not fit the model.

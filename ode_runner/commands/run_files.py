@@ -1,4 +1,4 @@
-"""Files that the options of a run name, found from whichever directory the run is asked for."""
+"""Finds the files that the options of a run name, from whatever directory the command is typed in."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,10 +11,10 @@ from ode_runner.tasks.images.data_folder import data_folder
 
 
 def where_files_are(folder: Path, record: RunRecord, *, typed: Collection[str]) -> Iterator[str]:
-    """An override for each option of the run that names a file by a relative path, with the whole path.
+    """An override with the absolute path for each option of the run that names a file by a relative path.
 
-    Left out are those that are `typed` anew, whose file is not found, or lies where the path says now. What a file
-    holds is not looked at.
+    Options are left out that are `typed` now, whose file is not found, or whose relative path is right from the present
+    directory. The content of a file is not checked.
     """
     for option in record.contents:
         name = option if "." in option else f"task.{option}"
@@ -26,10 +26,10 @@ def where_files_are(folder: Path, record: RunRecord, *, typed: Collection[str]) 
 
 
 def find(folder: Path, name: str | None) -> Path | None:
-    """What a relative path names that was typed for the run in `folder`.
+    """The file or folder with a relative path that was typed for the run in `folder`.
 
-    It is looked for in the directory in which the run was started, in the present one, and in those that the run folder
-    is in, for a project may have been moved. None where there is nothing, or the path is a whole one.
+    It is searched in the directory in which the run was started, in the present one, and in all parents of the run
+    folder, because a project may have been moved. None if it is not found, or the path is absolute.
     """
     if name is None or Path(name).is_absolute():
         return None
@@ -38,7 +38,7 @@ def find(folder: Path, name: str | None) -> Path | None:
 
 
 def _named(record: RunRecord, name: str) -> str | None:
-    """The path that an option holds, or that stands for none."""
+    """The path in an option; for an unset data_dir, the default folder."""
     group, _, option = name.partition(".")
     value: Any = record.config.get(group, {}).get(option)
     if value is None and option == "data_dir":
@@ -47,7 +47,7 @@ def _named(record: RunRecord, name: str) -> str | None:
 
 
 def _started_in(folder: Path) -> list[Path]:
-    """The directory in which the run was started, where its folder tells."""
+    """The directory in which the run was started, in a list; empty if its folder does not tell."""
     try:
         return [Path(stored_yaml(folder / FOLDER / "hydra.yaml")["hydra"]["runtime"]["cwd"])]
     except (RefusedInput, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The folder that a command writes to: its run's own, its sweep's, or one inside the run that it asks about."""
+"""The folder that a command writes to: that of its run or its sweep, or one inside the run that it asks about."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
 from ode_runner.recording.fresh_folder import note_missing
 from ode_runner.recording.record import NONE, UNUSED
 
-# Beginnings of words that leave a sweep the same. output_dir= is none: sweeps of before were named with it.
+# Prefixes of words that are not part of a sweep's name. output_dir= is part of it, for older sweeps were named so.
 NOT_IN_SWEEP_NAME = (
     *("-", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.trials="),
     *(f"{option}=" for option in (*PLACEMENT, *PROCESSES) if option != "output_dir"),
@@ -32,9 +32,9 @@ NOT_IN_SWEEP_NAME = (
 
 
 def folder_of(what: str, *, _root_: DictConfig) -> str:
-    """The resolver `${folder:run}`, `${folder:sweep}` or `${folder:job}` of conf/config.yaml; a job is one of a sweep.
+    """The resolver `${folder:run}`, `${folder:sweep}` or `${folder:job}` of conf/config.yaml; a job is part of a sweep.
 
-    `${folder:own}` is where a run outside sweeps belongs, also when it is planned only.
+    `${folder:own}` is the folder of a run outside sweeps, even if it is only planned.
     """
     _check_bookkeeping(_root_)
     answers, opened = _answers_folder(_root_), _opened_run(_root_)
@@ -64,9 +64,10 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
 
 
 def _existing(parent: Path, shown: str, identity: str) -> str:
-    """The name of the folder in `parent` that has the run already, under whatever words it was asked for; or a new one.
+    """The name of the folder in `parent` that already has the run, or a new name.
 
-    `optimizer.lr=0.01` and `optimizer.lr=1e-2` are one run, and so is a run whose folder an earlier version named.
+    The folder may have another name for the same run: `optimizer.lr=0.01` and `optimizer.lr=1e-2` are one run, and
+    earlier versions named folders differently.
     """
     if not (parent / f"{shown}{identity}").exists():
         for folder in sorted(parent.glob(f"*{identity}")):
@@ -75,7 +76,7 @@ def _existing(parent: Path, shown: str, identity: str) -> str:
 
 
 def note_typed_folder(words: Iterable[str]) -> None:
-    """Note what is not there yet of a folder that `hydra.run.dir` names, for which `folder_of` is not asked."""
+    """Note the missing folders of `hydra.run.dir`, if it is typed, because `folder_of` is then not called."""
     for word in words:
         name, _, value = word.lstrip("+").partition("=")
         if name == "hydra.run.dir":
@@ -83,16 +84,16 @@ def note_typed_folder(words: Iterable[str]) -> None:
 
 
 def _noted(within: str, leaf: str, what: str) -> str:
-    """The folder to be made, of a job by its leaf alone; what is not there yet is noted, for a refusal removes no more.
+    """The folder to make (for a job only its leaf). Missing folders are noted: a refusal removes only these.
 
-    Of a run that is planned only, too: Hydra makes a folder before it asks whether there is anything to do.
+    This includes planned runs, because Hydra makes a folder before it asks whether there is anything to do.
     """
     note_missing(Path(within, leaf))
     return leaf if what == "job" else f"{within}/{leaf}"
 
 
 def _answers_folder(cfg: DictConfig) -> str:
-    """The folder of all answers to the command typed, such as RUN/evaluations; "" where a run is to be trained."""
+    """The folder of all results of the command typed, such as RUN/evaluations; "" if a run is to be trained."""
     for command, folder in COMMANDS.items():
         if cfg[command] is not None and cfg[command] is not False:
             return f"{cfg.output_dir if cfg[command] is True else cfg[command]}/{folder}"
@@ -100,13 +101,13 @@ def _answers_folder(cfg: DictConfig) -> str:
 
 
 def _opened_run(cfg: DictConfig) -> Path | None:
-    """The folder of the run that a command asks about; None where none is named, as with audit=true."""
+    """The folder of the run that a command asks about; None if it names none, as audit=true."""
     named = (cfg[command] for command in COMMANDS)
     return next((Path(str(folder)) for folder in named if folder is not None and not isinstance(folder, bool)), None)
 
 
 def _check_bookkeeping(cfg: DictConfig) -> None:
-    """Raises RefusedInput for what no run can be made of, before a folder is made or emptied."""
+    """Raises RefusedInput for options with which no run can be made, before a folder is made or emptied."""
     check_yaml_options(cfg)
     Rerun.of(cfg.rerun)
     check_plain_names(cfg.hydra.runtime.choices)
@@ -129,9 +130,9 @@ def _sweep_name(cfg: DictConfig) -> str:
 
 
 def _name_from_command() -> str:
-    """What is swept and a hash of the whole command, so that the same command finds its sweep.
+    """The names of the options swept and a hash of the whole command, so that the same command finds its sweep.
 
-    From sys.argv, for the configuration of a single job knows its own cell of the sweep only.
+    They come from sys.argv, because the configuration of a job has only its own cell of the sweep.
     """
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(NOT_IN_SWEEP_NAME))
     presets = [word.partition("=")[2] for word in typed if word.startswith(("grid=", "search="))]

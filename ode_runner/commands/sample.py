@@ -22,24 +22,24 @@ from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.texts.token_task import TokenTask
 
 MOST = 1_000_000  # samples
-PRINTED = 16  # of texts
+PRINTED = 16  # texts that are printed
 
 
 def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> RunStatus:
-    """Write `samples.npz`, the samples and their conditions, with the pictures and tables that the task makes of them.
+    """Write `samples.npz` with samples and their conditions, and the task's pictures and tables of them.
 
-    Conditions are those of the samples by which the run is judged, again from the first on where they do not suffice.
-    Of a generator the samples are the same, too: their noise is known by their number.
+    Conditions are those of the samples in the run's test metrics, repeated if more are asked for. The samples of a
+    generator are the same as there, too, because the noise of a sample is determined by its number.
 
     Args:
         trained: the run.
-        samples: as typed, their number.
-        inputs: as typed, a text with blanks, which all samples complete; None: they begin with noise.
+        samples: as typed, the number of samples.
+        inputs: as typed, a text with blanks that all samples complete; None: they begin with noise.
         folder: where to write.
 
     Raises:
-        RefusedInput: this is no number of samples, or no such text.
-        IncompatibleChoice: the model gives none, or the task asks for none.
+        RefusedInput: `samples` is not a number of samples, or `inputs` is not such a text.
+        IncompatibleChoice: the model gives no samples, or the task does not use any.
     """
     if type(samples) is not int or not 1 <= samples <= MOST:
         raise RefusedInput(f"samples={as_typed(samples)} is no whole number from 1 to {MOST:,}.")
@@ -59,7 +59,7 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
 
 
 def _write(task: SampledTask, view: ModelView, samples: int, folder: Path) -> None:
-    """Draw so many samples, and write and show them."""
+    """Draw `samples` samples, and write and show them."""
     assert view.sample is not None
     given, display = task.given(samples), Display()
     with torch.no_grad():
@@ -80,11 +80,11 @@ def _write(task: SampledTask, view: ModelView, samples: int, folder: Path) -> No
 
 
 def _completing(experiment: Experiment, inputs: Any) -> TextGenerator:
-    """What completes the text that is typed.
+    """The generator that completes the typed text.
 
     Raises:
-        IncompatibleChoice: the model completes none.
-        RefusedInput: it is none of the task's, or none that the model completes.
+        IncompatibleChoice: the model cannot complete texts.
+        RefusedInput: it is not a text of the task, or not one that the model can complete.
     """
     generator = experiment.model.generator()
     if not isinstance(experiment.task, TokenTask) or not isinstance(generator, TextGenerator):

@@ -1,4 +1,4 @@
-"""`ode-run new PATH` and `ode-run pack RUN`: words in place of a configuration. No torch and no Hydra here."""
+"""`ode-run new PATH` and `ode-run pack RUN`: subcommands without a configuration. No torch and no Hydra here."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ MOST_PATHS = {"new": 1, "pack": 2}
 
 
 def run_subcommand(words: Sequence[str]) -> int:
-    """Carry out the subcommand; returns the exit code."""
+    """Run the subcommand; returns the exit code."""
     name, *paths = words
     try:
         if not 1 <= len(paths) <= MOST_PATHS[name] or any(path.startswith("-") or not path for path in paths):

@@ -19,12 +19,12 @@ from ode_runner.recording.unfinished import can_be_asked, check_completed, what_
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A run that is completed, or has weights so far, and how to build its experiment under the numerics typed now."""
+    """A run that is completed or has weights so far, and how to build its experiment with the numerics typed now."""
 
     folder: Path
     record: RunRecord
     assemble: Callable[[], Experiment]  # with fresh weights
-    other_task: list[str] = field(default_factory=list)  # options of the task that are others now than in training
+    other_task: list[str] = field(default_factory=list)  # options of the task that differ from those in training
 
     @classmethod
     def find(
@@ -42,11 +42,11 @@ class TrainedRun:
             folder: a run folder.
             assemble: builds the experiment with fresh weights.
             expected: the record whose task, model, network and seed the run must have.
-            free: options such as model.guidance that no weight depends on, and that may be others.
-            to_the_end: whether a run that was killed or interrupted is refused, also where it has weights so far.
+            free: options such as model.guidance that may differ, because the weights do not depend on them.
+            to_the_end: whether a killed or interrupted run is refused even if it has weights so far.
 
         Raises:
-            RefusedInput: the folder holds no run, one that is not completed and has no weights, or another one.
+            RefusedInput: the folder has no run, a run that is not completed and has no weights, or another run.
         """
         record = RunRecord.read(folder)
         if record is None:
@@ -65,7 +65,7 @@ class TrainedRun:
         """The experiment with the weights that did best on validation, in evaluation mode.
 
         Raises:
-            RefusedInput: the program has changed since, and the weights no longer fit.
+            RefusedInput: the weights do not fit the model, because the program has changed since.
             CheckpointRefused: the weights are damaged.
         """
         experiment = self.assemble()
@@ -95,7 +95,7 @@ def load_weights(model: nn.Module, weights: Any, *, path: Path) -> None:
     """Load `weights`, the content of the file at `path`, into `model`.
 
     Raises:
-        RefusedInput: the weights are another model's.
+        RefusedInput: the weights do not fit the model.
     """
     try:
         model.load_state_dict(weights)

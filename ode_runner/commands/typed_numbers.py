@@ -16,7 +16,7 @@ SPACED_DATES = re.compile(r"(\d{4}-\d\d.*?):(\d{4}-\d\d.*):(\d+)")
 
 
 def typed_times(times: Any) -> np.ndarray:
-    """The times typed, `[0, 0.5, 2]` or `begin:end:count`, which increase: float64 (time,)."""
+    """The typed times, `[0, 0.5, 2]` or `begin:end:count`, as float64 (time,); RefusedInput unless they increase."""
     check_no_file("times", times, example="[0,0.5,2]")
     found = _spaced(times) if isinstance(times, str) else numbers(times if isinstance(times, list) else [times])
     if found is None and any(MONTH.match(part) for part in _texts(times)):
@@ -27,10 +27,10 @@ def typed_times(times: Any) -> np.ndarray:
 
 
 def typed_dates(times: Any) -> np.ndarray:
-    """The dates typed, `[2024-03-01,2024-03-02]` or `begin:end:count`, which increase: days since 1970, float64.
+    """The typed dates, `[2024-03-01,2024-03-02]` or `begin:end:count`, as days since 1970 in float64 (time,).
 
     Raises:
-        RefusedInput: they are none, or do not increase.
+        RefusedInput: they are not dates, or do not increase.
     """
     spaced = SPACED_DATES.fullmatch(times) if isinstance(times, str) else None
     if spaced:
@@ -59,12 +59,12 @@ def _texts(times: Any) -> list[str]:
 
 
 def _check_count(times: Any, count: int) -> None:
-    if count > MOST_TIMES:  # before memory is asked for
+    if count > MOST_TIMES:  # before memory is allocated
         raise RefusedInput(f"times={as_typed(times)} asks for more than {MOST_TIMES:,} times.")
 
 
 def _spaced(times: str) -> np.ndarray | None:
-    """Equally spaced times from `begin:end:count`; None where the text has another form."""
+    """Equally spaced times from `begin:end:count`; None if the text has another form."""
     try:
         begin, end, count = times.split(":")
         first, last, many = float(begin), float(end), int(count)
@@ -75,7 +75,7 @@ def _spaced(times: str) -> np.ndarray | None:
 
 
 def numbers(values: list[Any]) -> np.ndarray | None:
-    """Nested lists of finite numbers as an array; None where something else is among them or lengths differ."""
+    """Nested lists of finite numbers as an array; None if something else is among them or lengths differ."""
     try:
         found = np.array(values)
     except (OverflowError, ValueError):  # lists of several lengths
@@ -85,12 +85,12 @@ def numbers(values: list[Any]) -> np.ndarray | None:
 
 
 def _holds_a_truth_value(values: Any) -> bool:
-    """numpy makes a number of true where there are others."""
+    """Whether a bool is among the values: numpy would convert it to a number if there are numbers as well."""
     return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
 
 
 def check_no_file(option: str, value: Any, *, example: str) -> None:
-    """Raises RefusedInput where the value looks like the name of a file: files are not read."""
+    """Raises RefusedInput if the value looks like a file name: files are not read."""
     if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
         raise RefusedInput(
             f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "
