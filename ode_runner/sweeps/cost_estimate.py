@@ -11,12 +11,13 @@ from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.recording.record import AXES, FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import check_regular
 
-# What an earlier run must have in common with the planned one, the closest resemblance first: axes, groups' options.
-SIZES = ("task", "model", "network")  # groups whose options decide how long an evaluation takes
+# What an earlier run must have in common with the planned one, from closest to roughest: choices of these axes, and
+# options of these groups.
+SIZES = ("task", "model", "network")  # groups whose options determine how long an evaluation takes
 CLOSE = ((AXES, (*SIZES, "solver", "gradient")), (AXES, SIZES))
 ROUGH = ((AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
 METRICS = "metrics.jsonl"
-BLOCK = 1 << 16  # bytes, more than any line of it has
+BLOCK = 1 << 16  # bytes, longer than any line of this file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Amount:
     steps: int  # 0: nothing is trained
     epochs: int
     samples: int  # in a batch
-    most_seconds: float  # of training
+    most_seconds: float  # limit of the training time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,14 @@ class RunTimes:
 
     record: RunRecord
     samples: float  # in a batch, on average; 0: not known
-    start: float  # up to the end of the first step, which pays for compiling, allocation and caches
-    per_step: float  # of the others
-    per_epoch: float  # besides its steps: validation, checkpoints
+    start: float  # until the end of the first step, which includes compiling, allocation and caches
+    per_step: float  # for each of the other steps
+    per_epoch: float  # besides the steps of the epoch: validation, checkpoints
     end: float  # test and pictures
 
     @classmethod
     def of(cls, record: RunRecord, folder: Path) -> "RunTimes | None":
-        """The times of the run in `folder`, from its record and metrics.jsonl; None where the record has none."""
+        """The times of the run in `folder`, from its record and metrics.jsonl; None if the record has none."""
         cost = record.cost
         whole, steps, trained = (cost.get(name) for name in ("wall_seconds", "steps", "train_seconds"))
         if not isinstance(whole, int | float):
@@ -61,7 +62,7 @@ class RunTimes:
         )
 
     def seconds_for(self, amount: Amount, evaluations: float) -> float:
-        """Seconds of a run of another amount of work, with `evaluations` times as many evaluations in a step."""
+        """Seconds of a run with another amount of work and `evaluations` times as many evaluations in a step."""
         per_step = self.per_step * evaluations * (amount.samples / self.samples if self.samples else 1.0)
         training = self.start + amount.steps * per_step + amount.epochs * self.per_epoch * evaluations
         return min(training, amount.most_seconds) + self.end
@@ -87,13 +88,13 @@ class Estimate:
 
 
 def estimate(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: float) -> Estimate | None:
-    """The cost to expect of a run: the median over the earlier runs that resemble it most; None where none does.
+    """The expected cost of a run: the median over the earlier runs that resemble it most; None if there are none.
 
     Args:
-        record: of the planned run.
+        record: the record of the planned run.
         amount: its work.
-        earlier: times of earlier runs.
-        evaluations: of a forward pass of it; 0: not known.
+        earlier: the times of earlier runs.
+        evaluations: the evaluations of its forward pass; 0: not known.
     """
     for axes, groups in (*CLOSE, *ROUGH):
         alike = [
@@ -123,7 +124,7 @@ def _ratio(spent: RunTimes, record: RunRecord, evaluations: float) -> float:
 
 
 def _first_and_last_row(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """The numbers of the first and of the last line of metrics.jsonl; empty where a line cannot be read."""
+    """The numbers in the first and in the last line of metrics.jsonl; empty if a line cannot be read."""
     try:
         check_regular(path)
         with path.open("rb") as file:

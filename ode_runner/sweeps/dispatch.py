@@ -1,4 +1,4 @@
-"""Hands the cells of a sweep to a launcher and collects their results, also where the launcher's processes end."""
+"""Passes the cells of a sweep to a launcher and collects their results, even if the launcher's processes are killed."""
 
 import re
 import shutil
@@ -17,16 +17,16 @@ from ode_runner.sweeps.own_process import exit_in_words, run_in_own_process
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell, due_cells
 
-# By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
-# Nor need all of them be installed.
+# Names instead of classes: Hydra loads the modules of its plugins again, so that a class imported here is not the one
+# that it instantiates. And some may not be installed.
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
+JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several cells on one machine
 SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 POLL_SECONDS = 1.0  # between checks whether another process has released a cell
 
 
 def check_launcher(target: str) -> None:
-    """Raises RefusedInput if a launcher of this class cannot work here, before each cell fails by it."""
+    """Raises RefusedInput if a launcher of this class cannot work here, so that not every cell fails."""
     if target == SLURM_LAUNCHER and shutil.which("srun") is None:
         raise RefusedInput(
             "hydra/launcher=slurm: there is no srun on this machine, so it hands no jobs to Slurm. Type the command "
@@ -35,29 +35,29 @@ def check_launcher(target: str) -> None:
 
 
 def in_sweep(overrides: Sequence[str], sweep_dir: str) -> list[str]:
-    """A cell's overrides with its sweep's folder: a worker, whose sys.argv is another, would give it another name."""
+    """A cell's overrides with its sweep's folder: a worker has another sys.argv and would name it differently."""
     quoted = sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
     return [*overrides, f"hydra.sweep.dir='{quoted}'"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dispatch:
-    """Runs cells through a launcher, and again those that it lost."""
+    """Runs cells through a launcher, and runs those again that were lost with one of its processes."""
 
     launcher: Launcher
     target: str  # the launcher's class
-    at_once: int | None  # the most cells that it is given; None: all that are due
+    at_once: int | None  # the most cells that the launcher gets at once; None: all that are due
     sweep_dir: str
     progress: Progress
 
     def run(self, cells: Sequence[SweepCell]) -> None:
-        """Run all cells that are due; then those that another process had locked, once it releases them."""
+        """Run all cells that are due, then those that another process had locked, once it releases them."""
         due = due_cells(cells)
         size = 1 if self.target == BASIC_LAUNCHER else self.at_once or len(due)
         ended: list[SweepCell] = []
         for start in range(0, len(due), max(size, 1)):
             batch = due[start : start + size]
-            died = [cell for cell in batch if _aborted_since(cell)]  # in another driver of the sweep
+            died = [cell for cell in batch if _aborted_since(cell)]  # run by another driver of the sweep
             ended += died
             self._launch([cell for cell in batch if cell not in died], start)
         for cell in ended:
@@ -83,30 +83,30 @@ class Dispatch:
                 [in_sweep(cell.overrides, self.sweep_dir) for cell in cells], initial_job_idx=start
             )
             results = [result_of(job) for job in jobs]
-        except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
+        except Exception as error:  # of the launcher, if a worker was killed; records of the other cells exist
             self._recover(cells, error)
             return
         for cell, result in zip(cells, results, strict=True):
             cell.result = result
 
     def _run_separately(self, cell: SweepCell, number: int) -> None:
-        """Run in a child process a cell in the midst of which a process has ended before, and report how it ends."""
+        """Run a cell that has killed its process before in a child process, and report how that ends."""
         result = run_in_own_process(self.launcher, in_sweep(cell.overrides, self.sweep_dir), number)
         if isinstance(result, JobResult):
             cell.result = result
             return
         how = exit_in_words(result)
         print(f"ode-run: a process ended in the midst of its cell ({how})", file=sys.stderr)
-        if not self._passes_over(cell, how=how):  # it has saved something since the last time, or rerun= asked for it
+        if not self._passes_over(cell, how=how):  # it saved progress since, or rerun= is set
             reason = f"its process ended in the midst of it ({how}); the same command tries it again"
             cell.result = JobResult(ExitCode.FAILED, RunStatus.FAILED, reason)
 
     def _recover(self, cells: Sequence[SweepCell], error: Exception) -> None:
         """Deal with the cells of a launcher that failed with `error`.
 
-        Cells without a result are recorded as failed, except with joblib, which gives up all cells when one worker
-        ends: cells that had not begun are launched again, and those under way are run one at a time, so that only a
-        cell that ends its process by itself is passed over.
+        Cells without a result count as failed, except with joblib, which gives up all cells when one worker ends. Then
+        cells that had not begun are launched again, and those that had are run one at a time, so that only a cell that
+        kills its process by itself is passed over.
         """
         for cell in cells:
             cell.result = self.progress.recorded(cell)
@@ -136,11 +136,11 @@ class Dispatch:
 
 
 def _aborted_since(cell: SweepCell) -> bool:
-    """Whether a process has ended in the midst of the cell since it was inspected."""
+    """Whether a process has ended while running the cell since it was inspected."""
     return aborted_attempts(cell.folder) > cell.aborted_attempts
 
 
 def _signal(error: Exception) -> str:
-    """How a worker of joblib ended, from its message, which contains SIGKILL(-9) or EXIT(3); "" where it does not."""
+    """How a worker of joblib ended, by SIGKILL(-9) or EXIT(3) in its message; "" if the message has neither."""
     ended = re.search(r"\b(?:SIG[A-Z]+|EXIT)\((-?\d+)\)", str(error))
     return "" if ended is None else exit_in_words(int(ended[1]))

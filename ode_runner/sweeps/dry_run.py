@@ -1,4 +1,4 @@
-"""What a run would be refused for, found without running it: its objects are made, and learn from a few samples."""
+"""Finds out whether a run would be refused, without running it: makes its objects, and takes a step on few samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from ode_runner.tasks.base import Task
 from ode_runner.training.prepare_compiled import check_compilable
 from ode_runner.training.trainer import Trainer
 
-FEW = 8  # samples by which a step is judged
+FEW = 8  # samples with which a step is tried
 
 
 def unsaid(warning: str) -> None:
-    """The run itself will say it."""
+    """Ignore a warning of a dry run: the run itself will print it."""
     del warning
 
 
@@ -39,7 +39,7 @@ class DryRun:
     @classmethod
     @warnings_told(unsaid)
     def of(cls, cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> "DryRun":
-        """Make the objects; `task` is one of these options that has been made already.
+        """Make the objects; `task` is the task if it has been made already.
 
         Raises:
             RefusedInput: a run would be refused before it begins.
@@ -59,7 +59,7 @@ class DryRun:
 
     @warnings_told(unsaid)
     def evaluations(self) -> float:
-        """Evaluations of the forward pass of a first step with a few samples; 0 where it fails numerically.
+        """Evaluations of the forward pass of a first step with few samples; 0 if it fails numerically.
 
         Raises:
             RefusedInput: a run would be refused at its first step.

@@ -1,4 +1,4 @@
-"""Refuses a sweep, before it begins, of which no cell can be run."""
+"""Refuses a sweep before it begins if none of its cells can be run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,12 +15,12 @@ from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 
 def check_one_possible(cells: Sequence[SweepCell]) -> None:
-    """Check that some cell can be run on this machine; folders made meanwhile are removed if none can.
+    """Check that at least one cell can be run on this machine; if not, folders that were made are removed.
 
     Builds the objects of one cell after another until that succeeds, usually with the first.
 
     Raises:
-        RefusedInput: no cell can be run; the message is that of a cell.
+        RefusedInput: no cell can be run; the message is that of one of the cells.
     """
     wanted = [cell for cell in cells if cell.state is not CellState.SAME]  # another cell has the same run
     if not any(cell.state.due for cell in wanted) and any(cell.state is CellState.DONE for cell in wanted):
@@ -35,7 +35,7 @@ def check_one_possible(cells: Sequence[SweepCell]) -> None:
 
 
 def _refuse(refusals: Sequence[RefusedInput]) -> None:
-    """Raise one of the refusals, unless all are incompatible choices with different reasons, which are recorded."""
+    """Raise one of the refusals; none if all are incompatible choices with different reasons: they get records."""
     if len({str(refusal) for refusal in refusals}) == 1:
         raise refusals[0]
     for refusal in refusals:
@@ -44,7 +44,7 @@ def _refuse(refusals: Sequence[RefusedInput]) -> None:
 
 
 def _refusal(cell: SweepCell, made: list[Path]) -> RefusedInput | None:
-    """The refusal that a run of the cell would meet before it begins, or None. Other errors are left to the run."""
+    """The refusal that a run of the cell would raise before it begins, or None. Other errors are left to the run."""
     if cell.state in (CellState.REFUSED, CellState.INCOMPATIBLE):
         impossible = cell.state is CellState.INCOMPATIBLE
         return IncompatibleChoice(cell.remark) if impossible else RefusedInput(cell.remark)
@@ -77,7 +77,7 @@ def _attempting(folder: Path, made: list[Path]) -> Iterator[None]:
 
 @contextmanager
 def _removing_if_refused() -> Iterator[list[Path]]:
-    """Remove the folders in the list that it yields, the innermost first, if the sweep is refused."""
+    """Yields a list; if the sweep is refused, the folders in it are removed, the innermost first."""
     made: list[Path] = []
     try:
         yield made

@@ -1,4 +1,4 @@
-"""The state of a cell: from its options, and from its run folder."""
+"""Determines the state of a cell from its options and from its run folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +17,12 @@ from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, utc_
 from ode_runner.recording.watched import unseen
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
-# States of cells that are not run but have a record, and its status.
+# States of cells that are not run but get a record, and the status in that record.
 UNRUN = {CellState.INCOMPATIBLE: RunStatus.INCOMPATIBLE, CellState.PASSED_OVER: RunStatus.FAILED}
 
 
 def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> SweepCell:
-    """The cell with its state, from its options and from its run folder. Nothing is made or changed.
+    """The cell with its state, from its options and its run folder. Nothing is made or changed.
 
     Raises:
         RefusedInput: the configuration cannot be resolved, so that the cell has no identity.
@@ -50,7 +50,7 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
 
 
 def _is_possible(cell: SweepCell) -> bool:
-    """Whether its options can work together; the cell notes why not."""
+    """Whether the cell's options are compatible; if not, its state and remark say why."""
     try:
         check_possible(cell.cfg, cell.choices)
     except RefusedInput as refusal:
@@ -61,7 +61,7 @@ def _is_possible(cell: SweepCell) -> bool:
 
 
 def _compare_with_earlier(cell: SweepCell, earlier: RunRecord | None, rerun: Rerun) -> None:
-    """Set the state of a cell that can be run: whether it is due, and goes on or begins; say what came of it before."""
+    """Set the state of a cell that can be run: left out, resumed or begun; its remark says how it ended before."""
     if rerun is Rerun.FAILED and not cell.begun:
         cell.state, cell.remark = CellState.LEFT, "never begun"
     elif rerun is not Rerun.ALL and (cell.folder / "checkpoints" / "last.pt").is_file():
@@ -72,10 +72,9 @@ def _compare_with_earlier(cell: SweepCell, earlier: RunRecord | None, rerun: Rer
 
 
 def reason_passed_over(cell: SweepCell, *, how: str = "") -> str:
-    """Why a cell is passed over, where processes ended in the midst of it too often; else "".
+    """Why a cell is passed over, if it was aborted too often; otherwise "".
 
-    `how` says how the last process ended, where that is known. rerun=failed tries a recorded failure again, and
-    rerun=all every cell.
+    `how` says how the last process ended, if known. rerun=failed tries a recorded failure again, rerun=all every cell.
     """
     earlier, rerun = cell.recorded(), Rerun.of(cell.cfg.rerun)
     recorded = earlier is not None and earlier.status is RunStatus.FAILED
@@ -88,14 +87,14 @@ def reason_passed_over(cell: SweepCell, *, how: str = "") -> str:
 
 
 def record_unrun(cell: SweepCell) -> None:
-    """Write the record of a cell that is not run, where its state calls for one."""
+    """Write the record of a cell that is not run, if its state requires one."""
     if cell.state in UNRUN:
         record_ending(cell, UNRUN[cell.state], cell.remark)
 
 
 def record_ending(cell: SweepCell, status: RunStatus, reason: str) -> None:
     """Write a record with the status and reason, unless there is the same one or a completed one."""
-    if _is_recorded(cell, status, reason):  # without a lock, which has to be written
+    if _is_recorded(cell, status, reason):  # first without a lock, since the disk may be read-only
         return
     cell.folder.mkdir(parents=True, exist_ok=True)
     with suppress(InUse), lock(cell.folder):  # another driver of the sweep is about to write the same

@@ -7,7 +7,7 @@ from ode_runner.recording.record import RunStatus
 
 
 def result_of(job: JobReturn) -> JobResult:
-    """The result that `run_job` returned to Hydra, or a failure where it raised."""
+    """The result that `run_job` returned to Hydra, or a failure if it raised an exception."""
     try:
         return JobResult(*job.return_value)
     except Exception as error:  # Hydra raises the job's error here

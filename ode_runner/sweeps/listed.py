@@ -1,4 +1,4 @@
-"""Cells that are listed one by one, for tables that are no product of values."""
+"""Cells that are listed one by one, for sweeps that are not a product of values."""
 
 import re
 import shlex
@@ -17,10 +17,10 @@ EXAMPLE = """'hydra.sweeper.cells=["solver=euler solver.num_steps=4","solver=rk4
 
 
 def listed(entries: object, parser: OverridesParser) -> list[dict[str, Override]]:
-    """The overrides of each cell, by option; where nothing is listed, one cell without any.
+    """The overrides of each listed cell, by option; without a list, one cell without overrides.
 
     Raises:
-        RefusedInput: names the entry, or the word in it, that is no cell's.
+        RefusedInput: an entry, or a word in it, is not valid; the message names it.
     """
     if entries is None:
         return [{}]
@@ -30,7 +30,7 @@ def listed(entries: object, parser: OverridesParser) -> list[dict[str, Override]
 
 
 def check_apart(cell: dict[str, Override], by_key: dict[str, Override]) -> None:
-    """Raises RefusedInput where an option of a listed cell is typed for all cells, or set by a preset, too."""
+    """Raises RefusedInput if an option of a listed cell is also typed for all cells, or set by a preset."""
     for key, override in cell.items():
         if other := next((other for name, other in by_key.items() if name.lstrip("+~") == key), None):
             raise RefusedInput(

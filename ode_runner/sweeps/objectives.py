@@ -1,4 +1,4 @@
-"""What a search is for: names of numbers in a record, and which way each is better."""
+"""The objectives of a search: metrics or costs of a run, and whether higher or lower is better."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ NFE = ("cost/nfe_forward", "cost/nfe_backward")
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A number that a search makes as large or as small as it can."""
+    """A number that a search maximises or minimises."""
 
     name: str  # as shown
     direction: int  # +1: higher is better, -1: lower is
-    of: Callable[[Run], float | None]  # None where the run has no such number
+    of: Callable[[Run], float | None]  # None if the run has no such number
 
 
 def objectives(names: Sequence[str], task: type[Task], model: type[Model]) -> list[Objective]:
-    """From what is typed: `objective` is what chooses the best weights, on validation; `nfe` is of a training step.
+    """The objectives by typed names: `objective` is the criterion of best weights on validation; `nfe` per step.
 
     Raises:
-        RefusedInput: nobody knows whether a number is better high or low, or it is of the test split.
+        RefusedInput: it is not known whether a number should be high or low, or it is of the test split.
     """
     if not names:
         raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
@@ -38,15 +38,15 @@ def objectives(names: Sequence[str], task: type[Task], model: type[Model]) -> li
 
 
 def check_prunable(wanted: Sequence[Objective], measured: Objective, *, launcher: str) -> None:
-    """Checks what trials that may be ended early are compared by.
+    """Checks that trials can be compared, and ended early, during training.
 
     Args:
         wanted: the objectives of the search.
-        measured: what validation measures after each epoch.
-        launcher: the class of that which runs the trials.
+        measured: the objective that validation measures after each epoch.
+        launcher: the class of the launcher.
 
     Raises:
-        RefusedInput: there are several, or one that is known at the end alone; or trials run on other machines.
+        RefusedInput: there are several objectives, or one that is known only at the end; or trials run elsewhere.
     """
     if [objective.name for objective in wanted] != [measured.name]:
         names = ",".join(objective.name for objective in wanted)
@@ -88,7 +88,7 @@ def _objective(name: str, task: type[Task], model: type[Model]) -> Objective:
 
 
 def _nfe(run: Run) -> float | None:
-    """None of a run that uses no solver: it is no cheaper for that."""
+    """Evaluations forward and backward; None for a run without a solver, which is not cheaper for that reason."""
     counts = [run.measurements.get(name) for name in NFE]
     return sum(count for count in counts if count is not None) if counts[0] is not None else None
 

@@ -1,4 +1,4 @@
-"""Runs one cell in a child process, so that the sweep goes on however that process ends, and knows how it ended."""
+"""Runs one cell in a child process: the sweep goes on however that process ends, and knows how it ended."""
 
 import pickle
 import signal
@@ -16,7 +16,7 @@ from ode_runner.config.exit_codes import JobResult
 from ode_runner.distributed.child_process import run_in_own_group
 from ode_runner.sweeps.job_results import result_of
 
-SECONDS = 5.0  # for a run that is told a second time to stop
+SECONDS = 5.0  # that a run has to end after a second request to stop
 
 
 def run_in_own_process(launcher: Launcher, overrides: list[str], number: int) -> JobResult | int:
@@ -24,13 +24,13 @@ def run_in_own_process(launcher: Launcher, overrides: list[str], number: int) ->
 
     Args:
         launcher: one that runs jobs in its own process.
-        overrides: of the run.
-        number: of the job, for Hydra.
+        overrides: the overrides of the run.
+        number: the job number, for Hydra.
 
     Raises:
         KeyboardInterrupt: this process or the child was told to stop.
     """
-    context = get_context("spawn")  # a fork would take CUDA and threads along
+    context = get_context("spawn")  # a fork would copy the state of CUDA and threads
     own_end, child_end = context.Pipe(duplex=False)
     hydra = pickle.dumps((Singleton.get_state()["instances"], launcher))
     work = pickle.dumps(partial(_run, hydra, overrides, number))
@@ -60,7 +60,7 @@ def exit_in_words(code: int) -> str:
 
 
 def _stop(process: BaseProcess) -> None:
-    """Send SIGTERM, upon which the run saves its progress; after a second Ctrl-C, end it within seconds."""
+    """Send SIGTERM, so that the run saves its progress; after a second Ctrl-C, kill it after `SECONDS`."""
     try:
         process.terminate()
         process.join()

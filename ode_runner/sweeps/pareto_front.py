@@ -18,7 +18,7 @@ FILE = "front.csv"
 
 @dataclass(kw_only=True)
 class ParetoFront:
-    """Trials, best in the first objective first, each with its run folder; the same run found twice is one."""
+    """Trials with their run folders, the best in the first objective first; a run that was found twice is one row."""
 
     objectives: Sequence[Objective]
     folder: Path
@@ -29,7 +29,7 @@ class ParetoFront:
             self.rows.append((trial, folder))
 
     def show(self, *, ended: int, pruned: int) -> None:
-        """Print the table and write it into the sweep's folder; of `ended` trials, `pruned` were ended early."""
+        """Print the table and write it into the sweep's folder; `pruned` of the `ended` trials were ended early."""
         trials = f"{ended} trials ({pruned} pruned)" if pruned else f"{ended} trials"
         if not self.rows:
             print(f"\nnone of {trials} has come to a result")
@@ -65,5 +65,5 @@ class ParetoFront:
         write_csv(path, header, rows)
 
     def _options(self) -> list[str]:
-        """The names of all options that were searched; a space may have changed between sessions."""
+        """The names of all options that were searched; the space may have changed between sessions."""
         return list(dict.fromkeys(name for trial, _ in self.rows for name in trial.params))

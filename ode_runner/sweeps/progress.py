@@ -1,4 +1,4 @@
-"""What a sweep prints: cells that are not run and why, a line for each that ends, and the results at the end."""
+"""The output of a sweep: cells that are not run and why, a line for each cell that ends, and results at the end."""
 
 import shlex
 import sys
@@ -23,7 +23,7 @@ from ode_runner.report.quantities import quality_of_samples, usual
 from ode_runner.report.runs import Run
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells
 
-LOOK_SECONDS = 1.0  # between looks at the records of runs in other processes
+LOOK_SECONDS = 1.0  # between reads of the records of runs in other processes
 ENDED = {CellState.DONE: "completed before", CellState.SAME: "the same run as another", CellState.LEFT: "left out"}
 
 
@@ -33,11 +33,11 @@ class Progress:
 
     cells: list[SweepCell]
     folder: Path
-    expected: int | None = None  # how many are to run, where not all are known beforehand
+    expected: int | None = None  # how many cells will run, if not all are known beforehand, as in a search
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=utc_now)
     waits: bool = False
-    told: set[Path] = field(default_factory=set)  # folders of cells that have ended and have a line
+    told: set[Path] = field(default_factory=set)  # folders of cells that have ended and whose line is printed
     bar: SweepBar | None = None
 
     def announce(self, cells: Sequence[SweepCell]) -> None:
@@ -57,7 +57,7 @@ class Progress:
             self._say(f"{counted(count, 'completed cell')}: {remark}")
 
     def open(self) -> None:
-        """Show the bar, on a terminal."""
+        """Show the progress bar, on a terminal."""
         total = self.expected or len(due_cells(self.cells))
         if sys.stdout.isatty() and total and not self._is_of_commands():
             self.bar = SweepBar(total)
@@ -65,7 +65,7 @@ class Progress:
 
     @contextmanager
     def watching(self, cells: Sequence[SweepCell]) -> Iterator[None]:
-        """While they run: those of several in other processes have their lines as soon as their records say so."""
+        """Context while cells run: if they run in other processes, prints a line as soon as a record says it ended."""
         ended = threading.Event()
 
         def look() -> None:
@@ -87,7 +87,7 @@ class Progress:
                 watcher.join()
 
     def tell(self, cells: Sequence[SweepCell]) -> None:
-        """Print a line for each of them that has ended and has none."""
+        """Print a line for each of the cells that has ended and has no line yet."""
         for cell in cells:
             if cell.result is not None and cell.result.status != IN_USE and cell.folder not in self.told:
                 self._tell(cell, cell.result)
@@ -96,10 +96,10 @@ class Progress:
         self.told.add(cell.folder)
         if self.bar is not None:
             self.bar.cell_ended()
-        if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self._is_of_commands():  # which are told of already
+        if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self._is_of_commands():  # printed already
             return
         width = max(len(other.name) for other in self.cells)
-        came = f"{result.status}: {result.reason.partition('. ')[0]}"  # all of it comes at the end
+        came = f"{result.status}: {result.reason.partition('. ')[0]}"  # the whole reason is printed at the end
         if result.status == RunStatus.COMPLETED:
             record = cell.recorded()
             came = _result(record, cell.folder) if record is not None else "completed"
@@ -109,11 +109,11 @@ class Progress:
         return self.expected or len(due_cells(self.cells))
 
     def _is_of_commands(self) -> bool:
-        """Whether the cells are evaluate= and the like, which leave no records."""
+        """Whether the cells are commands such as evaluate=, which leave no records."""
         return any(is_command(cell.overrides) for cell in self.cells)
 
     def still_due(self, cells: Sequence[SweepCell]) -> list[SweepCell]:
-        """The cells that no other process has finished since this one began."""
+        """The cells that no other process has finished since this process began."""
         for cell in cells:
             if (result := self.recorded(cell)) is not None:
                 cell.result = result
@@ -143,7 +143,7 @@ class Progress:
         return free
 
     def close(self) -> None:
-        """Print the results, also when the sweep was interrupted: the table, and what became of the cells."""
+        """Print the table and how the cells ended, even if the sweep was interrupted."""
         if self.bar is not None:
             self.bar.stop()
         self._tabulate()
@@ -166,7 +166,7 @@ class Progress:
             self._say(f"  compare:      ode-report {shlex.quote(str(self.folder))}")
 
     def _tabulate(self) -> None:
-        """The table of the sweep's folder, unless no cell has come to a result or a search prints its own."""
+        """Print the table of the sweep's folder, unless no cell has a result or a search prints its own table."""
         completed = [cell for cell in self.cells if cell.result and cell.result.status == RunStatus.COMPLETED]
         done = any(cell.state is CellState.DONE for cell in self.cells)
         if self.expected is None and not self._is_of_commands() and (completed or done):
@@ -176,7 +176,7 @@ class Progress:
             show_results(self.folder)
 
     def exit_code(self) -> ExitCode:
-        """COMPLETED if all possible cells completed; REFUSED if the others were all refused; else FAILED."""
+        """COMPLETED if all possible cells completed, REFUSED if all others were refused, otherwise FAILED."""
         codes = [_code(cell) for cell in self.cells if cell.state.due or cell.state is CellState.PASSED_OVER]
         if len(self.cells) == 1 and codes:
             return codes[0]
@@ -188,10 +188,10 @@ class Progress:
 
 
 def _result(record: RunRecord, folder: Path) -> str:
-    """What a completed run has reached, and how long it took.
+    """The result of a completed run, and how long it took.
 
-    It is told by the number that chose its weights; where nothing was chosen, as of a true field, by that which a
-    report tells first.
+    The result is the metric by which its weights were chosen. If none were chosen, as for a true field, it is the first
+    metric of a report.
     """
     seconds = record.cost.get("wall_seconds")
     ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"

@@ -1,4 +1,4 @@
-"""Pruning: a search ends trials early that do worse than others did after as many epochs, as Optuna's pruners say."""
+"""Pruning: a search ends trials early, by Optuna's pruners, if they do worse than others did after as many epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ PRUNERS: dict[str, type[BasePruner]] = {
 
 
 def pruner(typed: Any) -> BasePruner:
-    """What hydra.sweeper.pruner names, with Optuna's defaults, or the pruner that Hydra has made of its `_target_`.
+    """The pruner that hydra.sweeper.pruner names, with Optuna's defaults, or the one that Hydra made of `_target_`.
 
     Raises:
         RefusedInput: there is no such pruner.
@@ -34,11 +34,11 @@ def pruner(typed: Any) -> BasePruner:
 
 
 class PrunableTrial:
-    """The trial that a run is, as the run knows it, perhaps in another process than the search.
+    """The trial of a search that a run belongs to, from the run's side; it may be in another process than the search.
 
     Args:
-        folder: of the search.
-        number: of the trial.
+        folder: the folder of the search.
+        number: the number of the trial.
         chosen_by: the pruner.
     """
 
@@ -46,10 +46,9 @@ class PrunableTrial:
         self.folder, self.number, self.pruner = folder, number, chosen_by
 
     def judge(self, criterion: str, best: float, *, epoch: int) -> None:
-        """Report the best validation so far to the study; raises Pruned where the pruner would end the trial.
+        """Report the best validation so far to the study; raises Pruned if the pruner ends the trial.
 
-        Where validation is by another criterion than that of the search, nothing is reported, for nothing can be
-        compared.
+        If validation uses another criterion than the search, nothing is reported, because nothing can be compared.
         """
         with storage_in(self.folder) as storage:
             study = optuna.load_study(storage=storage, study_name=NAME, pruner=self.pruner)

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for searches: Optuna proposes cells and is given the objectives that each reaches."""
+"""Hydra's sweeper for searches: Optuna proposes cells and receives the objectives that each reaches."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +26,16 @@ from ode_runner.sweeps.sweep_cell import SweepCell
 from ode_runner.sweeps.sweeper import CellSweeper
 from ode_runner.sweeps.trial_of_job import override_for
 
-if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
+if TYPE_CHECKING:  # importing Optuna takes half a second, which --cfg and TAB should not wait for
     from ode_runner.sweeps.objectives import Objective
     from ode_runner.sweeps.study import Study, Trial
 
 
 class SearchSweeper(CellSweeper):
-    """A number of trials, among the values typed or set by a preset in conf/search.
+    """Runs a number of trials among the values typed or set by a preset in conf/search.
 
-    Every trial is an ordinary run. Trials that an earlier session proposed and did not finish come first; those in the
-    midst of which its process ended come last.
+    Every trial is an ordinary run. Trials that an earlier session proposed but did not finish come first; those that
+    ended their process come last.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class SearchSweeper(CellSweeper):
             return
         check_launcher(self.config.hydra.launcher._target_)
         folder.mkdir(parents=True, exist_ok=True)
-        with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take what
-            expected = max(self.trials - study.ended, 0)  # the first has in hand for broken off
+        with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take trials
+            expected = max(self.trials - study.ended, 0)  # that the first is running for unfinished ones
             try:
                 with self.under_way(Progress(cells=[], folder=folder, expected=expected)) as progress:
                     ended = partial(self._ended_its_process, by_key)
@@ -123,14 +123,14 @@ class SearchSweeper(CellSweeper):
         wanted: "Sequence[Objective]",
         progress: Progress,
     ) -> None:
-        """Run the trials that have not run yet and report their objectives; one without a result counts as failed."""
+        """Run the trials that have not run yet and report their objectives; a trial without a result has failed."""
         from ode_runner.sweeps.inspection import record_unrun
 
         cells: dict[int, SweepCell] = {}
         for trial in trials:
             try:
                 cells[trial.number] = cell = self._cell(trial, by_key)
-            except (RefusedInput, HydraException) as error:  # this solver has no such option, say
+            except (RefusedInput, HydraException) as error:  # for example if this solver has no such option
                 print(f"ode-run: skipped: {readable_message(error, _words(trial, by_key))}", file=sys.stderr)
                 continue
             record_unrun(cell)
@@ -193,7 +193,7 @@ def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
 
 
 def _report(trial: "Trial", cell: SweepCell | None, study: "Study", wanted: "Sequence[Objective]") -> None:
-    """Tell the study the objectives that a trial has reached; None where it has no result."""
+    """Report to the study the objectives that a trial has reached, or that it was pruned or has no result."""
     from ode_runner.sweeps.objectives import reached
 
     values, record = None, None if cell is None else cell.recorded()

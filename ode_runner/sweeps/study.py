@@ -1,4 +1,4 @@
-"""The trials of a search: Optuna proposes them and is given their objectives, all kept in one SQLite file."""
+"""The trials of a search: Optuna proposes them and receives their objectives; all is kept in one SQLite file."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from ode_runner.errors import RefusedInput
 
 FILE = "search.db"
 NAME = "search"  # of the study in its file
-WHAT = "what"  # the attribute that says what is searched among and for
-PATIENCE_SECONDS = 60  # for the file, which trials in other processes write to, too
+WHAT = "what"  # attribute of the study with its space, fixed options and objectives
+PATIENCE_SECONDS = 60  # to wait for the file's lock: trials in other processes write to it, too
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # trials are reported by the sweeper
 
 
@@ -28,25 +28,25 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # trials are reported by t
 class Trial:
     """A point of the space, and the values of its objectives once they are known."""
 
-    number: int  # from 0 on, in the order of their asking
+    number: int  # from 0, in the order in which trials were proposed
     params: Mapping[str, Any]
     values: Sequence[float] = ()
 
 
 def open_storage(folder: Path) -> RDBStorage:
-    """The file in which a search keeps its trials."""
+    """Open the file with the trials of a search."""
     return RDBStorage(f"sqlite:///{folder / FILE}", engine_kwargs={"connect_args": {"timeout": PATIENCE_SECONDS}})
 
 
 def close_storage(storage: RDBStorage) -> None:
-    """Close its file."""
+    """Close the file of a storage."""
     storage.remove_session()
     storage.engine.dispose()
 
 
 @contextmanager
 def storage_in(folder: Path) -> Iterator[RDBStorage]:
-    """The file in which a search keeps its trials, for a moment."""
+    """The file with the trials of a search, open inside the context."""
     storage = open_storage(folder)
     try:
         yield storage
@@ -62,8 +62,8 @@ class Study:
         folder: Path,
         *,
         space: Mapping[str, BaseDistribution],
-        fixed: Sequence[str],  # what all trials have in common, as typed
-        objectives: Mapping[str, int],  # by name: +1 where higher is better, -1 where lower is
+        fixed: Sequence[str],  # overrides that all trials have in common, as typed
+        objectives: Mapping[str, int],  # by name: +1 if higher is better, -1 if lower is
         sampler: Callable[..., BaseSampler],
         pruner: BasePruner | None,
         seed: int,
@@ -95,17 +95,16 @@ class Study:
 
     @property
     def pruned(self) -> int:
-        """The number of these trials that were ended early."""
+        """The number of trials that were ended early."""
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
 
     def next(self, count: int, *, of: int, ended_its_process: Callable[[Trial], bool]) -> list[Trial]:
-        """Up to `count` trials, fewer where that would make more than `of` in all.
+        """Up to `count` trials, so that there are at most `of` in all.
 
-        Trials that an earlier session proposed and did not report come first; those in the midst of which its process
-        ended come last.
+        Trials that an earlier session proposed but did not report come first; those that ended their process come last.
 
         Raises:
-            RefusedInput: the space is not that of the earlier trials.
+            RefusedInput: the space differs from that of the earlier trials.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         left = [_trial(trial) for trial in waiting]
@@ -114,9 +113,9 @@ class Study:
         return [self._ask() for _ in range(min(count, of - self.ended - len(left)))] or left[:count]
 
     def _ask(self) -> Trial:
-        """A new trial, by a sampler of its own seed: a search that was interrupted proposes what it would have."""
+        """A new trial, from a sampler with its own seed: a resumed search proposes what an uninterrupted one would."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of an option of the sampler's
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # about options of the sampler
             self._study.sampler = self._make_sampler(seed=self._seed + len(self._study.trials))
         try:
             trial = self._study.ask(self.space)
@@ -127,25 +126,25 @@ class Study:
         return Trial(number=trial.number, params=trial.params)
 
     def tell(self, trial: Trial, values: Sequence[float] | None) -> None:
-        """Report the objectives of a trial; None where it has no result."""
+        """Report the objectives of a trial; None if it has no result."""
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial.number, values, state=state)
 
     def tell_pruned(self, trial: Trial) -> None:
-        """Report that a trial was ended before its time; what it had reached until then is known."""
+        """Report that a trial was ended early; its validations until then were reported already."""
         self._study.tell(trial.number, state=TrialState.PRUNED)
 
     def front(self) -> list[Trial]:
-        """Trials that none beats in every objective, the best in the first of these first."""
+        """The Pareto-optimal trials, the best in the first objective first."""
         best = [_trial(trial) for trial in self._study.best_trials]
         return sorted(best, key=lambda trial: (-self.directions[0] * trial.values[0], trial.number))
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """The values typed for an option, in Hydra's grammar, as Optuna has them; both ends of an interval are included.
+    """Optuna's distribution for the values typed in Hydra's grammar; both ends of an interval are included.
 
     Raises:
-        RefusedInput: they are none that Optuna takes.
+        RefusedInput: Optuna does not accept these values.
     """
     values = override.value()
     try:
@@ -159,7 +158,7 @@ def distribution(override: Override) -> BaseDistribution:
 
 
 def _numbers(values: list[Any], **options: Any) -> BaseDistribution:
-    """From the first to the last; whole if all of them are."""
+    """The distribution from the first to the last value; integers if all values are."""
     whole = all(isinstance(value, int) for value in values)
     return (IntDistribution if whole else FloatDistribution)(values[0], values[-1], **options)
 

@@ -13,14 +13,14 @@ from ode_runner.recording.record import RunRecord
 
 
 class CellState(StrEnum):
-    """Whether and why a cell is to be run or not."""
+    """Whether a cell will be run, and why or why not."""
 
     RUN = "will run"
     RESUME = "resume"
     DONE = "done"
     SAME = "same run"
     INCOMPATIBLE = "incompatible"
-    REFUSED = "refused"  # an option's value is impossible; in a sweep the run says so, and its record
+    REFUSED = "refused"  # an option has an invalid value; the run is started, and prints and records the reason
     LEFT = "left out"
     PASSED_OVER = "passed over"  # its process ended too often
 
@@ -33,7 +33,7 @@ class CellState(StrEnum):
 class SweepCell:
     """A cell: its overrides, its run folder, its state before the sweep, and in the end its result."""
 
-    name: str  # what sets it apart from the others, as typed
+    name: str  # the options in which it differs from the others, as typed
     overrides: list[str]
     cfg: DictConfig
     folder: Path
@@ -41,12 +41,12 @@ class SweepCell:
     state: CellState
     remark: str = ""
     begun: bool = False  # by an earlier command, which did not complete it
-    aborted_attempts: int = 0  # of processes in the midst of it, see attempts.py
+    aborted_attempts: int = 0  # attempts whose process ended, see recording/attempts.py
     result: JobResult | None = None
 
     @property
     def choices(self) -> dict[str, str]:
-        """The choice of each group, also where the model does not use it."""
+        """The choice of each group, even if the model does not use it."""
         return {str(group): str(choice) for group, choice in self.cfg.hydra.runtime.choices.items()}
 
     def recorded(self) -> RunRecord | None:
@@ -56,7 +56,7 @@ class SweepCell:
 
 
 def mark_duplicates(cells: list[SweepCell]) -> None:
-    """Mark cells that are the same run as an earlier one, as where a model does not use the option that differs.
+    """Mark cells that are the same run as an earlier cell, for example if the model does not use the differing option.
 
     Cells that are other runs but have the folder of an earlier cell are marked as refused.
     """
@@ -73,5 +73,5 @@ def mark_duplicates(cells: list[SweepCell]) -> None:
 
 
 def due_cells(cells: Sequence[SweepCell]) -> list[SweepCell]:
-    """The cells to be run. Those never begun come first, so that a cell that ends its process delays no other."""
+    """The cells to run. Those never begun come first, so that a cell that ends its process delays no other."""
     return sorted((cell for cell in cells if cell.state.due), key=lambda cell: cell.begun)

@@ -19,17 +19,17 @@ from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 from ode_runner.tasks.base import Task
 
-WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes, and on what is refused, but for values that no cell takes
+WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes, and on whether a valid cell is refused
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Sizes of a run, which follow from its data and its model."""
+    """The sizes of a run that follow from its data and its model."""
 
     parameters: int
     steps_per_epoch: int
     samples: int  # in a batch
-    evaluations: float  # of the forward pass of a few samples with fresh weights; 0 where it fails
+    evaluations: float  # of the forward pass of a few samples with fresh weights; 0 if it fails
 
     @classmethod
     def of(cls, dry_run: DryRun) -> "Size":
@@ -49,12 +49,12 @@ class SweepPlan:
 
     cells: list[SweepCell]
     folder: Path
-    found: dict[str, Size | RefusedInput | str] = field(default_factory=dict)  # by what it depends on
+    found: dict[str, Size | RefusedInput | str] = field(default_factory=dict)  # by the options it depends on
     tasks: dict[str, Task] = field(default_factory=dict)  # by their options
 
     def show(self) -> None:
         """Print the table."""
-        sizes = [self._size(cell) if cell.state.due else None for cell in self.cells]  # may find it impossible
+        sizes = [self._size(cell) if cell.state.due else None for cell in self.cells]  # may change a cell's state
         earlier = completed_runs(self.cells[0].cfg.output_dir) if self.cells else []
         times = [
             self._estimate(cell, size, earlier) if cell.state.due and size is not None else None
@@ -77,7 +77,7 @@ class SweepPlan:
         print("nothing was started; leave out plan=true to run")
 
     def _size(self, cell: SweepCell) -> Size | None:
-        """Sizes of a cell, whose objects are made once for all seeds; None where a run would be refused."""
+        """The sizes of a cell, whose objects are made once for all seeds; None if a run would be refused or fail."""
         key = json.dumps([_without(cell.record.config, WITHOUT_EFFECT), cell.choices], sort_keys=True, default=str)
         if key not in self.found:
             self.found[key] = self._dry_run(cell)
@@ -100,7 +100,7 @@ class SweepPlan:
                 return Size.of(dry_run)
         except RefusedInput as refusal:
             return refusal
-        except Exception as error:  # a fault of code, which a run would meet, too, and keeps the traceback of
+        except Exception as error:  # an error in code: a run would fail likewise, and keep the traceback
             return f"would fail: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
     def _estimate(self, cell: SweepCell, size: Size, earlier: Sequence[RunTimes]) -> Estimate | None:

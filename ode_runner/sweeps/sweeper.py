@@ -1,4 +1,4 @@
-"""Hydra's sweeper for products of values and listed cells: inspects all cells, launches those due, reports results."""
+"""Hydra's sweeper for products of values and listed cells: inspects cells, launches those due, reports results."""
 
 import itertools
 import shlex
@@ -30,17 +30,17 @@ from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells, mark_d
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
-    """Make a sweeper known to Hydra under the name that its yaml in conf/hydra/sweeper has.
+    """Register a sweeper with Hydra under the name in its yaml in conf/hydra/sweeper.
 
-    Hydra takes plugins by names in the namespace `hydra_plugins` alone, and there is no folder of that name to find.
+    Hydra accepts only plugins with names in the namespace `hydra_plugins`, and this package has no such folder.
     """
     Plugins.instance().class_name_to_class[f"hydra_plugins.ode_runner.{name}"] = sweeper
 
 
 class CellSweeper(Sweeper):
-    """The product of all values typed, or set by a preset in conf/grid; a launcher runs those that are due.
+    """Runs the product of all values typed or set by a preset in conf/grid; a launcher runs the cells that are due.
 
-    `cells` lists some options of several cells, each of which is crossed with that product.
+    `cells` lists options of several cells, each of which is combined with that product.
     """
 
     hydra_context: HydraContext
@@ -66,7 +66,7 @@ class CellSweeper(Sweeper):
             self.launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=hydra_context, task_function=task_function, config=config
             )
-        except RuntimeError as error:  # it is not installed
+        except RuntimeError as error:  # the launcher is not installed
             raise RefusedInput(str(error)) from error
 
     def sweep(self, arguments: list[str]) -> None:
@@ -95,9 +95,9 @@ class CellSweeper(Sweeper):
 
     @contextmanager
     def under_way(self, progress: Progress) -> Iterator[Progress]:
-        """Around the cells' runs: writes multirun.yaml before them, and prints the results however they end."""
+        """Context around the cells' runs: writes multirun.yaml first, and prints the results however they end."""
         written = progress.folder / "multirun.yaml"
-        finished = progress.cells and not due_cells(progress.cells)  # it may be on a disk that is only read
+        finished = progress.cells and not due_cells(progress.cells)  # then the disk may be read-only
         if not (finished and written.exists()):
             progress.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, written)
@@ -109,7 +109,7 @@ class CellSweeper(Sweeper):
                 progress.close()
 
     def typed(self, arguments: list[str]) -> dict[str, Override]:
-        """The overrides by option; one that is typed replaces one of a preset."""
+        """The overrides by option; a typed one replaces that of a preset."""
         typed = self._parser().parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         by_key = {override.get_key_element(): override for override in typed}
         check_sweepable(by_key)
@@ -135,7 +135,7 @@ class CellSweeper(Sweeper):
             reason_passed_over,
         )
 
-        words = in_sweep(overrides, str(self.config.hydra.sweep.dir))  # those it is run with
+        words = in_sweep(overrides, str(self.config.hydra.sweep.dir))  # as it is run
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
@@ -158,7 +158,7 @@ class CellSweeper(Sweeper):
 
 
 def _words(key: str, override: Override) -> list[str]:
-    """The overrides that give one option one value each."""
+    """An override for each value of a swept option."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     if not override.is_discrete_sweep():

@@ -1,4 +1,4 @@
-"""Which trial of a search a job of Hydra is: told to the job, wherever it runs, by an environment variable."""
+"""Tells a Hydra job, wherever it runs, which trial of a search it is, by an environment variable."""
 
 import os
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ VARIABLE = "ODE_RUN_TRIAL"
 
 
 def override_for(number: int) -> str:
-    """The override by which a job knows the number of its trial; not among those of the run, which is any other's."""
+    """The override that tells a job the number of its trial; it is not part of the run's identity."""
     return f"+hydra.job.env_set.{VARIABLE}='{number}'"
 
 
 def trial_of_job() -> "PrunableTrial | None":
-    """The trial of the job that runs; None where it is none that may be pruned."""
+    """The trial of the present job; None if it is not one that may be pruned."""
     number = os.environ.get(VARIABLE)
     if number is None:
         return None
