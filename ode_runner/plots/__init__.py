@@ -1,1 +1,1 @@
-"""Pictures. Each function returns a matplotlib figure; nothing here touches global state or files."""
+"""Figures. Each function returns a matplotlib figure or an animation; nothing here touches global state or files."""

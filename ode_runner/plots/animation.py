@@ -1,4 +1,4 @@
-"""Pictures that move."""
+"""Animated figures."""
 
 import tempfile
 from collections.abc import Callable
@@ -12,15 +12,15 @@ HOLD = 1.0  # seconds for which the last frame stays
 
 @dataclass(frozen=True, kw_only=True)
 class Animation:
-    """A figure, and how it changes from frame to frame."""
+    """A figure and a function that changes it from frame to frame."""
 
     figure: Figure
-    show: Callable[[int], object]  # changes the figure into the frame of a number, from 0
+    show: Callable[[int], object]  # changes the figure into frame number i, from 0
     frames: int
     per_second: int
 
     def gif(self) -> bytes:
-        """The content of a GIF that begins again after its end; axes stay where they are in the first frame."""
+        """The content of a GIF that repeats forever; the layout of the axes is that of the first frame."""
         from matplotlib.animation import PillowWriter
 
         writer = PillowWriter(fps=self.per_second)

@@ -1,4 +1,4 @@
-"""Gradient modes side by side: what each is off by, and what it costs."""
+"""Gradient modes side by side: the error and the cost of each."""
 
 import math
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from ode_runner.plots.figure_types import Axes, Figure
 
 
 class Row(NamedTuple):
-    """One gradient mode; errors are relative, NaN where there is nothing to compare with."""
+    """One gradient mode. Errors are relative; NaN: there is no reference."""
 
     name: str
     solution_error: float
     flow_error: float
     nfe: tuple[float, float]  # forward, backward
-    saved_bytes: float  # NaN where not measured
+    saved_bytes: float  # NaN: not measured
     milliseconds: float
 
 
 def draw_audit(rows: Sequence[Row], *, title: str, flow_uncertainty: float) -> Figure:
-    """Relative errors, evaluations, memory and time, a line for each mode."""
+    """Relative errors, evaluations, memory and time; each mode is one row."""
     figure = style.figure(13, 1.7 + max(1.0, 0.34 * len(rows)))
     figure.suptitle(title, fontsize=10)
     errors, nfe, memory, time = figure.subplots(1, 4, sharey=True, width_ratios=[1.7, 1, 1, 1])
@@ -58,7 +58,7 @@ def _memory(axes: Axes, places: Sequence[int], megabytes: Sequence[float]) -> No
 
 
 def _whole_decades(axes: Axes) -> None:
-    """From a power of ten to another, and numbers at those alone."""
+    """Limits the axis at powers of ten, and labels only those."""
     from matplotlib.ticker import NullFormatter
 
     low, high = axes.get_xlim()

@@ -1,4 +1,4 @@
-"""Several configurations in one picture: curves with bands over seeds, trade-offs with their Pareto front."""
+"""Several configurations in one figure: curves with bands over seeds, and trade-offs with their Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How one configuration is drawn in every picture."""
+    """How one configuration is drawn in every figure."""
 
     label: str
     colour: int
     shape: int
-    ordered: bool = False  # of a number's ranges, from low to high
+    ordered: bool = False  # the configurations are ranges of a number, from low to high
 
     def line(self) -> dict[str, Any]:
         return {"color": self._colour(), "linestyle": LINES[self.shape % len(LINES)]}
@@ -36,7 +36,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Mean, least and most over seeds at increasing x."""
+    """Mean, minimum and maximum over seeds at increasing x."""
 
     look: Look
     x: Sequence[float]
@@ -58,7 +58,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """Words on an axis and how its numbers are to be read."""
+    """The label of an axis and the format of its numbers."""
 
     label: str
     percent: bool = False
@@ -67,11 +67,11 @@ class Axis:
 
 
 def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = EPOCH) -> Figure:
-    """One panel for each title, side by side."""
+    """One panel for each title, side by side. `x`: label of the horizontal axis."""
     figure, grid = _panels(len(panels))
     for axes, (title, (axis, curves)) in zip(grid, panels.items(), strict=True):
         for curve in curves:
-            alone = "o" if len(curve.x) == 1 else ""  # a line through one point is not to be seen
+            alone = "o" if len(curve.x) == 1 else ""  # a line through one point is invisible
             axes.plot(curve.x, curve.mean, label=curve.look.label, linewidth=1.5, marker=alone, **curve.look.line())
             if curve.least != curve.most:
                 axes.fill_between(
@@ -88,9 +88,9 @@ def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = 
 def draw_trade_offs(
     panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, higher_is_better: bool, legend: Sequence[Look] = ()
 ) -> Figure:
-    """Quality against each cost; what no other configuration beats in both is ringed and joined.
+    """Quality against each cost. The points of the Pareto front are ringed and joined.
 
-    The legend names every point, unless another is given.
+    The legend names every point, unless `legend` is given.
     """
     figure, grid = _panels(len(panels))
     for axes, (cost, points) in zip(grid, panels.items(), strict=True):
@@ -108,7 +108,7 @@ def draw_trade_offs(
         if cost.log:
             axes.set_xscale("log")
         else:
-            axes.locator_params(axis="x", nbins=5)  # numbers of six signs run into each other where there are more
+            axes.locator_params(axis="x", nbins=5)  # more labels of six digits would overlap
         axes.set(xlabel=cost.label)
         _finish(axes, quality)
     for axes in grid[1:]:
@@ -134,7 +134,7 @@ def draw_memory(curves: Sequence[Curve]) -> Figure:
 
 
 def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str, evaluations: str) -> Figure:
-    """Errors against evaluations, both logarithmic."""
+    """Errors against evaluations, both on logarithmic axes."""
     figure, [axes] = _panels(1)
     figure.set_size_inches(6.0, 5.0)
     for curve in curves:
@@ -149,7 +149,7 @@ def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str, evalu
 
 
 def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
-    """The points than which none is as good for less, or better for as much; by rising cost."""
+    """The points that no other point dominates, by increasing cost: no other is as good at a lower or equal cost."""
     sign = 1 if higher_is_better else -1
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, -sign * point.y)):
@@ -159,7 +159,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = style.figure(4.3 * count, 3.8)  # without the legend
+    figure = style.figure(4.3 * count, 3.8)  # size without the legend
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
@@ -167,16 +167,16 @@ def _finish(axes: Axes, axis: Axis) -> None:
     axes.set_ylabel(axis.label)
     if axis.percent:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-        axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # a bar of standard deviation may reach beyond all
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # an error bar may reach beyond 100 %
     if axis.log and not any(np.any(np.asarray(line.get_ydata()) <= 0) for line in axes.get_lines()):
-        axes.set_yscale("log")  # which would leave out a log density below 0
+        axes.set_yscale("log")  # a logarithmic axis would drop a log density below 0
     if axis.from_zero:
         axes.set_ylim(0, None)
     axes.grid(alpha=0.3)
 
 
 def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
-    """One for all panels, beside them; the figure grows by what it takes, so that no panel does without room."""
+    """One legend for all panels, beside them. The figure grows by its width, so that the panels keep theirs."""
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not handles:
         return

@@ -1,4 +1,4 @@
-"""What changed during training."""
+"""Curves of a training run: loss, metric and evaluations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -10,12 +10,12 @@ from ode_runner.plots.figure_types import Axes, Figure
 History = Sequence[Mapping[str, float]]
 
 ABBREVIATIONS = ("mse", "nelbo", "nll", "rmse")
-FEW = 2  # epochs that are drawn as steps
+FEW = 2  # runs with fewer epochs are drawn over steps
 ACCURACY, EVALUATIONS = "Accuracy", "Evaluations of the field (NFE) per batch"
 
 
 class Samples(NamedTuple):
-    """In words, what the samples of each split are, where curves of the two are not of the same thing."""
+    """What the samples of each split are, in words, if the curves of the two splits are not about the same samples."""
 
     training: str = ""
     validation: str = ""
@@ -23,7 +23,7 @@ class Samples(NamedTuple):
 
 SAME = Samples()
 NO_LEVELS: Mapping[str, float] = MappingProxyType({})
-LEVELS = ((style.GREY, "-."), (style.PURPLE, ":"))  # colour and dashes of each
+LEVELS = ((style.GREY, "-."), (style.PURPLE, ":"))  # colour and dashes of each level line
 
 
 class _Line(NamedTuple):
@@ -35,10 +35,10 @@ class _Line(NamedTuple):
 def draw_curves(
     history: History, *, quality: str = "accuracy", samples: Samples = SAME, levels: Mapping[str, float] = NO_LEVELS
 ) -> Figure:
-    """Loss, the metric named `quality` and evaluations per solve against epochs; against steps if there are hardly any.
+    """Loss, the metric named `quality` and evaluations per solve over epochs; over steps if there are very few epochs.
 
-    What was never measured has no panel, nor have evaluations where nothing is solved, or a loss that is the metric
-    itself. `levels` are numbers that the metric is compared with, at most two, by what they are: level lines.
+    There is no panel for what was never measured, for evaluations that are all 0, or for a loss that is the metric.
+    `levels`: numbers to compare the metric with, by name, at most two; drawn as horizontal lines.
     """
     panels = list(_panels(history, quality, samples))
     figure = style.figure(4.1 * max(2, len(panels)), 3.8)
@@ -54,14 +54,14 @@ def draw_curves(
 
 
 def _panels(history: History, quality: str, samples: Samples) -> Iterator[tuple[str, list[_Line]]]:
-    """Titles and lines of the panels that have any."""
+    """Titles and lines of the panels that have at least one line."""
     training, validation = (f", {words}" if words else "" for words in samples)
     trained = (f"training{training}", (style.BLUE, "-"))
     validated = (f"validation{validation}", (style.ORANGE, "--"))
     backward = (f"training{training}, backward", (style.GREEN, ":"))
     found = {
         name: _lines(history, {f"train/{name}": trained, name: trained, f"eval/{name}": validated})
-        for name in ("loss", quality)  # what stands beside a loss has its bare name in training
+        for name in ("loss", quality)  # a metric logged beside the training loss has no prefix
     }
     if quality != "loss" and found["loss"] == found[quality]:
         found.pop("loss")
@@ -78,7 +78,7 @@ def _lines(history: History, looks: Mapping[str, tuple[str, tuple[str, str]]]) -
 
 
 def _clock(history: History) -> str:
-    """What runs along the axis."""
+    """The quantity on the horizontal axis."""
     return "epoch" if history and history[-1]["epoch"] >= FEW else "step"
 
 
@@ -89,7 +89,7 @@ def _title(name: str) -> str:
 
 def _draw(axes: Axes, title: str, lines: Sequence[_Line]) -> None:
     for label, (colour, dashes), points in lines:
-        marker = "o" if len(points) <= 60 else ""  # more of them would hide the lines
+        marker = "o" if len(points) <= 60 else ""  # more markers would hide the lines
         axes.plot(*zip(*points, strict=True), dashes, color=colour, label=label, marker=marker, markersize=3)
     axes.set_title(title, fontsize=11)
     axes.set_xlim(left=0)

@@ -8,15 +8,16 @@ from ode_runner.plots.animation import Animation
 from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Trajectory
 
-Side = tuple[float, float]  # from where to where, in both directions
+Side = tuple[float, float]  # lower and upper limit, the same for both axes
 
 
 def draw_density(
     points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side, tested: int, drawn: int
 ) -> Figure:
-    """Data, the learned density (cells, cells), first coordinate first, and samples of it, where there are any.
+    """Test points, the learned density and samples from it; no panel for what is None.
 
-    Points are the first of so many that are `tested`, samples of so many `drawn`.
+    `density` is (cells, cells), first coordinate first. `tested` and `drawn`: the numbers of points and of samples of
+    which those shown are the first.
     """
     count = 3 - (density is None) - (samples is None)
     figure = style.figure(4.2 * count, 4.6)
@@ -33,7 +34,7 @@ def draw_density(
 
 
 def draw_samples(path: Trajectory, *, side: Side, drawn: int) -> Figure:
-    """Samples on their way from the normal law to the data, the first of so many, a panel for each time of `path`."""
+    """The first samples of `drawn` on their way from the base distribution to the data; a panel for each time."""
     figure = style.figure(2.9 * len(path), 3.6)
     panels = figure.subplots(1, len(path), sharex=True, sharey=True)
     for i, (axes, points) in enumerate(zip(panels, path, strict=True)):
@@ -45,7 +46,7 @@ def draw_samples(path: Trajectory, *, side: Side, drawn: int) -> Figure:
 
 
 def animate_samples(path: Trajectory, *, side: Side) -> Animation:
-    """Samples on their way from the normal law to the data, a frame for each of the times of `path`."""
+    """Samples on their way from the base distribution to the data; a frame for each time of `path`."""
     figure = style.figure(4.6, 4.6)
     axes = figure.subplots()
     points = path.cpu().numpy()
@@ -70,7 +71,7 @@ def _counted(shown: int, there: int, things: str) -> str:
 
 
 def _size(points: int) -> float:
-    """Of a dot, in square points: a few are seen, and many do not run into each other."""
+    """Area of a dot in square points: large enough to see a few, small enough that many do not overlap."""
     return min(12.0, max(2.0, 4000 / max(points, 1)))
 
 

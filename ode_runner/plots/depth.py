@@ -1,4 +1,4 @@
-"""What models learn about depth: weights that change on the way, and where each sample stops."""
+"""What models learn about depth: weights that depend on depth, and the time at which each sample's solve ends."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Figure
 
-LEGEND = 6  # layers, or weights, that are all named
-LINES = 24  # weights that are drawn, those that change most
+LEGEND = 6  # up to so many layers or weights, all are named
+LINES = 24  # weights that are drawn: those that change most
 
 
 def draw_weights(times: Tensor, weights: Tensor) -> Figure:
-    """Weights (times, weights) over depth: some of them, and how far all are from those at the first time.
+    """Weights (times, weights) over depth: those that change most, and the distance of all from the first ones.
 
     Args:
-        times: (times,); two equal ones beside each other make a jump.
+        times: (times,); two equal neighbours are the two sides of a jump.
     """
     times, weights = times.detach().cpu().double(), weights.detach().cpu().double()
     figure = style.figure(9.0, 3.6)
@@ -40,9 +40,9 @@ def draw_weights(times: Tensor, weights: Tensor) -> Figure:
 
 
 def draw_end_times(ends: Tensor, y0: Tensor, *, bounds: tuple[float, float]) -> Figure:
-    """End times (samples,): over the state where that is a line, in colour where it is a plane, else how often each is.
+    """End times (samples,): over a state of one coordinate, as colours over one of two, else as a histogram.
 
-    Bounds that lie near are dashed.
+    A bound close to the end times is drawn as a dashed line.
     """
     ends, y0 = ends.detach().cpu().double(), y0.detach().flatten(1).cpu().double()
     figure = style.figure(5.6, 4.0)
@@ -65,12 +65,12 @@ def draw_end_times(ends: Tensor, y0: Tensor, *, bounds: tuple[float, float]) -> 
 
 
 def draw_layers(moved: Tensor, distances: Tensor, spectra: Tensor) -> Figure:
-    """How far each layer moves states and how far its weights are from the one before; eigenvalues of its derivative.
+    """How far each layer moves states, how far its weights are from the previous layer's, and its eigenvalues.
 
     Args:
         moved: (layers,), means over samples.
-        distances: (layers - 1,), of the weights, relative.
-        spectra: (layers, values), complex, of the layers' increments.
+        distances: (layers - 1,), relative distances between the weights of neighbouring layers.
+        spectra: (layers, values), complex, eigenvalues of the Jacobians of the layers' increments.
     """
     from matplotlib import colormaps
 
@@ -100,7 +100,7 @@ def draw_sweeps(residuals: Tensor) -> Figure:
     """How far each sweep of an iteration moves the state of each layer.
 
     Args:
-        residuals: (layers, sweeps), relative to the state; NaN where a layer has fewer sweeps.
+        residuals: (layers, sweeps), relative to the state; NaN if a layer has fewer sweeps.
     """
     figure = style.figure(5.6, 3.6)
     axes = figure.subplots()
@@ -116,7 +116,7 @@ def draw_sweeps(residuals: Tensor) -> Figure:
 
 
 def _mark(line: Callable[..., object], ends: Tensor, bounds: tuple[float, float]) -> None:
-    """A dashed line at each bound that is no further from the end times than they are spread."""
+    """A dashed line at each bound that is no further from the end times than their range is wide."""
     low, high = float(ends.min()), float(ends.max())
     reach = max(high - low, 0.1)
     for bound in bounds:

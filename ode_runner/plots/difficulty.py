@@ -1,4 +1,4 @@
-"""Which samples take a solver many evaluations."""
+"""The number of evaluations that a solver needs for each sample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from torch import Tensor
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
-COLUMNS, ROWS = 8, 2  # of the hardest images, and of the easiest
-FEW = 8  # numbers of evaluations, each of which has a tick or a colour
+COLUMNS, ROWS = 8, 2  # of the hardest images, and again of the easiest
+FEW = 8  # up to so many different counts, each has its own tick or colour
 
 
 def draw_evaluations(evaluations: Tensor, groups: Mapping[str, Tensor]) -> Figure:
-    """How many samples take how many evaluations; and the mean of each of the `groups` of samples, if there are any."""
+    """Histogram of evaluations per sample, and the mean of each of the `groups` of samples, if there are any."""
     figure = style.figure(10 if groups else 5.6, max(3.6, 0.24 * len(groups) + 1.2))
     axes = figure.subplots(1, 2 if groups else 1, squeeze=False)[0]
     values, counts = evaluations.unique(return_counts=True)
@@ -44,7 +44,7 @@ def _draw_groups(axes: Axes, groups: Mapping[str, Tensor], evaluations: Tensor) 
 
 
 def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: str, names: tuple[str, str]) -> Figure:
-    """Test samples in the plane, coloured by evaluations, hard ones on top of easy ones; few numbers are named each."""
+    """Test samples in the plane, coloured by evaluations, hard ones on top; a legend names few different counts."""
     from matplotlib import colormaps
 
     figure = style.figure(6.4, 4.6)
@@ -71,9 +71,9 @@ def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: 
 def draw_hardest_and_easiest(
     images: Tensor, labels: Tensor, evaluations: Tensor, *, names: Sequence[str], ink_on_paper: bool
 ) -> Figure:
-    """The test images that take most evaluations and those that take fewest, with the names of their classes.
+    """The test images with the most evaluations and those with the fewest, with the names of their classes.
 
-    With `ink_on_paper` a large number of an image of one channel is dark.
+    `ink_on_paper`: draw large values of a one-channel image dark.
     """
     order = evaluations.argsort(descending=True, stable=True)
     half = min(COLUMNS * ROWS, max(1, len(order) // 2))

@@ -1,4 +1,4 @@
-"""A solution that flows and jumps, with its events, beside the true one."""
+"""A solution with events, at which it may jump, beside the true solution."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,15 +22,15 @@ def draw_events(
     names: Sequence[str],
     levels: Mapping[str, float],
 ) -> Figure:
-    """The first sample of both, coordinate by coordinate up to the last event, which are marked at their times.
+    """The first sample of both solutions, coordinate by coordinate up to the last event; events are marked.
 
     Args:
         ts: increasing.
         true, found: (time, batch, coordinate).
-        true_events, found_events: theirs.
-        observed: times (time,) of observations of this sample, and these (time, coordinate), NaN where there is none.
+        true_events, found_events: the events of these solutions.
+        observed: times (time,) and values (time, coordinate) of observations of this sample; NaN: not observed.
         names: of the coordinates, as LaTeX.
-        levels: of the first coordinate at which events are, by name.
+        levels: values of the first coordinate at which events occur, by name.
     """
     figure = style.figure(8.5, 1.9 * len(names) + 0.7)
     rows = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
@@ -59,7 +59,7 @@ def draw_events(
 
 
 def _mark_events(axes: Axes, times: Tensor, colour: str, height: float) -> None:
-    """A tick for each event, at a part of the height of the axes."""
+    """A tick for each event, at `height`, a fraction of the height of the axes."""
     axes.plot(
         times, torch.full_like(times, height), "|", color=colour, markersize=14, markeredgewidth=1.6,
         transform=axes.get_xaxis_transform(), clip_on=False,

@@ -1,4 +1,4 @@
-"""Measured series, and what a model says of them."""
+"""Measured series and a model's forecasts of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ import numpy as np
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
-MOST_COLUMNS = 6  # a picture of more could not be looked at
+MOST_COLUMNS = 6  # a figure with more would be unreadable
 COLOURS = (style.BLUE, style.VERMILION, style.GREEN)
 
 
 class Line(NamedTuple):
-    """What a model says, in the units of the file."""
+    """A forecast of a model, in the units of the file."""
 
     label: str
     times: np.ndarray  # (time,)
     values: np.ndarray  # (time, column)
-    half_width: np.ndarray | None  # of a band, (time, column)
-    band: str = ""  # what that is
+    half_width: np.ndarray | None  # half width of a band, (time, column)
+    band: str = ""  # label of the band
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """What is drawn of one series."""
+    """One series: its measurements and the forecasts."""
 
     title: str
-    times: np.ndarray  # of the measurements; of dates, datetime64
-    values: np.ndarray  # (time, column), NaN where blank
+    times: np.ndarray  # of the measurements; datetime64 for dates
+    values: np.ndarray  # (time, column); NaN: missing
     lines: Sequence[Line]
-    test_begin: float | None  # after which rows were held back
-    read: np.ndarray | None = None  # (time,), bool: measurements that the model has been given; None: no matter
-    asked: np.ndarray | None = None  # (time,), bool: those it was asked for
+    test_begin: float | None  # time after which rows were held back for the test
+    read: np.ndarray | None = None  # (time,), bool: measurements given to the model; None: all are drawn alike
+    asked: np.ndarray | None = None  # (time,), bool: measurements that the model was asked to forecast
 
 
 def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *, series: int) -> Figure:
-    """A row of axes for each of the first columns, and a column of axes for each of the panels, of so many series."""
+    """A row of axes for each of the first columns; a column of axes for each panel, the first of `series` series."""
     shown = columns[:MOST_COLUMNS]
     figure = style.figure(max(8.5, 4.2 * len(panels)), 2.1 * len(shown) + 0.8)
     grid = figure.subplots(len(shown), len(panels), sharex="col", squeeze=False)
@@ -60,7 +60,7 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """One for all axes, below them, in as many columns as there is room for."""
+    """One legend for all axes, below them, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     words = style.wrapped(labels)
     longest = max(len(line) for label in words for line in label.split("\n"))
@@ -85,7 +85,7 @@ def _draw(axes: Axes, panel: Panel, column: int) -> None:
 
 
 def _measurements(axes: Axes, panel: Panel, column: int) -> None:
-    """Those read filled, those asked for hollow, and others pale."""
+    """Measurements: filled if given to the model, hollow if it was asked for them, pale otherwise."""
     values = panel.values[:, column]
     if panel.read is None or panel.asked is None:
         axes.plot(panel.times, values, "o", color="black", markersize=3, label="measured", zorder=3)

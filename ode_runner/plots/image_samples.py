@@ -1,4 +1,4 @@
-"""Images, and samples of a model that has learned from them."""
+"""Images, and samples of a model that was trained on them."""
 
 import math
 
@@ -15,7 +15,7 @@ COLUMNS = 8
 
 
 def draw_images(images: Tensor, *, brightest: int, samples: int) -> Figure:
-    """Images (count, 1, height, width), the first of so many samples, about as many in a row as there are rows."""
+    """Images (count, 1, height, width), the first of `samples` samples, in a nearly square grid."""
     columns = math.ceil(len(images) ** 0.5)
     mosaic = _mosaic(images, columns)
     height, width = mosaic.shape
@@ -28,7 +28,7 @@ def draw_images(images: Tensor, *, brightest: int, samples: int) -> Figure:
 
 
 def draw_images_beside(images: Tensor, samples: Tensor, *, brightest: int, tested: int, drawn: int) -> Figure:
-    """Images (count, 1, height, width), the first of so many that are `tested`, and samples, of so many `drawn`."""
+    """Images (count, 1, height, width), the first of `tested` test images, and samples, the first of `drawn`."""
     figure = style.figure(9, 3.3)
     titles = (
         style.part_of(len(images), tested, "test images") or "Test images",
@@ -55,7 +55,7 @@ def draw_images_on_the_way(path: Trajectory, *, brightest: int) -> Figure:
 
 
 def draw_nearest(samples: Tensor, images: Tensor, *, brightest: int) -> Figure:
-    """Samples (count, 1, height, width), and below each the training image that is nearest to it."""
+    """Samples (count, 1, height, width), and below each of them the nearest training image."""
     figure = style.figure(9, 2.4)
     axes = figure.subplots()
     axes.imshow(_mosaic(torch.cat([samples, images]), len(samples)).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
@@ -80,7 +80,7 @@ def animate_images(path: Trajectory, *, brightest: int) -> Animation:
 
 
 def _mosaic(images: Tensor, columns: int) -> Tensor:
-    """Images (count, 1, height, width) in rows of so many, a white line between them: (height, width) of them all."""
+    """Images (count, 1, height, width) in a grid with so many columns and white lines between: (height, width)."""
     rows = -(-len(images) // columns)
     padded = torch.nan_to_num(images[:, 0].cpu().float(), nan=0.0)
     filled = torch.cat([padded, padded.new_zeros(rows * columns - len(padded), *padded.shape[1:])])

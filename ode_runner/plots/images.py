@@ -1,4 +1,4 @@
-"""What an image classifier gets wrong."""
+"""The errors of an image classifier."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from ode_runner.plots.figure_types import Figure
 
 
 def draw_confusion(outputs: Tensor, targets: Tensor, *, names: Sequence[str]) -> Figure:
-    """Counts of true against predicted classes; mistakes are shaded, the diagonal is not."""
+    """Counts of true against predicted classes. Misclassifications are shaded, the diagonal is not."""
     classes = outputs.shape[1]
     pairs = (targets * classes + outputs.argmax(dim=1)).cpu()
     counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
@@ -47,9 +47,9 @@ def draw_mistakes(
     ink_on_paper: bool = True,
     shown: int = 20,
 ) -> Figure:
-    """The test images with the highest loss among those classified wrongly, worst first.
+    """The misclassified test images with the highest loss, worst first.
 
-    With `ink_on_paper` a large number of an image of one channel is dark.
+    `ink_on_paper`: draw large values of a one-channel image dark.
     """
     losses = F.cross_entropy(outputs, targets, reduction="none")
     predicted = outputs.argmax(dim=1)

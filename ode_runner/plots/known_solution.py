@@ -1,4 +1,4 @@
-"""A solution beside the true one, and its error."""
+"""A numerical solution beside the true one, and its error."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ def draw_known_solution(
     log: bool,
     seen: tuple[Times, Tensor] | None = None,
 ) -> Figure:
-    """States (time, coordinate), one coordinate above the other, and their distance; `log` is of the time axis.
+    """States (time, coordinate), one coordinate above the other, and their distance. `log`: logarithmic time axis.
 
-    `seen` are times of observations and these, in the same form.
+    `seen`: times and values of observations, in the same shapes.
     """
     figure = style.figure(8.5, 1.7 * len(names) + 2.2)
     *rows, last = figure.subplots(len(names) + 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -33,7 +33,9 @@ def draw_known_solution(
             axes.plot(seen[0][shown], seen[1][shown, row], "o", color=style.BLUE, markersize=3, label="observed")
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
-    distance = (found - true).norm(dim=1).clamp_min(torch.finfo(true.dtype).eps / 16)  # 0 has no place either
+    distance = (
+        (found - true).norm(dim=1).clamp_min(torch.finfo(true.dtype).eps / 16)
+    )  # a logarithmic axis has no 0 either
     last.plot(ts[1:], distance[1:], color=style.VERMILION)
     last.set(yscale="log", ylabel="distance", xlabel="t")
     last.grid(alpha=0.3)

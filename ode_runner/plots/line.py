@@ -1,4 +1,4 @@
-"""Flows of one coordinate, over depth."""
+"""Flows of states over depth, drawn by one coordinate."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Trajectory
 
-LINES = 60  # of a picture; of more nothing could be followed
+LINES = 60  # a figure with more would be unreadable
 
 
 def draw_paths_over_depth(states: Trajectory, groups: Tensor, *, names: tuple[str, ...]) -> Figure:
@@ -15,7 +15,7 @@ def draw_paths_over_depth(states: Trajectory, groups: Tensor, *, names: tuple[st
 
     Args:
         states: (times, samples, dimensions).
-        groups: (samples,), the place in `names` of what each belongs to.
+        groups: (samples,), the index in `names` of each sample's group.
         names: of the groups.
     """
     figure = style.figure(6.4, 4.2)
@@ -24,7 +24,7 @@ def draw_paths_over_depth(states: Trajectory, groups: Tensor, *, names: tuple[st
 
 
 def draw_map(states: Trajectory, inputs: Tensor, targets: Tensor, outputs: Tensor) -> Figure:
-    """Where numbers go on their way through depth, and what becomes of each beside what should.
+    """The paths of numbers through depth; and each number's output beside its target.
 
     Args:
         states: (times, samples, dimensions).

@@ -12,7 +12,7 @@ MOST_WRITTEN = 12  # rows and columns of a matrix whose elements are written int
 
 
 def draw_matrices(matrices: Mapping[str, Tensor], *, title: str) -> Figure:
-    """Matrices (rows, columns) of one shape, each under its name, in one scale of colours and with their elements."""
+    """Matrices (rows, columns) of equal shape, each under its name, with a common colour scale and their elements."""
     shown = {name: matrix.detach().cpu().double() for name, matrix in matrices.items()}
     most = max(float(matrix.abs().max()) for matrix in shown.values()) or 1.0
     figure = style.figure(3.3 * len(shown) + 0.8, 3.6)

@@ -1,20 +1,20 @@
-"""Numbers of an equation as they are estimated."""
+"""Estimates of the parameters of an equation."""
 
 from collections.abc import Mapping
 
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
-WIDEST = 12.0  # standard errors from the estimate to an end of its axis; a truth beyond is told in words
+WIDEST = 12.0  # standard errors from the estimate to the ends of its axis; a truth beyond is given in words
 
 
 def draw_estimates(values: Mapping[str, float], errors: Mapping[str, float], truths: Mapping[str, float]) -> Figure:
-    """Each number on an axis of its own: its estimate with one and two standard errors, and the truth.
+    """Each estimate on its own axis, with one and two standard errors, and the true value.
 
     Args:
         values: estimates by name.
-        errors: standard errors of those that the data tell.
-        truths: of those that are known.
+        errors: standard errors of the parameters that the data determine.
+        truths: true values, of the parameters for which they are known.
     """
     figure = style.figure(7.2, 0.9 + 0.85 * len(values))
     rows = figure.subplots(len(values), 1, squeeze=False)[:, 0]

@@ -1,4 +1,4 @@
-"""Trajectories in the space of their states, beside their references, drawn by how many coordinates there are."""
+"""Trajectories in state space beside their references; the layout depends on the number of coordinates."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
-MOST_PLANES = 9  # of a state with many coordinates
-STREAMS = ("#DDDDDD", "#555555")  # slow, fast: behind the paths
+MOST_PLANES = 9  # for a state with many coordinates
+STREAMS = ("#DDDDDD", "#555555")  # slow, fast; drawn behind the paths
 
-Slopes = Callable[[Tensor], Tensor]  # of points (points, 2)
+Slopes = Callable[[Tensor], Tensor]  # the field at points (points, 2)
 
 
 def draw_phase_portrait(
@@ -30,11 +30,11 @@ def draw_phase_portrait(
 ) -> Figure:
     """The model's trajectories (time, samples, state) over their references at `ts`; the first sample stands out.
 
-    One coordinate is drawn against time and two in their plane, on the streamlines of each field; three in space
-    and in their three planes; more in the planes of neighbouring ones.
+    One coordinate is drawn against time, and two in their plane, over the streamlines of each field. Three are drawn
+    in space and in their three planes; more, in the planes of neighbouring coordinates.
 
     Args:
-        fields: by name, the true one and, where one is learned, that beside it.
+        fields: by title: the true field, then the learned field, if there is one.
         names: of the coordinates, as LaTeX.
         label: of the model's trajectories.
     """
@@ -56,10 +56,10 @@ class _Paths(NamedTuple):
 
     references: Trajectory
     values: Trajectory
-    label: str  # of the values
+    label: str  # legend label of the values
 
     def among(self, pair: Sequence[int]) -> "_Paths":
-        """The paths in these coordinates."""
+        """The paths in two of the coordinates."""
         return _Paths(self.references[..., pair], self.values[..., pair], self.label)
 
 
@@ -89,15 +89,15 @@ def _draw_plane(paths: _Paths, fields: Mapping[str, VectorField], names: Sequenc
 
 
 def _slopes(field: VectorField) -> Slopes:
-    """What an autonomous field makes of points (points, state), in its own precision."""
+    """The values of an autonomous field at points (points, state), evaluated in the precision of its parameters."""
     own = next(iter(field.parameters()), torch.zeros((), dtype=torch.float64))
     return lambda points: field(own.new_zeros(()), points.to(own)).detach().to("cpu", torch.float64)
 
 
 def _draw_fields(figure: Figure, paths: _Paths, fields: Mapping[str, Slopes], labels: tuple[str, str]) -> list[Axes]:
-    """A panel for the streamlines of each field, in one frame and one scale of speeds, and the paths on them.
+    """A panel with the streamlines of each field and the paths on them; limits and colour scale are shared.
 
-    References are on the true field and the model's paths on the learned one, where there are both.
+    With two fields, the references are drawn on the true field and the model's paths on the learned one.
     """
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
@@ -158,7 +158,7 @@ def _draw_projection(axes: Axes, paths: _Paths, names: Sequence[str], pair: tupl
 
 
 def _draw_paths(axes: Axes, paths: _Paths) -> None:
-    """In as many coordinates as the states and the axes have."""
+    """Draws in as many dimensions as the axes have."""
     _draw_references(axes, paths)
     _draw_values(axes, paths)
 
@@ -181,18 +181,18 @@ def _draw_values(axes: Axes, paths: _Paths) -> None:
 
 
 def _frame(paths: _Paths) -> tuple[list[float], list[float]]:
-    """The references' extent, stretched for the model's by half of it at most; never of no width."""
+    """Limits: the range of the references, extended to that of the values by at most half of it; never of width 0."""
     points, others = paths.references.flatten(0, 1), paths.values.flatten(0, 1)
     low, high = points.amin(0), points.amax(0)
     least, most = low - (high - low) / 2, high + (high - low) / 2
     low, high = others.amin(0).clamp(least, low), others.amax(0).clamp(high, most)
     margin = 0.05 * (high - low)
-    margin = torch.where(margin > 0, margin, 0.05 * high.abs().clamp_min(1))  # a coordinate that stands still
+    margin = torch.where(margin > 0, margin, 0.05 * high.abs().clamp_min(1))  # a constant coordinate
     return (low - margin).tolist(), (high + margin).tolist()
 
 
 def _with_legend(figure: Figure) -> Figure:
-    """One for all panels, below them."""
+    """One legend for all panels, below them."""
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in pairs}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", fontsize=8, ncols=3)

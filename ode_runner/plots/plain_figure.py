@@ -1,4 +1,4 @@
-"""Figures that write numbers plainly."""
+"""Figures with numbers in plain notation."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 
 class PlainFigure(Figure):
-    """Which formatter an axis has is settled when it is drawn: a change of its scale sets another."""
+    """A figure that sets the formatters of its axes when drawn, because a change of scale replaces a formatter."""
 
     def draw(self, renderer: RendererBase) -> None:
         for axes in self.axes:
@@ -20,9 +20,9 @@ class PlainFigure(Figure):
 
 
 def number_plainly(axis: Axis) -> None:
-    """0.2 rather than 2 x 10^-1, and no offset beside the axis; unless a picture has set a formatter of its own.
+    """Writes 0.2 rather than 2 x 10^-1, and no offset beside the axis; other formatters are kept.
 
-    Numbers of more than seven signs are 2e-07 and 5e+08, where that tells them apart.
+    Numbers with more than seven digits are written as 2e-07 and 5e+08, if they remain distinct.
     """
     formatter = axis.get_major_formatter()
     if isinstance(formatter, LogFormatter) and axis.get_scale() == "log":
@@ -36,13 +36,13 @@ def number_plainly(axis: Axis) -> None:
 
 
 def _is_shorter_by_powers(places: Sequence[float]) -> bool:
-    """Whether numbers are so large, or so small, that they would run into each other, and are told apart as 2e-07."""
+    """Whether labels would be so long that they overlap, and remain distinct in a form such as 2e-07."""
     largest = max(map(abs, places), default=1.0)
     return not 1e-4 < largest < 1e7 and len({f"{place:g}" for place in places}) == len(places)
 
 
 def _between(value: float, low: float, high: float) -> str:
-    """A number between two powers of ten on a logarithmic axis, where there is room for it."""
+    """The label of a number between two powers of ten on a logarithmic axis; "" if there is no room for it."""
     leading = round(value / 10 ** math.floor(math.log10(value)))
     few = {2, 5} if high / low < 1000 else set()
     return f"{value:g}" if high / low < 5 or leading in few else ""

@@ -10,7 +10,7 @@ from ode_runner.plots.animation import Animation
 from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Trajectory
 
-LEVELS = torch.linspace(0, 1, 21).tolist()  # of probabilities
+LEVELS = torch.linspace(0, 1, 21).tolist()  # contour levels of probabilities
 
 
 def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Tensor], Tensor]) -> Figure:
@@ -19,7 +19,7 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
 
     low, high = points.amin(0) - 0.4, points.amax(0) + 0.4
     width, height = (high - low).tolist()
-    figure = style.figure(min(6.4, 2.2 + 4.2 * width / height), 4.6)  # no wider than tall data ask for
+    figure = style.figure(min(6.4, 2.2 + 4.2 * width / height), 4.6)  # narrow, if the data are tall
     axes = figure.subplots()
     columns, rows = (torch.linspace(float(low[i]), float(high[i]), 200) for i in (0, 1))
     grid = torch.cartesian_prod(columns, rows).to(points)
@@ -43,9 +43,9 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
 
 
 def draw_flow(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
-    """Where each sample goes: its first two state coordinates from the first state (small) to the last (large).
+    """The paths of samples: the first two state coordinates, from the first state (small) to the last (large).
 
-    They are the first of so many samples that are `tested`.
+    The samples are the first of `tested` test samples.
     """
     figure = style.figure(6.4, 4.6)
     axes = figure.subplots()
@@ -70,13 +70,13 @@ def draw_flow(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
 
 
 def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | None, tested: int) -> Animation:
-    """Samples on their way through depth, a frame for each state, and what the flow makes of a mesh, if there is one.
+    """Samples on their way through depth, a frame for each state, and the image of a mesh under the flow, if given.
 
     Args:
-        states: (frames, samples, dimensions), of which the first two are drawn.
+        states: (frames, samples, dimensions); the first two dimensions are drawn.
         classes: (samples,), 0 or 1.
-        lines: (frames, lines, nodes, dimensions), those of a mesh at the same times.
-        tested: samples of the test split, of which these are the first.
+        lines: (frames, lines, nodes, dimensions), the mesh at the same times.
+        tested: size of the test split, of which the samples are the first.
     """
     from matplotlib.collections import LineCollection
 
@@ -95,7 +95,7 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | Non
     ]
     axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
     some = style.part_of(len(labels), tested, "test points")
-    begins = f"{some}\n" if some else "Test points "  # a line has no room for both
+    begins = f"{some}\n" if some else "Test points "  # one line has no room for both
 
     def show(i: int) -> None:
         if lines is not None:

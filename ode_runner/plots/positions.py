@@ -1,4 +1,4 @@
-"""What is right at which position of a sequence."""
+"""The accuracy at each position of a sequence."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from ode_runner.plots.figure_types import Figure
 
 
 def draw_accuracy_by_position(accuracies: Tensor) -> Figure:
-    """The share of right tokens (positions,) at each position."""
+    """The share of correct tokens (positions,) at each position."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     accuracies = accuracies.detach().cpu().double()

@@ -1,4 +1,4 @@
-"""Probabilities of a few states in time, beside the true ones."""
+"""Probabilities of a few states over time, beside the true ones."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ MOST_STATES = 10  # more lines could not be told apart
 
 
 def draw_probabilities(ts: Times, true: Tensor, found: Tensor) -> Figure:
-    """Laws (time, state): true ones as lines, and what was found as dots."""
+    """Distributions (time, state): the true ones as lines, and the solved ones as dots."""
     figure = style.figure(8.5, 4.2)
     axes = figure.subplots()
     shown = min(true.shape[1], MOST_STATES)
@@ -23,7 +23,7 @@ def draw_probabilities(ts: Times, true: Tensor, found: Tensor) -> Figure:
     axes.plot([], [], "o", color="black", markersize=3.5, label="solved")
     axes.set(xlabel="t", ylabel="probability", ylim=(0, None))
     if ts[0] > ts[-1]:
-        axes.invert_xaxis()  # time runs to the right, as it was solved
+        axes.invert_xaxis()  # the solve goes backward in time: the axis runs from its first time to its last
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""Paths of samples from noise to data, and how straight they are."""
+"""Paths of samples from noise to data, and their deviation from straight lines."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Trajectory
 
-LINES = 80  # of a panel; of more nothing could be followed
+LINES = 80  # in a panel; one with more would be unreadable
 
 
 def draw_sample_paths(paths: Mapping[str, Trajectory]) -> Figure:
-    """How far paths are from straight lines over time, and the paths themselves where they are in the plane.
+    """The deviation of paths from straight lines over time; and the paths themselves, if they are in the plane.
 
     Args:
-        paths: (time, sample, *shape) at equal intervals of time, by the name of what makes them.
+        paths: (time, sample, *shape) at equal intervals of time, by the name of the sampler.
     """
     plane = {name: path for name, path in paths.items() if path.shape[2:] == (2,)}
     figure = style.figure(4.4 * (1 + len(plane)), 4.4)

@@ -1,4 +1,4 @@
-"""Points of several columns and samples of what was learned of them."""
+"""Data of several columns, and samples of a model that was trained on them."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ import numpy as np
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
-MOST = 5  # columns of a picture
-SHOWN = 2000  # points of each kind
+MOST = 5  # columns in a figure
+SHOWN = 2000  # most dots of points, and of samples, in a panel
 BINS = 30
 
 
 def draw_scatter_matrix(points: np.ndarray, samples: np.ndarray, *, names: Sequence[str]) -> Figure:
-    """A panel for each pair of columns, points below the diagonal and samples above, and histograms of both on it.
+    """A panel for each pair of columns: points below the diagonal, samples above, and histograms of both on it.
 
     Args:
         points: (points, columns), in their own units.
-        samples: (samples, columns), likewise.
+        samples: (samples, columns), in the same units.
         names: of the columns; the first few are shown.
     """
     shown = names[:MOST]

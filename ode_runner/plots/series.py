@@ -1,4 +1,4 @@
-"""Series of observations, and what is said of them."""
+"""Series of observations, and a model's answers about them."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from ode_runner.controls.series import Series
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Figure
 
-LARGEST = 4  # pictures in a row
-MOST_CHANNELS = 8  # of a control; a picture of more could not be looked at
+LARGEST = 4  # panels in a row
+MOST_CHANNELS = 8  # of a control; a figure with more would be unreadable
 
 
 def draw_answers(series: Series, answers: Sequence[str], *, tested: int) -> Figure:
-    """Each series, in the plane where it has two channels and over time otherwise, under what is said of it.
+    """Each series under its answer: in the plane if it has two channels, otherwise over time.
 
-    They are the first of so many of the test.
+    The series are the first of `tested` test series.
     """
     rows = -(-len(answers) // LARGEST)
     figure = style.figure(2.6 * LARGEST, 2.5 * rows + 0.3)
@@ -40,12 +40,12 @@ def draw_answers(series: Series, answers: Sequence[str], *, tested: int) -> Figu
 
 
 def draw_control(ts: Tensor, channels: Tensor, knots: Tensor, names: Sequence[str]) -> Figure:
-    """The control of one series over the numbers of its rows.
+    """The control of one series over row numbers.
 
     Args:
-        ts: (time,) numbers of rows.
-        channels: (time, channels), the control there.
-        knots: (rows, channels), what it passes through.
+        ts: (time,) row numbers, not only whole ones.
+        channels: (time, channels), the control at `ts`.
+        knots: (rows, channels), the rows that the control interpolates.
         names: of the channels.
     """
     shown = names[:MOST_CHANNELS]
@@ -62,7 +62,7 @@ def draw_control(ts: Tensor, channels: Tensor, knots: Tensor, names: Sequence[st
 
 
 def draw_states(states: Tensor, answers: Sequence[str], *, tested: int) -> Figure:
-    """The hidden states (time, series, units) of the first of so many series on their way, each unit a line."""
+    """Hidden states (time, series, units) of the first of `tested` series along their rows; each unit is one line."""
     figure = style.figure(2.6 * len(answers), 2.6)
     share = torch.linspace(0, 1, len(states))
     for number, (answer, axes) in enumerate(

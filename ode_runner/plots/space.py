@@ -10,12 +10,12 @@ PANELS = 3
 
 
 def draw_states_in_space(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
-    """The first three state coordinates of each sample at the input, half way and at the head.
+    """The first three state coordinates of each sample at the input, halfway and at the head.
 
     Args:
-        states: (times, samples, dimensions), of three dimensions or more.
+        states: (times, samples, dimensions), with at least three dimensions.
         classes: (samples,), 0 or 1.
-        tested: samples of the test split, of which these are the first.
+        tested: size of the test split, of which the samples are the first.
     """
     figure = style.figure(3.9 * PANELS, 4.2)
     places, labels = [round(i * (len(states) - 1) / (PANELS - 1)) for i in range(PANELS)], classes.cpu()
@@ -29,7 +29,7 @@ def draw_states_in_space(states: Trajectory, classes: Tensor, *, tested: int) ->
             )  # fmt: skip
         axes.set(xlabel="$y_1$", ylabel="$y_2$", zlabel="$y_3$")
         axes.tick_params(labelsize=7)
-        axes.set_box_aspect(None, zoom=0.85)  # or else the name of the upright axis is cut off
+        axes.set_box_aspect(None, zoom=0.85)  # without this, the label of the vertical axis is cut off
         axes.locator_params(nbins=5)
         axes.set_title(f"depth {place / (len(states) - 1):.0%}", fontsize=10)
     dimensions = states.shape[2]

@@ -7,13 +7,13 @@ from ode_runner.batch import Batch
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Axes, Figure
 
-SHORTEST = 0.6  # side of a panel, of the other
+SHORTEST = 0.6  # shorter side of a panel, relative to the longer one
 
 
 def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None, *, window: int, tested: int) -> Figure:
-    """Each spiral of the batch, the first of so many: what was seen of it, what it is, what the model makes of it.
+    """Each spiral of the batch, the first of `tested`: its observations, the true curve and the model's curve.
 
-    `forward` (time, batch, 2) is the model over the observed window and beyond; `backward` before it, nearest first.
+    `forward` (time, batch, 2): the model in the observed window and after it; `backward`: before it, nearest first.
     """
     figure = style.figure(12, 6.4)
     grid = list(figure.subplots(2, 4, squeeze=False).flat)
@@ -71,14 +71,14 @@ def _draw_gallery(paths: Tensor, *, rows: int, title: str) -> Figure:
 
 
 def _no_strip(low: Tensor, high: Tensor) -> tuple[list[float], list[float]]:
-    """Limits of both coordinates, neither of which is narrower than a part SHORTEST of the other."""
+    """Limits of both coordinates; neither range is narrower than SHORTEST times the other."""
     width = high - low
     more = (SHORTEST * width.max() - width).clamp_min(0) / 2
     return (low - more).tolist(), (high + more).tolist()
 
 
 def _frame(axes: Axes, clean: Tensor) -> None:
-    """Around the true curve, so that a wild extrapolation leaves the picture rather than shrinking it."""
+    """Limits around the true curve, so that a wild extrapolation leaves the panel instead of shrinking the curve."""
     centre, reach = (clean.amax(0) + clean.amin(0)) / 2, float((clean.amax(0) - clean.amin(0)).max()) * 0.75 + 0.5
     axes.set(
         xlim=(float(centre[0]) - reach, float(centre[0]) + reach),

@@ -1,4 +1,4 @@
-"""The region of absolute stability of a method, and where a problem lies in it."""
+"""The region of absolute stability of a method, and the problem's eigenvalues in it."""
 
 from torch import Tensor
 
@@ -7,9 +7,9 @@ from ode_runner.plots.figure_types import Figure
 
 
 def draw_stability(x: Tensor, y: Tensor, growth: Tensor, *, places: Tensor, size: float | None) -> Figure:
-    """The region where a step does not grow, on a grid of the real parts `x` and imaginary parts `y`: (y, x).
+    """The region where |growth| is at most 1, on a grid of real parts `x` and imaginary parts `y`: (y, x).
 
-    `places` are the step times the eigenvalues of the problem, complex; none where there is no one step or matrix.
+    `places`: step size times the problem's eigenvalues, complex; empty without a single step size or matrix.
     """
     figure = style.figure(6.2, 5.0)
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Paths of stochastic equations, with the bands that hold most of them."""
+"""Sample paths of stochastic equations, with the bands that hold most of them."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
 EDGES = (0.05, 0.95)  # quantiles of a band
-SHOWN = 3  # paths of each
+SHOWN = 3  # single paths drawn from each set
 
 
 def draw_paths(ts: Times, true: Trajectory, values: Trajectory, *, names: Sequence[str], title: str) -> Figure:
-    """Bands and a few paths of each, coordinate by coordinate; a single true path is drawn as points."""
+    """Bands and a few single paths of both sets, coordinate by coordinate; a single true path is drawn as points."""
     figure = style.figure(8.5, 2.4 * len(names) + 0.6)
     grid = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     times = ts.cpu()
@@ -33,7 +33,7 @@ def draw_paths(ts: Times, true: Trajectory, values: Trajectory, *, names: Sequen
 
 
 def _draw_band(axes: Axes, times: Times, paths: Tensor, *, color: str, label: str) -> None:
-    """The band that holds most of the paths (time, path), their mean and a few of them."""
+    """The band that holds most of the paths (time, path), their mean and a few single paths."""
     low, high = (paths.quantile(edge, dim=1) for edge in EDGES)
     line = "-" if label == "true" else "--"
     if label == "true":

@@ -1,4 +1,4 @@
-"""Pictures of texts in the making."""
+"""Figures of text generation by unmasking."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from torch import Tensor
 from ode_runner.plots import style
 from ode_runner.plots.figure_types import Figure
 
-MOST_LETTERS = 64  # of a text, that are written into the picture
+MOST_LETTERS = 64  # up to so many positions, tokens are written into the figure
 
 
 def draw_unmasking(path: Tensor, *, words: Sequence[str], samples: int) -> Figure:
-    """When the token of each position came to stand, dark first; its word is written into it.
+    """When each token took its final value, early ones dark; the token is written into its cell.
 
     Args:
-        path: whole numbers (time, text, position), from noise to text.
-        words: of the tokens.
-        samples: that were drawn, whose first these are.
+        path: integers (time, text, position), from noise to text.
+        words: the vocabulary.
+        samples: number of samples drawn, of which these are the first.
     """
     came = last_change(path)
     texts, positions = came.shape
@@ -40,7 +40,7 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str], samples: int) -> Figur
 
 
 def last_change(path: Tensor) -> Tensor:
-    """After which share of the times of states (time, text, position) each position changed last: (text, position)."""
+    """The share of the steps of `path` (time, text, position) after which a position stays fixed: (text, position)."""
     steps = len(path) - 1
     numbers = torch.arange(1, steps + 1, device=path.device)[:, None, None]
     return ((path[1:] != path[:-1]) * numbers).amax(dim=0).double().cpu() / steps

@@ -10,18 +10,18 @@ from ode_runner.plots.animation import Animation
 from ode_runner.plots.figure_types import Axes, Figure
 from ode_runner.types import Times, Trajectory
 
-PATHS = 12  # of a picture; of more nothing could be followed
-FAR = 3.0  # beyond this, how far away a state is does not matter to a picture
+PATHS = 12  # in a figure; one with more would be unreadable
+FAR = 3.0  # the axes reach at most so far beyond the targets
 
 
 def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int) -> Figure:
-    """Paths in the plane in the first and in the last period, a coordinate over time, and how far off states are.
+    """Paths in the plane in the first and last period, one coordinate over time, and the distance from the targets.
 
     Args:
-        states: (times, samples, 2), of the first of so many samples that are `tested`.
+        states: (times, samples, 2), of the first of `tested` samples.
         targets: (times, 2).
-        ts: of whole periods of length 1, from 0 on, the first of which is that of training.
-        tested: samples of the test split.
+        ts: whole periods of length 1, from 0 on; the first period is that of training.
+        tested: size of the test split.
     """
     measured = style.part_of(states.shape[1], tested, "samples")
     followed = style.part_of(min(PATHS, states.shape[1]), tested, "samples")
@@ -49,14 +49,14 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
 
 
 def animate_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int) -> Animation:
-    """States (times, samples, 2) and the point (times, 2) that they are to follow, a frame for each time.
+    """States (times, samples, 2) and the point (times, 2) that they should follow; a frame for each time.
 
-    They are the first of so many samples that are `tested`.
+    The samples are the first of `tested` test samples.
     """
     states, targets, ts = states.cpu(), targets.cpu(), ts.cpu()
     figure = style.figure(4.4, 4.4)
     axes = figure.subplots()
-    angles = torch.linspace(0, math.tau, 200)  # of the unit circle, on which the point is
+    angles = torch.linspace(0, math.tau, 200)  # of the unit circle, on which the point moves
     axes.plot(angles.cos(), angles.sin(), color=style.GREY, linewidth=0.6)
     [dots] = axes.plot([], [], "o", color=style.VERMILION, markersize=3, alpha=0.6)
     [point] = axes.plot([], [], "o", color="black", markersize=7, fillstyle="none")
@@ -86,7 +86,7 @@ def _draw_plane(axes: Axes, states: Trajectory, targets: Tensor, ts: Times, *, t
 
 
 def _within(values: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Where the values are, as long as they stay near the targets."""
+    """The range of values and targets, at most FAR beyond that of the targets, with a margin."""
     least, most = float(targets.min()) - FAR, float(targets.max()) + FAR
     near = values[values.isfinite()].clamp(least, most)
     low, high = min(float(near.min()), float(targets.min())), max(float(near.max()), float(targets.max()))

@@ -1,4 +1,4 @@
-"""Solutions in time, beside their references."""
+"""Solutions over time beside their references."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -11,14 +11,14 @@ from ode_runner.plots import style
 from ode_runner.plots.figure_types import Figure
 from ode_runner.types import Times, Trajectory
 
-MOST_COORDINATES = 8  # a picture of more could not be looked at
+MOST_COORDINATES = 8  # a figure with more would be unreadable
 MOST_SAMPLES = 10
 
 
 def draw_time_series(
     portrait: Batch, values: Trajectory, *, names: Sequence[str], horizon: float, label: str
 ) -> Figure:
-    """The first sample of `portrait` and of the model's `values`, coordinate by coordinate; observed span shaded."""
+    """The first sample of `portrait` and of `values`, coordinate by coordinate; the training span is shaded."""
     shown = names[:MOST_COORDINATES]
     figure = style.figure(8.5, 1.9 * len(shown) + 0.5 + 0.4 * (len(shown) == 1))
     ts = portrait.ts.cpu()
@@ -46,13 +46,13 @@ def draw_observations(
     names: Sequence[str],
     trajectories: int,
 ) -> Figure:
-    """Trajectories as they were observed, as dots, beside two solutions by name: the true one and the model's.
+    """Observed trajectories, as dots, beside two solutions by name: the true one and the model's.
 
     Args:
-        times: (sample, point) of the observations (sample, point, coordinate).
-        ts: (time,) of the solutions (time, sample, coordinate).
+        times, observed: (sample, point) and (sample, point, coordinate), of the observations.
+        ts: (time,), of the solutions (time, sample, coordinate).
         names: of the coordinates; the first few are shown.
-        trajectories: of the training split, whose first these are.
+        trajectories: size of the training split, of which these are the first.
     """
     shown, samples = names[:MOST_COORDINATES], len(times)
     figure = style.figure(max(6.0, 3.6 * samples + 0.8), 1.9 * len(shown) + 1.0)
@@ -77,7 +77,7 @@ def draw_observations(
 
 
 def draw_predictions(ts: Times, values: Trajectory, names: Sequence[str]) -> Figure:
-    """What a model says of several samples (time, sample, coordinate), coordinate by coordinate; NaN leaves a gap."""
+    """A model's outputs for several samples (time, sample, coordinate), by coordinate; NaN leaves a gap."""
     shown, samples = names[:MOST_COORDINATES], min(MOST_SAMPLES, values.shape[1])
     figure = style.figure(8.5, 1.9 * len(shown) + 0.6)
     grid = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
@@ -102,7 +102,7 @@ def draw_errors(
 ) -> Figure:
     """Distance from the reference and drift of the invariant along the first sample, both from the second time on.
 
-    `invariant` is a function of states, and its name.
+    `invariant`: a function of states, and its name.
     """
     conserved = invariant[0](values[:, 0])
     figure = style.figure(8.5, 2.4 if conserved is None else 4.4)
