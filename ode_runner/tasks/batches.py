@@ -1,4 +1,4 @@
-"""The order in which samples come."""
+"""The order of samples: shuffling and division into batches."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ from ode_runner.devices.transfer import send
 
 
 def shuffler(split: Split, *, seed: int, epoch: int) -> torch.Generator | None:
-    """The generator that shuffles the training split in an epoch; None for other splits, which are not shuffled."""
+    """The generator that shuffles the training split in an epoch; None for the other splits, which are not shuffled."""
     return torch.Generator().manual_seed((seed << 20) + epoch) if split is Split.TRAIN else None
 
 
 def in_batches(
     count: int, batch_size: int, generator: torch.Generator | None, *, device: torch.device
 ) -> Iterator[Tensor]:
-    """The numbers of the samples of each batch, shuffled by the generator if there is one.
+    """The indices of the samples in each batch, shuffled if there is a generator.
 
-    One after another, for whoever asks for a single batch waits for no others.
+    Batches are yielded one by one, so that taking a single batch does not wait for the others.
     """
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     order = send(order, device)

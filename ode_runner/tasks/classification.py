@@ -1,4 +1,4 @@
-"""What the classification tasks share: tensors in memory, cross-entropy, accuracy."""
+"""The base of classification tasks: samples in memory, cross-entropy and accuracy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
 
 UNKNOWN = -1
-CERTAIN = 3  # standard errors
+CERTAIN = 3  # standard errors within which an accuracy may be due to chance
 
 
 @dataclass(frozen=True)
 class Samples:
     """Inputs and class numbers of one split, on the training device."""
 
-    inputs: Tensor  # (samples, *input_shape), in the form they are stored in
-    targets: Tensor  # (samples,) or (samples, positions), int64; UNKNOWN where a model is asked and nobody knows
+    inputs: Tensor  # (samples, *input_shape), as stored, before `prepare`
+    targets: Tensor  # (samples,) or (samples, positions), int64; UNKNOWN if the class is not known (new data)
 
     def to(self, device: torch.device) -> "Samples":
         return Samples(self.inputs.to(device), self.targets.to(device))
 
 
 class Classification(Task):
-    """Samples of a few classes, each classified at the end of the time span [0, 1]."""
+    """Samples of a few classes, classified by the output at the end of the time span [0, 1]."""
 
     objective: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class Classification(Task):
         self.ts = torch.tensor([0.0, 1.0], device=device)
 
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Stored inputs as the model takes them, unless overridden as they are; with a generator, augmented at random.
+        """Converts stored inputs to model inputs, with random augmentation if there is a generator. Default: no change.
 
         Takes (batch, *stored shape) and returns (batch, *input_shape).
         """
@@ -49,12 +49,12 @@ class Classification(Task):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """What the classes are called, by number."""
+        """Names of the classes, in the order of their numbers."""
         return [str(number) for number in range(self.spec.output_shape[-1])]
 
     @property
     def sample_names(self) -> Sequence[str]:
-        """What the samples of the test split are called, in its order."""
+        """Names of the samples of the test split, in its order."""
         return [str(number) for number in range(self.size(Split.TEST))]
 
     def size(self, split: Split) -> int:
@@ -81,12 +81,12 @@ class Classification(Task):
             )
 
     def _constant_share(self) -> float:
-        """The accuracy of always answering what is most frequent in training, at each position where there are some."""
+        """The accuracy of always predicting the most frequent training class, at each position if there are several."""
         frequent = self.splits[Split.TRAIN].targets.mode(dim=0).values
         return float((self.splits[Split.TEST].targets == frequent).double().mean())
 
     def _margin(self, share: float) -> float:
-        """What chance adds to an accuracy; of few samples no more than half of what is missing to all of them."""
+        """The margin that chance adds to an accuracy; at most half of the distance to 1, as for small test splits."""
         deviation = (share * (1 - share) / self.splits[Split.TEST].targets.numel()) ** 0.5
         return min(CERTAIN * deviation, (1 - share) / 2)
 

@@ -1,4 +1,4 @@
-"""What the tasks that ask for a log density share."""
+"""The base of tasks in which a model learns a log density."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,35 +15,36 @@ from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.types import Scalar
 
-TOLERATED = 0.01  # nats, or of a mass, before a person is told
+TOLERATED = 0.01  # nats, or a difference of the mass from 1, above which there is a warning
 CERTAIN = 3  # standard errors
-FAR = 5  # times what is tolerated of a mean, of the log density of single samples
-AT_ONCE = 2000  # points of a solve
-COARSE = 0.1  # of a mass, by which thirds of its cells differ if they are too large
-COMPARED = 500  # samples whose log density is solved for once more
+FAR = 5  # the log density of single samples may differ by so many times the tolerance of the mean
+AT_ONCE = 2000  # points per solve
+COARSE = 0.1  # relative difference between thirds of a grid above which its cells are too large for the density
+COMPARED = 500  # samples whose log density is computed again by a fine solve
 
 
 class DensityTask(SampledTask):
-    """Points whose log density is learned by maximum likelihood; values of the model are log densities, in nats.
+    """Points whose log density is learned by maximum likelihood; the model's outputs are log densities, in nats.
 
-    `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
-    standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. Of a model whose
-    density is that of noised data, `nll_end_time` says up to which time. All are of the data in their own units: where
-    inputs are a map of them, a subclass gives its `log_determinant`. `sw2` is the sliced Wasserstein distance of
-    samples from the test split, as inputs, and `sw2_floor` that of other data; with conditions, of all points as one
-    set: that a condition is given the points of another, `nll` sees. `log_prob_error` is the root mean square of how
-    far the log density that sampling tells of its samples is from that of such a fine solve.
+    `nll` is the negative mean log density by the run's own solver; `nll_fine` is that of a solve in float64 with
+    tolerance 1e-5, with standard error `nll_error`. `nll_gap` is `nll_fine` minus the entropy, if known. If the model's
+    density is that of noised data, `nll_end_time` is the time to which it belongs. All of these refer to the data in
+    their own units: if inputs are a transform of the data, a subclass overrides `log_determinant`. `sw2` is the sliced
+    Wasserstein distance between samples and the test split, as inputs, and `sw2_floor` that between other data and the
+    test split. With conditions, all points are one set: `sw2` does not see a point under the wrong condition, `nll`
+    does. `log_prob_error` is the root mean square difference between the log density reported by sampling and that of
+    the fine solve.
 
     Args:
-        points: (points, *shape) of each split, with their conditions behind them where there are any.
-        entropy: in nats; None where it is not known.
+        points: (points, *shape) of each split, followed by their conditions if there are any.
+        entropy: in nats; None if it is not known.
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY})
     suffices: ClassVar[frozenset[Answer]] = frozenset({Answer.SAMPLES})
     objective: ClassVar[str] = "nll"
     higher_is_better: ClassVar[bool] = False
-    tolerated: float = TOLERATED  # nats, by which the NLL of two solves may differ before a person is told
+    tolerated: float = TOLERATED  # nats; a larger difference between the NLL of the two solves causes a warning
 
     def __init__(
         self, points: Mapping[Split, Tensor], *, entropy: float | None, seed: int, device: torch.device
@@ -64,15 +65,15 @@ class DensityTask(SampledTask):
         return -(outputs.values + self.log_determinant(batch.inputs)).mean()
 
     def log_determinant(self, inputs: Tensor) -> Tensor:
-        """log |d inputs / d data| of each, (batch,), by which a log density is that of the data in their own units."""
+        """log |d inputs / d data|, (batch,): added to the log density of the inputs, it gives that of the data."""
         return inputs.new_zeros(len(inputs))
 
     def as_inputs(self, data: Tensor) -> Tensor:
-        """Points in their own units, with their conditions, as a model is given them: the reverse of `own_units`."""
+        """Converts points in their own units, with their conditions, to model inputs: the inverse of `own_units`."""
         return data
 
     def drawn_in_own_units(self, drawn: Drawn) -> Drawn:
-        """Samples, and their log density if it is told, of the data's own units."""
+        """Samples, and their log density if there is one, converted to the units of the data."""
         log_density = drawn.log_density
         if log_density is not None:
             log_density = log_density + self.log_determinant(drawn.path[-1])
@@ -89,7 +90,7 @@ class DensityTask(SampledTask):
         return likelihood | self.sample_metrics(drawn.path[-1]) | self._log_prob_error(view, drawn)
 
     def _log_prob_error(self, view: ModelView, drawn: Drawn) -> dict[str, float]:
-        """Of the first samples; nothing where sampling tells no log density."""
+        """For the first samples only; empty if sampling gives no log density."""
         if drawn.log_density is None or not view.tells:
             return {}
         told = drawn.log_density[:COMPARED].double()
@@ -106,7 +107,7 @@ class DensityTask(SampledTask):
         return found | ({} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy})
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
-        """Metrics of samples, which were drawn for the conditions of the test split where there are any."""
+        """Metrics of samples, which were drawn under the conditions of the test split if there are any."""
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
         test, train = (self.spec.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
         return with_floors({"sw2": distance_from_data(samples, test, others=train)})
@@ -142,12 +143,12 @@ class DensityTask(SampledTask):
 
     @property
     def elements(self) -> Sequence[str]:
-        """Names of the numbers of a point."""
+        """Names of the components of a point."""
         return [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
 
     @property
     def sample_names(self) -> Sequence[str]:
-        """What the points of the test split are called, in its order."""
+        """Names of the points of the test split, in its order."""
         return [str(number) for number in range(self.size(Split.TEST))]
 
     @property
@@ -156,7 +157,7 @@ class DensityTask(SampledTask):
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         yield from super().remarks(metrics)
-        if "test/nll" not in metrics:  # by a sampler, that gives no density
+        if "test/nll" not in metrics:  # drawn by a sampler that gives no density
             return
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
         if not abs(nll - fine) <= self.tolerated:
@@ -183,12 +184,12 @@ class DensityTask(SampledTask):
 
 
 def mass_of(density: Tensor, cell: float) -> dict[str, float]:
-    """The integral of a density in the middles of cells of a grid, and how far it is off by every third of them.
+    """The integral of a density over a grid of cell centres, and its largest change if every third centre is used.
 
-    By every second it would be as it is, whatever the cells, where the density is the same on both sides of a middle.
+    With every second one, a density that is symmetric about its centre would show no change, however large the cells.
 
     Args:
-        density: an axis for each coordinate.
+        density: one axis for each coordinate.
         cell: the area, or length, of a cell.
     """
     whole = float(density.double().sum())
@@ -201,10 +202,10 @@ def _thirds(values: Tensor) -> list[Tensor]:
 
 
 def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
-    """What it says of a solve that a mass is not 1, or of the cells that it is summed up by.
+    """A warning if the mass is not 1: either the cells of the grid are too large, or the solve is wrong.
 
     Args:
-        solved: a fine solve gives test points and samples the same densities.
+        solved: whether test points and samples have the densities that a fine solve gives them.
     """
     mass, error = metrics["test/mass"], metrics["test/mass_error"]
     if abs(mass - 1) <= TOLERATED:
@@ -224,5 +225,5 @@ def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
 
 
 def in_parts(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """The function of all points, a few thousand at once."""
+    """Applies the function to all points, AT_ONCE at a time."""
     return torch.cat([function(part) for part in points.split(AT_ONCE)])

@@ -1,4 +1,4 @@
-"""Tasks whose trained models say what comes after the data."""
+"""The interface of tasks whose trained models forecast beyond the data."""
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
-WIDTH = 2.0  # standard deviations between the mean, of several seeds or samples, and each edge of their band
-LEFT_OUT = ", without the noise of a measurement"  # what no band holds: how far the model is left open is all of it
+WIDTH = 2.0  # half width of a band around the mean of several seeds or samples, in standard deviations
+LEFT_OUT = ", without the noise of a measurement"  # bands show the uncertainty of the model alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,37 +20,37 @@ class Forecast:
     series: str
     times: np.ndarray  # (time,)
     values: np.ndarray  # (time, column)
-    half_width: np.ndarray | None = None  # of a band around them, (time, column)
-    band: str = ""  # what that is, in words
+    half_width: np.ndarray | None = None  # half width of a band around the values, (time, column)
+    band: str = ""  # description of the band
 
 
 class ForecastingTask(Task):
-    """A task of series that can be asked for other times than those of its data."""
+    """A task of series whose models can be asked for outputs at other times than those of the data."""
 
     @property
     @abc.abstractmethod
     def dated(self) -> bool:
-        """Whether times are dates, which stand for days since 1970-01-01."""
+        """Whether times are dates, which are stored as days since 1970-01-01."""
 
     @abc.abstractmethod
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
-        """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says.
+        """Forecasts of every series at increasing `times`, in the file's unit; None: beyond its end.
 
-        Of a series that begins later only at those after that; one that has none of them is left out.
+        A series is forecast only at times after its own beginning, and left out if there are none.
         """
 
     def not_forecast(self, times: Sequence[float]) -> Iterator[str]:
-        """A sentence for each series that is forecast at some of the times only, or at none."""
+        """A sentence for each series that is forecast at only some of the times, or at none."""
         del times
         yield from ()
 
     @abc.abstractmethod
     def forecast_table(self, found: Sequence[Forecast]) -> Table:
-        """Forecasts in the columns of the file, with two columns more for each where they have bands."""
+        """Forecasts in the columns of the file; bands add two columns for each of these."""
 
     @abc.abstractmethod
     def forecast_figure(self, found: Sequence[Forecast]) -> Figure:
-        """The series as measured, and what is said of them."""
+        """The measured series with their forecasts."""
 
 
 def table_of(
@@ -61,9 +61,9 @@ def table_of(
     columns: Sequence[str],
     clock: Callable[[np.ndarray], Sequence[object]],
 ) -> Table:
-    """A row for each time of each series, under these heads; the edges of bands as NAME_low and NAME_high.
+    """One row for each time of each series, under the file's column names; bands as columns NAME_low and NAME_high.
 
-    `clock` gives the cells of times.
+    `clock` formats the times.
     """
     named = [] if series is None else [series]
     banded = any(one.half_width is not None for one in found)

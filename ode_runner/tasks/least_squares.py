@@ -1,4 +1,4 @@
-"""Tasks whose loss is a mean of squares."""
+"""Tasks whose loss is a mean of squared errors."""
 
 import abc
 
@@ -10,20 +10,20 @@ from ode_runner.types import Scalar
 
 
 class LeastSquaresTask(Task):
-    """A task that knows each error of an answer, so that Gauss-Newton steps and standard errors can be had."""
+    """A task with individual errors (residuals), as needed for Gauss-Newton steps and standard errors."""
 
     @property
     @abc.abstractmethod
     def each_once(self) -> bool:
-        """Whether every measurement is in one training sample alone."""
+        """Whether every measurement occurs in one training sample only."""
 
     @abc.abstractmethod
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """The errors where targets are known, (number,)."""
+        """The errors of all known targets, (number,)."""
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         return self.residuals(outputs, batch).square().mean()
 
     def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
-        """How many observations a loss is a mean of, of which samples may have different numbers."""
+        """The number of observations that a loss is a mean of; samples may have different numbers of them."""
         return {} if batch.observed is None else {"loss": len(self.residuals(outputs, batch))}

@@ -1,4 +1,4 @@
-"""Why a name that was typed for a file is of none."""
+"""The reason why a name that was typed for a file names none."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def why_missing(name: str | Path) -> str:
-    """Why there is no file of this name, in a clause: what the shell would have made of it is told, too."""
+    """The reason, as a clause, why there is no file of this name; shows what a shell would have expanded it to."""
     text = str(name)
     if text in ("", "."):
         return "that names no file" if not text else "that is a folder"

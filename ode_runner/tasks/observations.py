@@ -1,4 +1,4 @@
-"""Solutions seen at points in time: reference, noise, and samples that each have their own times."""
+"""Solutions observed at points in time: reference solutions, noise, and samples with separate observation times."""
 
 import itertools
 import math
@@ -16,27 +16,27 @@ from ode_runner.field import VectorField
 from ode_runner.fields.structured_field import KnownEquation
 from ode_runner.types import State, Times, Trajectory
 
-MOST_EVALUATIONS = 100_000  # of a true field, for one solution: some seconds; the built-in tasks take a few thousand
-MOST_KEPT = 64  # solutions, six of which are a task: some 20 kB each
+MOST_EVALUATIONS = 100_000  # of a true field per solution: some seconds; the built-in tasks take a few thousand
+MOST_KEPT = 64  # solutions in the cache, about 20 kB each; a task has six
 
 _kept: dict[tuple[object, ...], Trajectory] = {}
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Several solutions as they were observed."""
+    """Several solutions, as they were observed."""
 
     start: Tensor  # (samples, state), the true initial states
     times: Tensor  # (samples, points), each row increasing from 0
     values: Tensor  # (samples, points, state), with noise
 
     def to(self, device: torch.device) -> "Observations":
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         return Observations(*(x.to(device, dtype) for x in (self.start, self.times, self.values)))
 
 
 def draw_times(samples: int, points: int, horizon: float, generator: torch.Generator | None) -> Tensor:
-    """Times (samples, points) from 0 to `horizon`: even, or with a generator uniform after the first."""
+    """Times (samples, points) from 0 to `horizon`: evenly spaced; with a generator, random after the first."""
     if generator is None:
         return torch.linspace(0, horizon, points, dtype=torch.float64).repeat(samples, 1)
     later = torch.rand(samples, points - 1, generator=generator, dtype=torch.float64).sort(dim=1).values
@@ -53,9 +53,9 @@ def observe(
 
 
 def reference_solution(field: VectorField, y0: State, ts: Times, *, stiff: bool = False) -> Trajectory:
-    """States from `y0` at `ts`, increasing, to about 1e-10 in float64; by an implicit method if the field is stiff.
+    """States from `y0` at increasing `ts`, to about 1e-10 in float64; uses an implicit method if the field is stiff.
 
-    Those of a known equation are kept: the cells of a sweep that have a seed in common have the same data.
+    Solutions of a known equation are cached, since jobs of a sweep with the same seed have the same data.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.5 (DOP853, by SciPy). ·
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8 (Radau, by SciPy).
@@ -75,7 +75,7 @@ def reference_solution(field: VectorField, y0: State, ts: Times, *, stiff: bool 
 
 
 def _coefficients(field: VectorField) -> tuple[object, ...] | None:
-    """All that the values of a known equation depend on; None of a field that may depend on something else."""
+    """Everything that the values of a known equation depend on; None for a field that may depend on anything else."""
     if not isinstance(field, KnownEquation) or vars(field).keys() - vars(Module()).keys() != set(field.numbers):
         return None
     values = [getattr(field, name) for name in field.numbers]
@@ -95,7 +95,7 @@ def _solved(field: VectorField, y0: State, ts: Times, *, stiff: bool) -> Traject
             return field(torch.tensor(t, dtype=torch.float64), torch.from_numpy(flat).view(y0.shape)).flatten().numpy()
 
     span = (float(ts[0]), float(ts[-1]))
-    with np.errstate(all="ignore"):  # a failure is told below, in words
+    with np.errstate(all="ignore"):  # a failure is reported below
         method, rtol, atol = ("Radau", 1e-10, 1e-14) if stiff else ("DOP853", 1e-12, 1e-12)
         found = solve_ivp(
             derivative, span, y0.flatten().numpy(), method=method, rtol=rtol, atol=atol, t_eval=ts.numpy()
@@ -109,10 +109,11 @@ def _solved(field: VectorField, y0: State, ts: Times, *, stiff: bool) -> Traject
 
 
 def on_the_union(times: Tensor, values: Tensor, known: Tensor) -> tuple[Times, Tensor, Tensor]:
-    """Samples observed each at its own times, on the union of all times and 0.
+    """Puts samples with separate observation times on one grid: the union of all times and 0.
 
-    `times` is (batch, points), `values` (batch, points, *value), `known` (batch, points) and False where a row is only
-    padding. Returns the times, the values there (time, batch, *value), zero where unknown, and the mask (time, batch).
+    `times` is (batch, points), `values` (batch, points, *value), and `known` (batch, points), False for padding.
+    Returns the grid, the values on it (time, batch, *value), zero where unknown, and a mask of known values (time,
+    batch).
     """
     ts = torch.cat([times.new_zeros(1), times[known]]).unique()  # sorted
     samples = torch.arange(len(times), device=times.device)[:, None].expand_as(times)
@@ -125,7 +126,7 @@ def on_the_union(times: Tensor, values: Tensor, known: Tensor) -> tuple[Times, T
 
 
 def with_roots(means: Mapping[str, float]) -> dict[str, float]:
-    """Means by name, those of squares (`mse…`) as their roots (`rmse…`)."""
+    """Replaces means of squares (`mse…`) by their roots (`rmse…`); other means stay as they are."""
     squares = {name: value for name, value in means.items() if name.startswith("mse")}
     roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
     return roots | {name: value for name, value in means.items() if name not in squares}

@@ -1,4 +1,4 @@
-"""Tasks whose trained models can be asked about data that were not there in training."""
+"""The interface of tasks whose trained models can be evaluated on new data."""
 
 import abc
 from pathlib import Path
@@ -8,12 +8,12 @@ from ode_runner.tasks.base import Task
 
 
 class OwnDataTask(Task):
-    """A task of files of one's own, other files of which can be put to a trained model."""
+    """A task with data from the user's files; a trained model can be evaluated on other files of the same form."""
 
     @abc.abstractmethod
     def with_data(self, path: Path) -> Self:
-        """This task on other data, in units and columns of its own training data; all of them are the test split.
+        """A copy of this task with other data, scaled as its training data; all of them are in the test split.
 
         Raises:
-            RefusedInput: the data cannot be read, or are of another form than those of training.
+            RefusedInput: the data cannot be read, or are not of the same form as the training data.
         """

@@ -1,4 +1,4 @@
-"""Distances between what a model draws and the data: for tasks whose models give samples."""
+"""Distances between a model's samples and the data, for tasks whose models draw samples."""
 
 import math
 from statistics import fmean
@@ -9,14 +9,15 @@ from torch import Tensor
 from ode_runner.tasks.set_metrics import SetMetric
 
 DIRECTIONS = 128
-PAIRS = 5  # of real sets, whose mean distance is the floor: that of one pair varies by a third
+PAIRS = 5  # of real sets; the floor is the mean distance, since that of one pair varies by a third
 
 
 def sliced_wasserstein(samples: Tensor, data: Tensor) -> float:
-    """The sliced Wasserstein distance of order 2 of two sets of as many points, (points, *shape); NaN if one is none.
+    """The sliced Wasserstein distance of order 2 between two equally large sets, (points, *shape).
 
-    The root of the mean, over fixed directions, of the squared distances between the sorted projections of both. In the
-    plane the directions are evenly spaced, elsewhere drawn once and for all.
+    It is the root of the mean, over fixed directions, of the squared distances between the sorted projections, and NaN
+    if a value is NaN. In the plane the directions are evenly spaced; in other dimensions they are random, with a fixed
+    seed.
 
     Bonneel, Rabin, Peyre, Pfister. Sliced and Radon Wasserstein barycenters of measures. J. Math. Imaging Vision 51,
     2015.
@@ -27,7 +28,7 @@ def sliced_wasserstein(samples: Tensor, data: Tensor) -> float:
 
 
 def directions(dimensions: int) -> Tensor:
-    """Unit vectors, (dimensions, DIRECTIONS): in the plane of half a turn, for opposite ones say the same."""
+    """Unit vectors (dimensions, DIRECTIONS). In the plane they cover half a turn: opposite ones are equivalent."""
     if dimensions == 2:
         angles = math.pi * torch.arange(DIRECTIONS, dtype=torch.float64) / DIRECTIONS
         return torch.stack([angles.cos(), angles.sin()])
@@ -36,16 +37,17 @@ def directions(dimensions: int) -> Tensor:
 
 
 def spread(data: Tensor) -> float:
-    """The sliced Wasserstein distance of points (points, *shape) from as many copies of their mean."""
+    """The sliced Wasserstein distance between points (points, *shape) and the same number of copies of their mean."""
     points = data.flatten(1).to("cpu", torch.float64)
     return float((points @ directions(points.shape[1])).var(dim=0, correction=0).mean().sqrt())
 
 
 def distance_from_data(samples: Tensor, data: Tensor, *, others: Tensor) -> SetMetric:
-    """The sliced Wasserstein distance of samples from as much of the data; its floor is that of other data.
+    """The sliced Wasserstein distance between samples and an equal number of data points, with its floor.
 
     Args:
-        others: more data, of which up to PAIRS parts are as large; the floor is the mean of their distances.
+        others: more data, split into up to PAIRS sets of this size; the floor is the mean of their distances to the
+            data.
     """
     count = min(len(samples), len(data), len(others))
     parts = others[: count * min(PAIRS, len(others) // count)].split(count)

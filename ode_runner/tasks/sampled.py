@@ -1,4 +1,4 @@
-"""What the tasks share that judge samples of a model."""
+"""The base of tasks that judge a model by its samples."""
 
 import abc
 import math
@@ -12,7 +12,7 @@ from ode_runner.batch import Answer, Drawn
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
-OFF = 0.25  # of the data's spread, beyond chance, from which on samples are told to be far; trained models have 0.1
+OFF = 0.25  # of the data's spread: samples further away, beyond the floor, get a warning; trained models are at 0.1
 LEFT_BY_SOLVER = "The solver leaves all bounds on their way. Use more steps, or another solver."
 FAR_BY_SOLVER = (
     "Either the solver's steps are too long, or the model has not learned the data: ode-run evaluate=FOLDER with twice "
@@ -21,28 +21,28 @@ FAR_BY_SOLVER = (
 
 
 class SampledTask(Task):
-    """A task whose models can be asked for samples of its data, under conditions where there are any."""
+    """A task whose models can draw samples of its data, under conditions if there are any."""
 
-    drawn_times: ClassVar[int] = 2  # on the way of samples, at which their pictures want them
-    finely_solved: ClassVar[int | None] = None  # so many samples are compared with those of a fine solve; None: all
+    drawn_times: ClassVar[int] = 2  # number of times along the way of the samples that their pictures need
+    finely_solved: ClassVar[int | None] = None  # number of samples compared with those of a fine solve; None: all
 
     @abc.abstractmethod
     def sampled_conditions(self) -> Tensor:
-        """The conditions of the samples by which a model is judged, (sample, condition), which may have no column."""
+        """The conditions of the samples that judge a model, (sample, condition); `condition` may be 0."""
 
     def given(self, count: int) -> list[Tensor]:
-        """What is given for so many samples: those conditions, again from the first on where they do not suffice."""
+        """The conditions of `count` samples: `sampled_conditions`, repeated from the first on if there are too few."""
         conditions = self.sampled_conditions()
         return [conditions[torch.arange(count) % len(conditions)]] if self.spec.condition else []
 
     def drawn(self, view: ModelView, *, times: int = 2) -> Drawn:
-        """The samples by which a model is judged, at so many times on their way; asked of a view that samples."""
+        """The samples by which a model is judged, at `times` times along their way; needs a view that can sample."""
         assert view.sample is not None
         count = len(self.sampled_conditions())
         return view.sample(count, times, self.given(count))
 
     def spread(self) -> float:
-        """What `sw2` would be of samples that are all the mean of the data; NaN where there are no such distances."""
+        """The `sw2` of samples that all equal the mean of the data; NaN if the task does not measure such distances."""
         return math.nan
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
@@ -61,7 +61,7 @@ class SampledTask(Task):
             )
 
     def own_units(self, points: Tensor) -> Tensor:
-        """Data in their own units, of which inputs may be a map, such as their logarithms in units of the spread."""
+        """Points in the units of the data; inputs may be a transform of these, such as standardized logarithms."""
         return points
 
     def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:
@@ -75,5 +75,5 @@ class SampledTask(Task):
 
 
 def asks_for_answers(task: type[Task]) -> bool:
-    """Whether batches are put to the model for answers: not where a task draws samples, and needs nothing else."""
+    """Whether batches are passed to the model; not for a task that draws samples and needs nothing else."""
     return not issubclass(task, SampledTask) or not task.needs <= {Answer.SAMPLES, Answer.TOKENS}

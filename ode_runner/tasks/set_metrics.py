@@ -1,4 +1,4 @@
-"""Metrics of a whole split: what no mean over batches can tell, such as a distance between two samples."""
+"""Metrics of a whole split that are no means over batches, such as a distance between two sets of samples."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,25 @@ from ode_runner.tasks.base import Task
 
 
 class SetMetric(NamedTuple):
-    """A metric, and what it would be of a perfect model: a split is finite, and a distance from it never zero."""
+    """A metric, and its value for a perfect model: distances between finite sets are never zero."""
 
     value: float
     floor: float
 
 
 class SetMeasuringTask(Task):
-    """A task that measures a split once, over all answers to it, beside its means over batches.
+    """A task with metrics of a whole split, computed once from all outputs, in addition to means over batches.
 
     Each is reported as `<metric>`, and its floor as `<metric>_floor`, under the prefixes of the other metrics.
     """
 
     @abc.abstractmethod
     def set_metrics(self, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, SetMetric]:
-        """Metrics by name, from the batches of the split in their order and the model's answer to each, on the CPU."""
+        """Metrics by name, from all batches of the split in order, each with the model's outputs, on the CPU."""
 
 
 def set_scalars(task: Task, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, float]:
-    """The set metrics of a task as numbers to report; none of a task that has none."""
+    """The set metrics of a task as numbers to report; empty for a task without any."""
     return with_floors(task.set_metrics(split, answers)) if isinstance(task, SetMeasuringTask) else {}
 
 

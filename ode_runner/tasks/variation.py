@@ -1,18 +1,19 @@
-"""The distance of two laws of finitely many states."""
+"""The total variation distance between two distributions over finitely many states."""
 
 import torch
 from torch import Tensor
 
 
 def total_variation(law: Tensor, other: Tensor) -> Tensor:
-    """Half the sum of the differences, from 0 to 1."""
+    """Half the sum of the absolute differences, from 0 to 1."""
     return (law - other).abs().sum() / 2
 
 
 def expected_variation(law: Tensor, count: int) -> float:
-    """The mean distance of the frequencies in so many independent samples of a law from it, exactly.
+    """The exact mean distance between a distribution and the frequencies of `count` independent samples from it.
 
-    De Moivre: n p on average misses a binomial number by 2 k C(n, k) p^k (1 - p)^(n - k + 1), k being floor(n p) + 1.
+    De Moivre: the mean absolute deviation of a binomial variable from n p is 2 k C(n, k) p^k (1 - p)^(n - k + 1), with
+    k = floor(n p) + 1.
 
     Diaconis, Zabell. Closed Form Summation for Classical Distributions. Statistical Science 6, 1991.
     """
