@@ -1,1 +1,1 @@
-"""Series of observations, generated or read from a file: to be classified or forecast."""
+"""Tasks with series of observations, generated or read from a file, to be classified or forecast."""

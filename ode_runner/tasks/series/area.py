@@ -1,4 +1,4 @@
-"""The signed area that a polygonal line sweeps around the origin."""
+"""The task of predicting the signed area that a polygonal line sweeps around the origin."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, final
@@ -21,15 +21,15 @@ from ode_runner.types import Scalar
 
 @final
 class Area(Task):
-    """The sum 1/2 (x_i y_{i+1} - x_{i+1} y_i) over the observed points of a spiral that turns one way or the other.
+    """The area sum 1/2 (x_i y_{i+1} - x_{i+1} y_i) over the observed points of a spiral that turns either way.
 
-    It is a controlled equation's known answer: dA = 1/2 (x dy - y dx). With `running` it is asked for at every row, and
-    an answer may depend on nothing that comes after it.
+    It is the solution of a controlled equation, dA = 1/2 (x dy - y dx). With `running` it is asked for at every row,
+    and an output may depend only on this row and earlier ones.
     """
 
     of_known_law: ClassVar[bool] = True
     gives_series: ClassVar[bool] = True
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
 
@@ -88,7 +88,7 @@ class Area(Task):
         return {"mse": self.loss(outputs, batch), "mse_last": last.square().mean()}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """`relative_rmse` is that at the end, in standard deviations of the test's areas."""
+        """`relative_rmse` is the RMSE at the last row, in standard deviations of the areas in the test split."""
         found = with_roots(means)
         return found | {"relative_rmse": found.pop("rmse_last") / self.variance[Split.TEST] ** 0.5}
 

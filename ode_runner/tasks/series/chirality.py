@@ -1,4 +1,4 @@
-"""Which way a spiral turns."""
+"""The task of classifying spirals by their direction of turn."""
 
 from typing import ClassVar, final
 
@@ -12,13 +12,13 @@ from ode_runner.tasks.sizes import check_deviations, split_sizes
 
 @final
 class Chirality(SeriesClassification):
-    """Spirals, half of them mirrored, observed at `observed` of `points` times; a share `missing` of values is blank.
+    """Spirals, half of them mirrored, observed at `observed` of `points` times; a share `missing` of the values is NaN.
 
     Kidger, Morrill, Foster, Lyons. Neural Controlled Differential Equations for Irregular Time Series. NeurIPS 2020
     (the example of torchcde).
     """
 
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
 
     def __init__(
         self,

@@ -9,13 +9,13 @@ import numpy as np
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 MONTH = re.compile(r"\d{4}-\d\d")
-FORM = "2024-03-01 or 2024-03-01T12:30"  # for messages: ISO 8601, in which day and month cannot be confused
+FORM = "2024-03-01 or 2024-03-01T12:30"  # for messages: ISO 8601, since day and month cannot be confused in it
 
 
 def days_of(text: str) -> float | None:
-    """The days of a date in ISO 8601, at its beginning if there is no time of day, in UTC unless it says otherwise.
+    """A date in ISO 8601 as days since 1970-01-01; None if it is not such a date.
 
-    None: it is no such date. A month, 2024-03, is its first day.
+    Without a time of day it is midnight, without a time zone UTC. A month, 2024-03, is its first day.
     """
     if not MONTH.match(text):
         return None
@@ -27,12 +27,12 @@ def days_of(text: str) -> float | None:
 
 
 def date_texts(days: Sequence[float] | np.ndarray) -> list[str]:
-    """The dates in ISO 8601, to a second; without the time of day if none of them has one."""
+    """Dates in ISO 8601, to the second; without time of day if all of them are at midnight."""
     found = [EPOCH + timedelta(seconds=round(day * 86400)) for day in np.asarray(days, dtype=np.float64).tolist()]
     whole = all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in found)
     return [str(moment.date()) if whole else moment.replace(tzinfo=None).isoformat() for moment in found]
 
 
 def for_axes(days: np.ndarray) -> np.ndarray:
-    """Times as datetime64, which matplotlib labels as dates."""
+    """Times as datetime64, which matplotlib shows as dates."""
     return (np.asarray(days, dtype=np.float64) * 86_400_000).round().astype("datetime64[ms]")

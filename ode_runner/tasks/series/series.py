@@ -1,4 +1,4 @@
-"""One's own measurements, from a file."""
+"""The task of forecasting the user's series of measurements, read from a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,19 +29,19 @@ from ode_runner.types import Scalar
 @final
 @dataclass(kw_only=True, eq=False)
 class Series(LeastSquaresTask, SeriesTask):
-    """Series of a file, learned from windows of successive rows and asked for rows that were held back.
+    """Series of a file: a model learns windows of consecutive rows, and is tested on rows that are held back.
 
-    With `split=time` the last rows of every series are the test and those before them validation, each forecast from
-    the row before; with `split=series` whole series are, solved from their first row. A blank cell is in no error. A
-    solve begins at the values of a row; where one of them is blank, at the last one before it, or, in training, on the
-    line between its neighbours. Errors are in standard deviations of the training rows, and in the file's units by the
-    column's name.
+    With `split=time`, the last rows of every series are the test split and those before them validation; each of the
+    two is forecast from the row before it. With `split=series`, whole series are held back, and solved from their first
+    row. Blank cells do not count in an error. A solve begins at the values of a row; a value missing there is the last
+    known one or, in training, interpolated linearly. Errors are in standard deviations of the training rows; those
+    named after a column are in the file's units.
     """
 
     inputs: list[str]
     between: Literal["hold", "linear"]
     scaling: Literal["standard", "none"]
-    start: Literal["last", "first"]  # where a forecast begins: the last known row, or the first of the series
+    start: Literal["last", "first"]  # first row of a forecast's solve: the last known one, or the first of the series
 
     gives_points: ClassVar[bool] = True
 
@@ -132,7 +132,7 @@ class Series(LeastSquaresTask, SeriesTask):
             yield "forecast", self.pictures().fits(partial(self._at, view), ahead=self.ahead)
 
     def _use(self, scales: Scaling) -> None:
-        """Scale all series to these units, for the model."""
+        """Scales all series with `scales` for the model, and makes the samples of each split."""
         self.scales = scales
         both = zip(self.recorded, self.read.series, strict=True)
         self.measured = [in_units(one, whole, scales, self.read) for one, whole in both]
@@ -148,13 +148,13 @@ class Series(LeastSquaresTask, SeriesTask):
         return Batch(samples.inputs[chosen], ts, targets, observed=known > 0, part=part)
 
     def _at(self, view: ModelView, number: int, begin: int, times: np.ndarray) -> np.ndarray:
-        """Values (time, columns) at increasing `times`, in the file's units, of a solve from a row."""
+        """Values (time, columns) at increasing `times`, in the file's units, by a solve from row `begin`."""
         own = self.measured[number]
         times = (times - self.recorded[number].times[0]) / float(self.scales.unit)
         known = self.splits.ends[number].train if begin == 0 else begin + 1
         later = torch.from_numpy(times) - own.times[begin]
         ts = torch.cat([later.new_zeros(1), later.clamp_min(0.0)])
         inputs = inputs_of([Piece(number, begin, begin + 1, begin, known)], self.measured, spans=[float(ts[-1])])
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # mps has no float64
         values = view.predict(inputs.to(self.device, dtype), ts.to(self.device, dtype))[1:, 0]
         return self.scales.restored(values).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Cells of a table as numbers: measurements, times, and dates as times."""
+"""Conversion of table cells to numbers: measurements, times, and dates as times."""
 
 import math
 from pathlib import Path
@@ -10,22 +10,22 @@ from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.series.dates import FORM, days_of
 
 BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
-# What to do about a cell that is no number.
+# What the user can do about a cell that is not a number.
 BLANK_CELL = "Write digits and a decimal point alone, and leave a cell without a measurement empty."
 TIME_CELL = f"Write a number, or a date in the form {FORM}."
 
 
 def measurements(column: pd.Series, first: int, path: Path, *, advice: str = BLANK_CELL) -> np.ndarray:
-    """The cells of a column as float64, NaN where blank.
+    """The cells of a column as float64, NaN if blank.
 
     Args:
-        column: of a file.
+        column: a column of the file.
         first: the number of its first row, as a spreadsheet counts.
         path: of the file, for messages.
-        advice: what to do about a cell that is no number.
+        advice: what the user can do about a cell that is not a number.
 
     Raises:
-        RefusedInput: a cell is no finite number.
+        RefusedInput: a cell is not a finite number.
     """
     return _numbers(column, first, path, advice)
 
@@ -41,7 +41,7 @@ def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, boo
 
 
 def _about_times(column: pd.Series) -> str:
-    """What to do about a cell that is no time; where not even the first is one, the column may be another."""
+    """Advice about a cell that is not a time; if not even the first cell is one, the column may be the wrong one."""
     begins = _first_cell(column)
     if begins.lstrip("+-.")[:1].isdigit():
         return TIME_CELL
@@ -52,7 +52,7 @@ def _about_times(column: pd.Series) -> str:
 
 
 def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarray:
-    """The cells of a column as float64, NaN where blank; a cell that is no number is refused with this advice."""
+    """The cells of a column as float64, NaN if blank. Raises RefusedInput with `advice` if a cell is no number."""
     found = np.empty(len(column))
     for place, cell in enumerate(column):
         try:
@@ -73,12 +73,12 @@ def _holds_dates(column: pd.Series) -> bool:
 
 
 def _first_cell(column: pd.Series) -> str:
-    """The first that is not blank, "" where all are."""
+    """The first cell that is not blank; "" if all are blank."""
     return next((str(cell).strip() for cell in column if not is_blank(cell)), "")
 
 
 def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:
-    """The cells of a column of dates as float64, NaN where blank."""
+    """The cells of a column of dates as float64, NaN if blank."""
     found = [math.nan if is_blank(cell) else days_of(str(cell).strip()) for cell in column]
     for place, day in enumerate(found):
         if day is None:
@@ -91,5 +91,5 @@ def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:
 
 
 def is_blank(cell: object) -> bool:
-    """Whether a cell is empty: nothing was measured."""
+    """Whether a cell contains no measurement."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK

@@ -1,4 +1,4 @@
-"""One's own series with a label each, from a file, to be classified."""
+"""The task of classifying the user's series, read from a file with a label for each."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ from ode_runner.tasks.series.series_splits import drawn_parts, share_of
 
 @final
 class SeriesClasses(SeriesClassification, OwnDataTask):
-    """Series of a file, at times of their own and with blanks, each of the class that its `label` names.
+    """Series of a file with irregular times and blank cells; the column `label` names the class of each.
 
-    Whole series are held back, the same ones for every seed. Values have mean 0 and standard deviation 1, and times the
-    unit in which they change by a radian, over the series that are learned from.
+    Whole series are held back, the same ones for every seed. Values are standardized over the training series. The unit
+    of time is the one in which values change by about a radian there.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
             yield f"  class {number}: {name} ({told})"
 
     def _labels_of(self, column: str) -> list[str]:
-        """The labels in this column of the file, each once.
+        """The sorted labels of the file, each once.
 
         Raises:
-            RefusedInput: a series has none.
+            RefusedInput: a series has no label.
         """
         for one in self.read.series:
             if one.label is None:
@@ -147,7 +147,7 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
         )
 
     def _labelled(self, own: Sequence[int]) -> LabelledSeries:
-        """The series of these numbers, filled up to the longest of all."""
+        """The series with these indices, padded to the length of the longest of them."""
         chosen, rows = [self.recorded[i] for i in own], max(len(one.times) for one in self.recorded)
         series = Series(
             times=torch.stack([self._times(one, rows) for one in chosen]),
@@ -160,7 +160,7 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
         return UNKNOWN if label is None else self.class_labels.index(label)
 
     def _times(self, one: Recorded, rows: int) -> Tensor:
-        """From 0, in the model's unit; float32, which the other tasks of series have."""
+        """Times from 0, in the model's unit; float32, as in the other tasks of series."""
         times = torch.from_numpy((one.times - one.times[0]) / float(self.scales.unit))
         return torch.cat([times, times[-1:].expand(rows - len(times))]).float()
 

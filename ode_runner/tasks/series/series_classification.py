@@ -1,4 +1,4 @@
-"""What the tasks share that classify series: the series as rows, and pictures of them."""
+"""The base of tasks that classify series: series as rows of a tensor, and pictures of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
@@ -14,8 +14,8 @@ from ode_runner.plots.series import draw_answers, draw_states
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.classification import Classification, Samples
 
-SHOWN = 8  # test series in a picture
-STATES, MOMENTS = 4, 201  # of which the hidden state is drawn, at so many places
+SHOWN = 8  # test series shown in a picture
+STATES, MOMENTS = 4, 201  # number of series whose hidden state is drawn, and of times at which it is
 
 
 class LabelledSeries(NamedTuple):
@@ -26,7 +26,7 @@ class LabelledSeries(NamedTuple):
 
 
 class SeriesClassification(Classification):
-    """Series of observations at times of their own, each of one of a few `classes`."""
+    """Series of observations at irregular times, each of one of `classes` classes."""
 
     gives_series: ClassVar[bool] = True
 
@@ -52,14 +52,14 @@ class SeriesClassification(Classification):
 def figures_of_series(
     view: ModelView, rows: Tensor, told: Sequence[str], *, tested: int
 ) -> Iterator[tuple[str, Figure]]:
-    """Series, the first of so many of the test, with what is said of each, and the hidden states of some."""
+    """The first of `tested` test series, each with its caption in `told`, and the hidden states of a few of them."""
     yield "series", draw_answers(Series.of_rows(rows), told, tested=tested)
     states = view.path(view.encode(rows[:STATES]), MOMENTS)
     yield "hidden_states", draw_states(states, told[:STATES], tested=tested)
 
 
 def series_spec(splits: Mapping[Split, Series], *, outputs: int) -> TaskSpec:
-    """What a network must know of series that are answered at their end; the splits have as many rows and channels."""
+    """The TaskSpec of series with outputs at their end; all splits have the same number of rows and channels."""
     training = splits[Split.TRAIN]
     rows, channels = training.values.shape[1:]
     return TaskSpec(

@@ -1,4 +1,4 @@
-"""Series of measurements from the columns of a file."""
+"""Series of measurements, read from the columns of a file."""
 
 import hashlib
 import math
@@ -21,14 +21,14 @@ from ode_runner.tasks.series.table_file import read_table
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Which column is what; None and [] are what the file's own columns decide, or nothing."""
+    """The role of each column. None and [] leave the choice to the defaults, or mean that no column has this role."""
 
     time: str | None  # None: the first column that has no other role
     series: str | None  # None: all rows are of one series
-    values: tuple[str, ...] | None  # None: all that have no other role
+    values: tuple[str, ...] | None  # None: all columns without another role
     inputs: tuple[str, ...]
     label: str | None
-    sort: bool  # whether the rows of a series may come in any order
+    sort: bool  # whether to sort the rows of each series by time
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Roles":
@@ -49,30 +49,30 @@ class Recorded:
     """One series as it was recorded in a file."""
 
     name: str
-    rows: np.ndarray  # (points,) numbers of its rows in the file
+    rows: np.ndarray  # (points,): the number of each row in the file
     times: np.ndarray  # (points,), increasing, in the file's unit
     values: np.ndarray  # (points, columns), NaN where a cell is blank
-    inputs: np.ndarray  # (points, inputs), likewise
-    label: str | None  # None: the file says none
+    inputs: np.ndarray  # (points, inputs), NaN if blank
+    label: str | None  # None: the file gives no label
 
     @property
     def first(self) -> int:
-        """The number of its first row."""
+        """The number of its first row in the file."""
         return int(self.rows[0])
 
     def with_values(self) -> "Recorded":
-        """The series without the rows that have no value."""
+        """The series without rows in which all values are blank."""
         return self.at(~np.isnan(self.values).all(axis=1))
 
     def at(self, points: np.ndarray) -> "Recorded":
-        """The series of some of its points, given by their places or by a mask."""
+        """The series at some of its points, given by indices or by a mask."""
         arrays = {name: getattr(self, name)[points] for name in ("rows", "times", "values", "inputs")}
         return replace(self, **arrays)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeriesFile:
-    """What was read: the names of the columns by their role, and the series in the order of the file."""
+    """The contents of a file: the names of its columns by role, and the series in order of appearance."""
 
     path: Path
     time: str
@@ -82,10 +82,10 @@ class SeriesFile:
     dates: bool  # whether times are dates: days since 1970-01-01
 
     def recorded(self) -> list[Recorded]:
-        """The series without the rows that have no value.
+        """The series without rows in which all values are blank.
 
         Raises:
-            RefusedInput: one of them has no other.
+            RefusedInput: a series has no other rows.
         """
         for one in self.series:
             if np.isnan(one.values).all():
@@ -97,11 +97,11 @@ class SeriesFile:
         return [one.with_values() for one in self.series]
 
     def time_text(self, time: float) -> str:
-        """A time as it stands in the file."""
+        """A time in the notation of the file."""
         return date_texts([time])[0] if self.dates else f"{time:.10g}"
 
     def content(self) -> str:
-        """A hash of names and numbers, in 12 hexadecimal digits."""
+        """A hash of names and numbers, 12 hexadecimal digits."""
         dates = ("dates",) if self.dates else ()
         digest = hashlib.sha256(repr((self.time, self.values, self.inputs, *dates)).encode())
         for one in self.series:
@@ -112,7 +112,7 @@ class SeriesFile:
 
 
 def find_file(name: str) -> Path:
-    """The file of this name, or the one that comes with the program.
+    """The file of this name, or the one that is shipped with the program.
 
     Raises:
         RefusedInput: there is neither.
@@ -127,11 +127,12 @@ def find_file(name: str) -> Path:
 
 
 def read_series(path: Path, roles: Roles) -> SeriesFile:
-    """The series in a file, rows grouped by series in the order of their first appearance.
+    """The series in a file; rows are grouped by series, in order of first appearance.
 
     Raises:
-        RefusedInput: it cannot be read, a column is missing, a cell of a number holds something else, or the times of a
-            series do not increase. The sentence names file, row and column; rows are counted as a spreadsheet does.
+        RefusedInput: the file cannot be read, a column is missing, a cell is not a number where one is needed, or the
+            times of a series do not increase. The message names file, row and column; rows are counted as in a
+            spreadsheet.
     """
     table, first = read_table(path)
     roles = _resolved(table, roles, path)
@@ -166,7 +167,7 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
 
 
 def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple[Recorded, bool]:
-    """All rows of a table as if they were of one series, and whether their times are dates."""
+    """All rows of a table as if they were a single series, and whether their times are dates."""
     assert roles.values is not None
     values, inputs = (
         [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
@@ -184,14 +185,14 @@ def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple
 
 
 def _names(column: pd.Series) -> list[str]:
-    """The cells of a column of names, "" where blank; NA may be a name."""
+    """The cells of a column of names; "" if blank, but "NA" is a name."""
     return ["" if cell is None or cell != cell else str(cell).strip() for cell in column]
 
 
 def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of each series, by its name, without blank rows; `keys` are the names row by row."""
+    """The row indices of each series, by its name, without blank rows; `keys` are the names row by row."""
     rows: dict[str, list[int]] = {}
-    columns = [table.iloc[:, place] for place in range(table.shape[1])]  # a row of pandas takes a hundred times longer
+    columns = [table.iloc[:, place] for place in range(table.shape[1])]  # rows of pandas take 100 times as long
     for row, (key, *cells) in enumerate(zip(keys, *columns, strict=True)):
         if not all(map(is_blank, cells)):
             rows.setdefault(key, []).append(row)
@@ -199,7 +200,7 @@ def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[
 
 
 def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
-    """Raises RefusedInput unless these are columns of values and all their cells positive."""
+    """Raises RefusedInput unless these are columns of values, and all their values are positive."""
     for name in names:
         if name not in read.values:
             raise RefusedInput(f"task.log: '{name}' is no column of values. They are: {', '.join(read.values)}.")
@@ -214,7 +215,7 @@ def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
 
 
 def content_of(name: str, roles: Roles) -> str | None:
-    """`SeriesFile.content` of a file; None where it cannot be read. One that has not changed is not read again."""
+    """`SeriesFile.content` of a file, None if it cannot be read. It is cached until the file changes."""
     try:
         path = find_file(name)
         stat = path.stat()
@@ -225,7 +226,7 @@ def content_of(name: str, roles: Roles) -> str | None:
 
 @lru_cache(maxsize=64)
 def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
-    del size, changed  # for the cache alone
+    del size, changed  # only keys of the cache
     return read_series(path, roles).content()
 
 
@@ -233,7 +234,7 @@ def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
     """The roles with a name for every column.
 
     Raises:
-        RefusedInput: one is not there, or has two roles; or none is left for the values.
+        RefusedInput: a column does not exist or has two roles, or none is left for the values.
     """
     there = [str(name) for name in table.columns]
     taken = (roles.series, roles.label, *roles.inputs, *(roles.values or ()))
@@ -256,7 +257,7 @@ def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
 
 
 def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool) -> None:
-    """Raises RefusedInput unless they are there and increase."""
+    """Raises RefusedInput if a time is missing, or if the times do not increase."""
     of = f" of series {key}" if key else ""
 
     def text(time: float) -> str:
@@ -277,7 +278,7 @@ def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, pat
 
 
 def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str | None:
-    """That of a series, which is the same in all its rows; None where these are blank."""
+    """The label of a series, which must be the same in all its rows; None if these are blank."""
     for row, label in zip(rows, labels, strict=True):
         if label != labels[0]:
             raise RefusedInput(f"{path}, row {row}: series {key} has the labels {labels[0]!r} and {label!r}.")

@@ -1,4 +1,4 @@
-"""One's own series, of which a model reads some rows to forecast those after them."""
+"""The task of forecasting the user's series with a model that first reads some rows (an encoder)."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,26 +27,26 @@ from ode_runner.tasks.series.series_splits import Piece
 from ode_runner.tasks.series.series_task import SeriesTask
 from ode_runner.types import Scalar
 
-TIMES = 2  # each row is learned from in an epoch, about: windows are drawn, of which one begins at every row
-LEAST = 32  # windows of an epoch, where there are so many: fewer fill no batch
+TIMES = 2  # uses of each row in an epoch, about; windows are drawn, and one begins at every row
+LEAST = 32  # windows in an epoch, if there are so many: fewer do not fill a batch
 
 
 @final
 @dataclass(kw_only=True, eq=False)
 class SeriesForecast(SeriesTask):
-    """Series of a file, learned from windows of rows: the first of a window are read, and the others forecast.
+    """Series of a file, in windows of rows: a model reads the first rows of a window and forecasts the others.
 
-    The loss is minus the log likelihood of the rows of a window, with a standard deviation of `noise`. With `causal` a
-    model is driven by rows: those that it reads, and then rows at the times that are asked for, which are blank; its
-    answers there are judged alone. Errors are of rows that are not read, `rmse_fit` is of those that are.
+    The loss is the negative log likelihood of the rows of a window, with standard deviation `noise`. With `causal`, a
+    model is driven by rows: first those that it reads, then blank rows at the times that are asked for, and only the
+    outputs at the latter count. Errors are of the forecast rows, `rmse_fit` is of the rows that were read.
 
     Rubanova, Chen, Duvenaud. Latent ODEs for Irregularly-Sampled Time Series. NeurIPS 2019, section 4 (extrapolation).
     """
 
-    observed: float  # part of the rows of a window that is read
-    causal: bool  # answers are wanted row by row, of models that a series drives
-    noise: float  # of a value, in standard deviations of its column
-    kl_epochs: int  # over which the weight of a divergence rises to 1
+    observed: float  # the share of a window's rows that is read
+    causal: bool  # outputs are asked for row by row, for models driven by a series
+    noise: float  # standard deviation of a value, in standard deviations of its column
+    kl_epochs: int  # epochs in which the weight of the KL divergence rises to 1
 
     mean_over_samples: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
@@ -151,11 +151,11 @@ class SeriesForecast(SeriesTask):
             )
 
     def _fitting_window(self) -> int:
-        """The rows of a window of which as many are forecast as are at once in the test."""
+        """The window of which as many rows are forecast as the test forecasts at once."""
         return math.ceil(self._most_ahead(Split.TEST) / (1 - self.observed))
 
     def _most_ahead(self, split: Split) -> int:
-        """The most rows that are forecast at once."""
+        """The largest number of rows that are forecast at once."""
         return max(piece.stop - piece.scored for piece in self.reading.pieces(split))
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
@@ -177,9 +177,9 @@ class SeriesForecast(SeriesTask):
         )  # fmt: skip
 
     def told(self, view: ModelView, piece: Piece, times: np.ndarray) -> Forecast:
-        """What a model that has read the first rows of a piece says of increasing times, in the file's units.
+        """The forecast at increasing `times`, in the file's units, of a model that reads the first rows of a piece.
 
-        With `causal` none of them may be before the last of these rows.
+        With `causal`, none of the times may be before the last row that is read.
         """
         own, read = self.measured[piece.series], piece._replace(stop=piece.scored)
         inputs = self._readings([read]).inputs.cpu()
@@ -194,14 +194,14 @@ class SeriesForecast(SeriesTask):
             places = [piece.scored - piece.begin + place for place in places]
         else:
             ts, places = torch.cat([later.new_zeros(1), later]), list(range(1, len(later) + 1))
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # mps has no float64
         said = view.predict(inputs.to(self.device, dtype), ts.to(self.device, dtype))[places].cpu()
         values, samples = self.scales.restored(said.mean(dim=1)).numpy(), said.shape[1]
         found = Forecast(series=self.recorded[piece.series].name, times=times, values=values)
         return found if samples == 1 else _with_band(found, self.scales.restored(said).numpy())
 
     def _beyond(self, number: int) -> np.ndarray:
-        """Times of rows at the end of a series that have no values; where there are none, beyond its end."""
+        """The times of the blank rows at the end of a series; if there are none, times beyond its end."""
         one, whole = self.recorded[number], self.read.series[number].times
         blank = whole[whole > one.times[-1]]
         return blank if len(blank) else super()._beyond(number)
@@ -219,7 +219,7 @@ class SeriesForecast(SeriesTask):
         return Batch(inputs, ts, targets, observed=mask > 0)
 
     def _masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Where targets (time, batch, column) are known that are asked for, and those that have been read."""
+        """Masks (time, batch, column) of known targets: those asked for, after the rows read; those of rows read."""
         assert batch.observed is not None
         if self.causal:
             return batch.observed, torch.zeros_like(batch.observed)
@@ -228,7 +228,7 @@ class SeriesForecast(SeriesTask):
         return batch.observed & later, batch.observed & ~later
 
     def _use(self, scales: Scaling) -> None:
-        """Scale all series to these units, for the model."""
+        """Scales all series with `scales` for the model, and makes the windows of each split."""
         self.scales = scales
         self._measure()
         self.samples = {split: self._readings(self.reading.pieces(split)) for split in Split}
@@ -259,11 +259,11 @@ class SeriesForecast(SeriesTask):
 
 
 def _copies(outputs: Outputs, batch: Batch) -> Tensor:
-    """(time, copies, batch, column): several of a window where the model draws several states to begin with."""
+    """(time, copies, batch, column): several copies of each window if the model samples several initial states."""
     return outputs.values.unflatten(1, (-1, len(batch.inputs)))
 
 
 def _with_band(found: Forecast, samples: np.ndarray) -> Forecast:
-    """With the spread of what several states say, (time, samples, columns)."""
+    """The forecast with a band: the spread of `samples`, (time, samples, columns)."""
     band = f"{WIDTH:g} standard deviations of {samples.shape[1]} samples of the latent state{LEFT_OUT}"
     return replace(found, half_width=WIDTH * samples.std(axis=1, ddof=1), band=band)

@@ -1,4 +1,4 @@
-"""Series that come to a trained model from another file."""
+"""Series from another file, for a trained model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ from ode_runner.tasks.series.table_file import columns_of
 def read_like(
     trained: SeriesFile, path: Path, *, series: str | None, sort: bool, label: str | None = None
 ) -> SeriesFile:
-    """The series of another file, in the columns of the one that the model has learned from.
+    """The series of another file, which must have the columns of the file used for training.
 
     Args:
-        trained: what was read for training.
+        trained: the contents of the training file.
         path: of the other file.
-        series: the column that says which series a row is of.
-        sort: whether rows may come in any order.
+        series: the column that names the series of a row.
+        sort: whether to sort rows by time.
         label: the column of classes, which the other file may lack.
 
     Raises:
-        RefusedInput: a column is missing, times are dates in one of the files alone, or what `read_series` refuses.
+        RefusedInput: a column is missing, times are dates in only one of the files, or `read_series` raises it.
     """
     if not path.is_file():
         raise RefusedInput(f"data={path}: {why_missing(path)}.")
@@ -55,7 +55,7 @@ def read_like(
 
 
 def check_begins(series: Sequence[Recorded], read: SeriesFile) -> None:
-    """Raises RefusedInput where a column of a series has no value, so that nothing tells where its forecast begins."""
+    """Raises RefusedInput if a column has no value in a series, since the forecast would then have no initial value."""
     for one in series:
         for place, column in enumerate(read.values):
             if np.isnan(one.values[:, place]).all():

@@ -1,4 +1,4 @@
-"""Pictures of series from a file, beside what a model says of them."""
+"""Pictures of series from a file, with the outputs of a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ SHOWN = 4  # series in a picture
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeriesPictures:
-    """A panel for each of the first few series, with its measurements and lines of a model."""
+    """One panel for each of the first few series, with its measurements and a model's curves."""
 
     read: SeriesFile
     recorded: Sequence[Recorded]
     splits: SeriesSplits
-    later: bool  # the test is the last rows of every series
+    later: bool  # whether the test split is the last rows of every series
 
     def forecasts(self, found: Sequence[Forecast]) -> Figure:
-        """Forecasts, with their bands where they have some."""
+        """Forecasts, with their bands if they have any."""
         panels, numbers = [], {one.name: number for number, one in enumerate(self.recorded)}
         for one in found[:SHOWN]:
             line = Line("forecast", self.axis(one.times), one.values, one.half_width, one.band)
@@ -35,9 +35,9 @@ class SeriesPictures:
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(found))
 
     def fits(self, values_at: Callable[[int, int, np.ndarray], np.ndarray], *, ahead: float | None) -> Figure:
-        """Pictures of the first series of the test: fit, test, and the forecast up to `ahead` after the end.
+        """The first series of the test split: the fit, the test, and the forecast up to `ahead` after the end.
 
-        `values_at(number, row, times)` gives values (time, columns) of a series by a solve from one of its rows.
+        `values_at(number, row, times)` returns values (time, columns) of a series, by a solve from one of its rows.
         """
         panels, tested = [], self.splits.parts[Split.TEST]
         for number in tested[:SHOWN]:
@@ -50,19 +50,19 @@ class SeriesPictures:
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(tested))
 
     def panel(self, number: int, lines: Sequence[Line], **rows: np.ndarray) -> Panel:
-        """The panel of the series of a number; `rows` are masks of rows read and asked for, as `Panel` has them."""
+        """The panel of series `number`; `rows` are masks of the rows read and asked for, as in `Panel`."""
         one = self.recorded[number]
         times = self.axis(one.times)
         begin = times[self.splits.ends[number].validation - 1] if self.later else None
         return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin, **rows)
 
     def axis(self, times: np.ndarray) -> np.ndarray:
-        """Times as the axis of a picture shows them."""
+        """Times as an axis of a picture shows them."""
         return for_axes(times) if self.read.dates else times
 
 
 def _solves_shown(splits: SeriesSplits, number: int, *, end: float) -> list[tuple[str, int, float, float]]:
-    """What a picture of a series shows: a label, the row of the beginning, and the first and last of the times."""
+    """The solves shown in a picture of a series: for each a label, its initial row, and its first and last time."""
     times, ends = splits.series[number].times, splits.ends[number]
     if splits.by == "series" or splits.start == "first":
         return [("model, from the first row", 0, times[0], end)]

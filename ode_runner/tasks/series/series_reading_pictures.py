@@ -1,4 +1,4 @@
-"""Pictures of series of which some rows were read and others forecast."""
+"""Pictures of series in which a model read some rows and forecast others."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -12,7 +12,7 @@ from ode_runner.tasks.series.series_pictures import SHOWN, SeriesPictures
 from ode_runner.tasks.series.series_splits import Piece
 from ode_runner.tasks.series.series_times import beyond as times_beyond
 
-PLACES = 101  # of a line
+PLACES = 101  # points of a line
 
 
 def draw_readings(
@@ -24,14 +24,14 @@ def draw_readings(
     beyond: Callable[[int, int], Piece],
     ahead: float | None,
 ) -> Figure:
-    """The first series of some pieces: rows read and rows forecast, the model along both, and beyond the end.
+    """The first series of some pieces: rows read, rows forecast, the model along both, and the forecast beyond the end.
 
     Args:
         pictures: of the series.
-        pieces: those of a series follow each other.
-        told: what the model says of times, having read the first rows of a piece.
-        fits: whether it says something of times between these rows, too.
-        beyond: what is read of the series of a number up to a row.
+        pieces: pieces of the same series must be consecutive.
+        told: the forecast at given times, by a model that has read the first rows of a piece.
+        fits: whether the model also gives outputs at times between the rows read.
+        beyond: the piece that is read of a series, given its number and the row up to which.
         ahead: how far a forecast goes beyond the end, in the file's unit of time.
     """
     by_series = {number: list(own) for number, own in groupby(pieces, key=lambda piece: piece.series)}
@@ -53,7 +53,7 @@ def draw_readings(
 
 
 def draw_forecasts_of(pictures: SeriesPictures, found: Sequence[Forecast], pieces: Sequence[Piece]) -> Figure:
-    """Forecasts with their bands; what was read for each, a piece, and measurements between its times are marked."""
+    """Forecasts with bands; rows read for each (a piece), and measurements in the range of its times, are marked."""
     panels = []
     for one, piece in zip(found[:SHOWN], pieces[:SHOWN], strict=True):
         times = pictures.recorded[piece.series].times
@@ -65,7 +65,7 @@ def draw_forecasts_of(pictures: SeriesPictures, found: Sequence[Forecast], piece
 
 
 def _rows(pieces: Sequence[Piece], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of so many rows are read alone, and which are asked for."""
+    """Masks of `count` rows: those that are only read, and those that are asked for."""
     numbers = np.arange(count)
     read = np.any([(piece.begin <= numbers) & (numbers < piece.scored) for piece in pieces], axis=0)
     asked = np.any([(piece.scored <= numbers) & (numbers < piece.stop) for piece in pieces], axis=0)
@@ -73,7 +73,7 @@ def _rows(pieces: Sequence[Piece], count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _joined(label: str, found: Sequence[Forecast], pictures: SeriesPictures, *, band: str) -> Line:
-    """Several stretches as one line, with a gap after each; `band` is what the band is called."""
+    """Several forecasts as one line, with a gap after each; `band` is the label of the band."""
 
     def with_gaps(parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.concatenate([part, np.full_like(part[:1], np.nan)]) for part in parts])

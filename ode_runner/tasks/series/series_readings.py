@@ -1,4 +1,4 @@
-"""Windows of series whose first rows a model reads, to answer for all of them."""
+"""Windows of series: a model reads their first rows and gives outputs for all rows."""
 
 import math
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ from ode_runner.tasks.series.series_splits import Piece, SeriesSplits
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadingSplits:
-    """Which windows are in each split: pieces that begin at the first row that is read, and are scored after the last.
+    """The windows of each split: pieces that begin at the first row read, and are scored after the last row read.
 
-    Rows that are held back are forecast from those before them. A series that is held back is forecast as many rows at
-    a time as in a window, each of its rows once. No more rows are read than the longest window of training reads.
+    Rows that are held back are forecast from those before them. Series that are held back are forecast in steps as long
+    as in a window, so that each row is forecast once. The number of rows read is at most that of the longest training
+    window.
     """
 
     splits: SeriesSplits
-    observed: float  # part of the rows of a window that is read
+    observed: float  # the share of a window's rows that is read
 
-    most: int = 0  # rows that a model has learned to read
+    most: int = 0  # largest number of rows that a model has learned to read
 
     @classmethod
     def learned(cls, splits: SeriesSplits, *, observed: float) -> Self:
-        """The splits, in which at most as many rows are read as in the longest window of training."""
+        """The splits, with the number of rows read limited to that of the longest training window."""
         windows = cls(splits=splits, observed=observed)
         most = max(piece.scored - piece.begin for piece in windows.pieces(Split.TRAIN))
         return replace(windows, most=most)
@@ -45,7 +46,7 @@ class ReadingSplits:
         return [piece for i in series for piece in self._one_after_another(i)]
 
     def before(self, number: int, stop: int) -> Piece:
-        """What is read of a series for a forecast from the row `stop` on, which is not."""
+        """The rows of a series that are read for a forecast from row `stop` on; row `stop` itself is not read."""
         return Piece(number, max(0, stop - self.most), stop, stop, stop)
 
     def _held_back(self, number: int, split: Split) -> Piece:
@@ -67,24 +68,24 @@ class ReadingSplits:
 
 
 class Readings(NamedTuple):
-    """Windows, filled up to the longest of them."""
+    """Windows, padded to the length of the longest."""
 
     inputs: Tensor  # (windows, rows, columns + 2), as `Series.rows` makes them
     times: Tensor  # (windows, rows), from 0
-    values: Tensor  # (windows, rows, columns), 0 where unknown
+    values: Tensor  # (windows, rows, columns), 0 if unknown
     known: Tensor  # (windows, rows, columns), bool
     asked: Tensor  # (windows, rows), bool: rows after those that are read
-    real: Tensor  # (windows, rows), bool: False where filled up
+    real: Tensor  # (windows, rows), bool: False for padding
 
     def to(self, device: torch.device) -> "Readings":
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         return Readings(*(part.to(device, dtype if part.is_floating_point() else None) for part in self))
 
 
 def readings_of(pieces: Sequence[Piece], series: Sequence[Measured], *, most: int, causal: bool) -> Readings:
-    """The rows of the pieces, in times from where each begins; of them at `most` so many are read.
+    """The rows of the pieces, with times counted from the first row of each; at most `most` of them are read.
 
-    `causal`: inputs have the rows that are asked for, too, at their times and without their values.
+    `causal`: the inputs also contain the rows that are asked for, with their times but without values.
     """
     rows, columns = max(piece.stop - piece.begin for piece in pieces), series[0].values.shape[1]
     times = torch.zeros(len(pieces), rows, dtype=torch.float64)
@@ -101,13 +102,13 @@ def readings_of(pieces: Sequence[Piece], series: Sequence[Measured], *, most: in
     given = real if causal else read
     seen = values.masked_fill(~read[..., None], math.nan).masked_fill(~given[..., None], 0.0)
     inputs = torch.cat([seen, torch.where(given, times, 0.0)[..., None], given[..., None].to(seen)], dim=-1)
-    width = rows if causal else most  # networks without recurrence take so many rows and no others
+    width = rows if causal else most  # networks without recurrence need a fixed number of rows
     inputs = pad(inputs[:, :width], (0, 0, 0, max(0, width - rows)))
     return Readings(inputs, times, values.nan_to_num(0.0), ~values.isnan(), real & ~read, real)
 
 
 def rows_up_to(times: Tensor, *, start: float, longest: float) -> tuple[Tensor, list[int]]:
-    """Increasing `times` after `start`, with others between, so that none are further apart; their places."""
+    """Increasing `times` after `start`, with others inserted so that no gap exceeds `longest`; and their positions."""
     found, places = list[float](), list[int]()
     for before, time in pairwise([start, *times.tolist()]):
         count = max(1, math.ceil((time - before) / longest))

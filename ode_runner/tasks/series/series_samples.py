@@ -1,4 +1,4 @@
-"""Stretches of series as tensors."""
+"""Pieces of series as tensors, in the model's units."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ode_runner.tasks.series.series_file import Recorded, SeriesFile
 from ode_runner.tasks.series.series_scaling import Scaling
 from ode_runner.tasks.series.series_splits import Piece
 
-GRAIN = 2.0**-30  # units of time: times of two windows that differ by less, from rounding, are one
+GRAIN = 2.0**-30  # units of time: times of two windows with a smaller (rounding) difference count as equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,20 +23,20 @@ class Measured:
 
     times: Tensor  # (points,), from 0; rows with at least one value
     values: Tensor  # (points, columns), NaN where blank
-    knots: list[Tensor]  # (knots, 2) of each input: time and value
+    knots: list[Tensor]  # (knots, 2) for each input: time and value
 
 
 def in_units(one: Recorded, whole: Recorded, scales: Scaling, read: SeriesFile) -> Measured:
-    """A series in these units.
+    """A series in the units of `scales`.
 
     Args:
         one: its rows with values.
-        whole: all its rows, those with inputs alone too.
+        whole: all its rows, including those with inputs only.
         scales: the units.
-        read: the file that it is of, for messages.
+        read: its file, for messages.
 
     Raises:
-        RefusedInput: rows are too close together to be told apart, or an input has no value.
+        RefusedInput: the times of two rows are too close to be distinguished, or an input has no value.
     """
     unit, origin = float(scales.unit), one.times[0]
     times = _rounded((one.times - origin) / unit)
@@ -61,21 +61,21 @@ def _rounded(times: np.ndarray) -> np.ndarray:
 
 
 class Samples(NamedTuple):
-    """Pieces, filled up to the longest of them."""
+    """Pieces, padded to the length of the longest."""
 
     inputs: Tensor  # (samples, columns + 1 + inputs * knots * 2)
     times: Tensor  # (samples, rows), from 0
-    values: Tensor  # (samples, rows, columns), 0 where unknown
+    values: Tensor  # (samples, rows, columns), 0 if unknown
     known: Tensor  # (samples, rows, columns), bool
-    real: Tensor  # (samples, rows), bool: False where filled up
+    real: Tensor  # (samples, rows), bool: False for padding
 
     def to(self, device: torch.device) -> "Samples":
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         return Samples(*(part.to(device, dtype if part.is_floating_point() else None) for part in self))
 
 
 def samples_of(pieces: Sequence[Piece], series: Sequence[Measured]) -> Samples:
-    """The rows of the pieces that are scored, in times from where each begins."""
+    """The rows of the pieces that are scored, with times counted from the first row of each."""
     rows, columns = max(piece.stop - piece.scored for piece in pieces), series[0].values.shape[1]
     times = torch.zeros(len(pieces), rows, dtype=torch.float64)
     values = torch.full((len(pieces), rows, columns), math.nan, dtype=torch.float64)
@@ -89,7 +89,7 @@ def samples_of(pieces: Sequence[Piece], series: Sequence[Measured]) -> Samples:
 
 
 def inputs_of(pieces: Sequence[Piece], series: Sequence[Measured], *, spans: Sequence[float]) -> Tensor:
-    """State, number of the series, and knots (samples, columns + 1 + inputs * knots * 2), for solves so long."""
+    """State, index of the series, and knots (samples, columns + 1 + inputs * knots * 2), for solves over `spans`."""
     starts = torch.stack([_start(piece, series[piece.series]) for piece in pieces])
     numbers = torch.tensor([[float(piece.series)] for piece in pieces], dtype=torch.float64)
     if not series[0].knots:
@@ -105,7 +105,7 @@ def inputs_of(pieces: Sequence[Piece], series: Sequence[Measured], *, spans: Seq
 
 
 def _start(piece: Piece, own: Measured) -> Tensor:
-    """The values (columns,) at the beginning, as far as known rows tell."""
+    """The initial values (columns,), interpolated from known rows."""
     time, clock, values = float(own.times[piece.begin]), own.times[: piece.known], own.values[: piece.known]
     at = [
         float(np.interp(time, clock[seen].numpy(), column[seen].numpy()))
@@ -115,7 +115,7 @@ def _start(piece: Piece, own: Measured) -> Tensor:
 
 
 def _between(knots: Tensor, start: float, span: float) -> Tensor:
-    """The knots that a solve from `start` over `span` sees, in times of its own."""
+    """The knots that a solve from `start` over `span` needs, in times after `start`."""
     first = max(int((knots[:, 0] <= start).sum()) - 1, 0)
     last = min(int((knots[:, 0] < start + span).sum()) + 1, len(knots))
     own = knots[first : max(last, first + 1)].clone()

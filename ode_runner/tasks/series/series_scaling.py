@@ -1,4 +1,4 @@
-"""Units in which a model sees series, and the conversion back to those of the file."""
+"""The scaling of series to the units of a model, and back to those of the file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,28 +10,28 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """Statistics of training rows, float64.
+    """Statistics of the training rows, float64.
 
-    A column is seen as (g(x) - mean) / std, where g is the logarithm or nothing; a time as (t - t0) / unit, where t0 is
-    the first of its series.
+    The model's value of a column is (g(x) - mean) / std, where g is the logarithm or the identity; its time is (t - t0)
+    / unit, where t0 is the first time of the series.
     """
 
-    unit: Tensor  # (), of time, in the file's
+    unit: Tensor  # (), unit of time, in that of the file
     mean: Tensor  # (columns,)
     std: Tensor
-    log: Tensor  # (columns,), bool: which are seen as logarithms
-    log_errors: Tensor  # (columns,), bool: of which only the errors are those of logarithms
+    log: Tensor  # (columns,), bool: which columns are scaled as logarithms
+    log_errors: Tensor  # (columns,), bool: which columns have only their errors in logarithms
     input_mean: Tensor  # (inputs,)
     input_std: Tensor
-    weight: Tensor  # (columns,): by which an error is divided, in the model's units
+    weight: Tensor  # (columns,): divisor of errors, in the model's units
 
     def scaled(self, values: np.ndarray) -> Tensor:
-        """Values (..., columns) of the file in the model's units; NaN stays."""
+        """Values (..., columns) of the file in the model's units; NaN is kept."""
         x = torch.as_tensor(values, dtype=torch.float64)
         return (torch.where(self.log, x.log(), x) - self.mean) / self.std
 
     def restored(self, values: Tensor) -> Tensor:
-        """Values in the units of the file again, in float64."""
+        """The inverse of `scaled`, in float64."""
         x = values.double() * self.std.to(values.device) + self.mean.to(values.device)
         return torch.where(self.log.to(values.device), x.exp(), x)
 
@@ -39,7 +39,7 @@ class Scaling:
         return (torch.as_tensor(values, dtype=torch.float64) - self.input_mean) / self.input_std
 
     def errors(self, said: Tensor, targets: Tensor) -> Tensor:
-        """How far values are from targets (..., columns), both in the model's units, in standard deviations."""
+        """Differences of values from targets (..., columns), both in the model's units, in standard deviations."""
         log = self.log_errors.to(said.device)
         least = torch.finfo(said.dtype).tiny
 
@@ -65,12 +65,12 @@ def measured_scaling(
     standard: bool,
     unit: float | None,
 ) -> Scaling:
-    """The scaling of the training rows of each series; a column that is constant or blank has standard deviation 1.
+    """The scaling of the training rows of each series; a constant or blank column has standard deviation 1.
 
-    Without `standard` values, inputs and times are left as they are, and only errors are of logarithms and are divided
-    by the deviations.
-    `unit` None: the time in which the columns, on average, go through a radian, by how often they cross their mean
-    (S. O. Rice, Bell System Technical Journal 24, 1945); the whole span has three units at least.
+    Without `standard`, values, inputs and times are not scaled; only errors are those of logarithms, and divided by the
+    standard deviations.
+    If `unit` is None, it is the time in which the columns advance by a radian on average, estimated from their
+    crossings of the mean (S. O. Rice, Bell System Technical Journal 24, 1945); the whole span is at least pi units.
     """
     logs = torch.tensor(log)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -97,7 +97,7 @@ def measured_scaling(
 
 
 def _moments(parts: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column of all parts together, blanks apart."""
+    """Mean and standard deviation of each column over all parts, ignoring blanks."""
     columns = [column[~np.isnan(column)] for column in np.concatenate(parts).T]
     mean = [float(column.mean()) if len(column) else 0.0 for column in columns]
     std = [float(column.std()) if len(column) else 0.0 for column in columns]
@@ -106,7 +106,7 @@ def _moments(parts: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def _radian(values: Sequence[np.ndarray], times: Sequence[np.ndarray], mean: Tensor) -> float:
-    """Mean crossings of a column, half a period each, against the time that all series span."""
+    """The time per radian: the time span of all series by the crossings of the mean, each of which is half a period."""
     span = sum(float(clock[-1] - clock[0]) for clock in times)
     crossings = []
     for place, middle in enumerate(mean.tolist()):

@@ -1,4 +1,4 @@
-"""Which rows of series are learned from, and which are held back."""
+"""The division of series, or of their rows, into training, validation and test splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ode_runner.tasks.series.series_file import Recorded
 
 
 class Ends(NamedTuple):
-    """How many rows of a series, from its first, end before validation, before the test, and at all."""
+    """Numbers of rows of a series, from its first: before the end of training, of validation, and of the test."""
 
     train: int
     validation: int
@@ -24,18 +24,18 @@ class Ends(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of a series for which one solve is made."""
+    """A part of a series that is solved as one problem."""
 
     series: int
     begin: int  # the row at which the solve begins
-    stop: int  # after its last row
+    stop: int  # the end of its rows (exclusive)
     scored: int  # the first row whose error counts
-    known: int  # rows before this one may tell where it begins
+    known: int  # only rows before this one may determine the initial values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeriesSplits:
-    """The last rows of every series are held back, or whole series are; `validation` and `test` are parts of them."""
+    """Holds back the last rows of every series, or whole series; `validation` and `test` are their shares."""
 
     series: Sequence[Recorded]  # rows with at least one value
     columns: Sequence[str]
@@ -45,15 +45,15 @@ class SeriesSplits:
     test: float
     window: int | None
     start: Literal["last", "first"]
-    least: int = 2  # rows to learn from that each series must have
-    every_column: bool = True  # and in them a value of every column
+    least: int = 2  # training rows that each series must have
+    every_column: bool = True  # whether these must hold a value of every column
 
     @cached_property
     def parts(self) -> dict[Split, list[int]]:
-        """The numbers of the series of each split; with `by` time all are in each.
+        """The indices of the series of each split; with `by="time"` every split has all of them.
 
         Raises:
-            RefusedInput: none is left to learn from.
+            RefusedInput: no series is left for training.
         """
         everything = list(range(len(self.series)))
         if self.by == "time":
@@ -69,15 +69,15 @@ class SeriesSplits:
 
     @cached_property
     def ends(self) -> list[Ends]:
-        """Where the rows of each split end, in each series.
+        """The rows at which each split ends, for each series.
 
         Raises:
-            RefusedInput: a series has too few rows to be parted, or a column none to begin with.
+            RefusedInput: a series has too few rows to be divided, or a column has no value in its training rows.
         """
         return [self._ends(one) for one in self.series]
 
     def pieces(self) -> dict[Split, dict[str, list[Piece]]]:
-        """The pieces to be solved, by split and part; the test asks for the training rows too, as the part `fit`."""
+        """The pieces to be solved, by split and part; the test also solves the training rows, as the part `fit`."""
         training = self.parts[Split.TRAIN]
         whole = [self._rollout(i, 0, self.ends[i].train) for i in training]
         found = {Split.TRAIN: {"": [piece for i in training for piece in self.windows(i)]}}
@@ -88,7 +88,7 @@ class SeriesSplits:
         return found
 
     def samples(self) -> Samples:
-        """In words, what is solved for in training and in validation."""
+        """What is solved in training and in validation, in words."""
         whole = self.window is None or self.window > max(self._to_learn_from)
         window = "all training rows" if whole else f"windows of {self.window} rows"
         if not self.validation:
@@ -96,7 +96,7 @@ class SeriesSplits:
         return Samples(window, "rows held back" if self.by == "time" else "whole series held back")
 
     def window_in_words(self) -> str:
-        """The rows of a window, which is a whole series where that has no more of them."""
+        """The size of a window in words; a series with fewer rows is a window as a whole."""
         rows, window = self._to_learn_from, self.window
         if window is None:
             return "a whole series"
@@ -108,11 +108,11 @@ class SeriesSplits:
 
     @property
     def _to_learn_from(self) -> list[int]:
-        """How many rows each series has to learn from."""
+        """The number of training rows of each training series."""
         return [self.ends[i].train for i in self.parts[Split.TRAIN]]
 
     def rows(self, number: int) -> dict[Split, int]:
-        """How many rows of a series are in each split."""
+        """The number of rows of a series in each split."""
         ends = self.ends[number]
         if self.by == "series":
             return {split: ends.test if number in self.parts[split] else 0 for split in Split}
@@ -138,17 +138,17 @@ class SeriesSplits:
         return Ends(train, train + validation, rows)
 
     def windows(self, number: int) -> list[Piece]:
-        """All windows of a series' training rows, one from each row that leaves room for it."""
+        """All windows of the training rows of a series, one from each row with enough rows after it."""
         train = self.ends[number].train
         window = min(self.window or train, train)
         return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
 
     def _held_back(self, number: int, split: Split) -> Piece:
-        """The rows of a series that a split holds back: all of them, or those at its end."""
+        """The rows of a series that belong to a split: all of them, or those at its end."""
         ends = self.ends[number]
         if self.by == "series":
             known = ~np.isnan(self.series[number].values)
-            begin = int(known.argmax(axis=0).max())  # from where every column has had a value
+            begin = int(known.argmax(axis=0).max())  # the first row by which every column has had a value
             return Piece(number, begin, ends.test, begin, begin + 1)
         scored, stop = (ends.train, ends.validation) if split is Split.VALIDATION else (ends.validation, ends.test)
         return self._rollout(number, scored, stop)
@@ -160,7 +160,7 @@ class SeriesSplits:
 
 
 def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
-    """Which of `count` series are in each split, the same for every seed; a split without any has those of training."""
+    """The indices of `count` series by split, the same for every seed; an empty split gets those of training."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
     left = count - validation - test
     train, other = sorted(order[:left]), order[left:]
@@ -169,5 +169,5 @@ def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[i
 
 
 def share_of(part: float, count: int) -> int:
-    """The part of `count` as a whole number: at least one, unless the part is 0."""
+    """The share of `count` as an integer: at least one, unless the share is 0."""
     return max(1, round(part * count)) if part else 0

@@ -1,4 +1,4 @@
-"""What was read of a file of series, as lines of text."""
+"""A summary of a file of series, as lines of text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,11 +8,11 @@ from ode_runner.batch import Split
 from ode_runner.tasks.series.series_file import SeriesFile
 from ode_runner.tasks.series.series_splits import SeriesSplits
 
-LISTED = 8  # series
+LISTED = 8  # series that are listed
 
 
 def lines_of(read: SeriesFile, splits: SeriesSplits) -> Iterator[str]:
-    """How many rows each series has in which split, and what the columns are like in the training rows."""
+    """The rows of each series by split, and statistics of the columns in the training rows."""
     yield f"read {read.path}: {len(splits.series)} series"
     gap = "largest gap (days)" if read.dates else "largest gap"
     heads = ["series", "rows", read.time, "training", "validation", "test", gap]

@@ -1,4 +1,4 @@
-"""What tasks share that learn from series of a file and forecast them."""
+"""The base of tasks that learn series from a file and forecast them."""
 
 import copy
 import math
@@ -31,7 +31,7 @@ from ode_runner.types import Scalar
 
 @dataclass(kw_only=True, eq=False)
 class SeriesTask(ForecastingTask, OwnDataTask):
-    """Series of a file, of which rows or whole series are held back; errors and forecasts are in the file's units."""
+    """Series of a file, in which rows or whole series are held back; forecasts are in the file's units."""
 
     file: str
     time: str | None
@@ -41,17 +41,17 @@ class SeriesTask(ForecastingTask, OwnDataTask):
     log: list[str]
     unit: float | None
     split: Literal["time", "series"]
-    validation: float  # of the rows, or of the series; 0: judged by the training rows
+    validation: float  # share of the rows, or of the series; 0: the training rows are used
     test: float
-    window: int | None  # rows of a training sample; None: all
-    ahead: float | None  # of the forecast beyond the end, in the file's unit of time; None: a quarter of the span
+    window: int | None  # rows of a training sample; None: all rows
+    ahead: float | None  # how far forecasts go beyond the end, in file units; None: a quarter of the span
     seed: int
     device: torch.device
 
     test_only: ClassVar[frozenset[str]] = frozenset({"ahead"})
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
-    reads_first: ClassVar[bool] = False  # True: a forecast begins with rows that are read before its times
+    reads_first: ClassVar[bool] = False  # True: a forecast first reads rows before its times
     splits: SeriesSplits = field(init=False)
     scales: Scaling = field(init=False)
 
@@ -78,7 +78,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         return not_forecast(self.recorded, self.read, times, read_first=self.reads_first)
 
     def asked(self, times: Sequence[float] | None) -> Iterator[tuple[int, np.ndarray]]:
-        """The numbers of the series that are forecast, and at which times."""
+        """The series that are forecast, by index, and the times of each."""
         if times is not None:
             check_not_before(self.recorded, self.read, times[0], read_first=self.reads_first)
         for number, one in enumerate(self.recorded):
@@ -87,7 +87,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
                 yield number, own
 
     def _beyond(self, number: int) -> np.ndarray:
-        """Times beyond the end of a series, as far as `ahead`."""
+        """Times beyond the end of a series, up to `ahead`."""
         return beyond(self.recorded[number], self.read, ahead=self.ahead)
 
     def forecast_table(self, found: Sequence[Forecast]) -> Table:
@@ -103,12 +103,12 @@ class SeriesTask(ForecastingTask, OwnDataTask):
             yield "forecast", self.forecast_table(self.forecasts(view, None))
 
     def pictures(self) -> SeriesPictures:
-        """What draws the series of the file."""
+        """The object that draws the series of the file."""
         later = self.split == "time" and self.test > 0
         return SeriesPictures(read=self.read, recorded=self.recorded, splits=self.splits, later=later)
 
     def column_errors(self, said: Tensor, targets: Tensor, known: Tensor) -> dict[str, Scalar]:
-        """Mean squares in the file's units by column, where values (time, batch, column) are known."""
+        """Mean squared errors in the file's units for each column, over known values (time, batch, column)."""
         apart = self.scales.restored(said) - self.scales.restored(targets)
         found = {}
         for place, name in enumerate(self.columns):
@@ -118,15 +118,15 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         return found
 
     def column_counts(self, known: Tensor) -> dict[str, int]:
-        """How many numbers each of `column_errors` is a mean of."""
+        """The number of values that each of `column_errors` is a mean of."""
         counts = known.flatten(0, 1).sum(dim=0).tolist()
         return {f"mse_{_plain(name)}": own for name, own in zip(self.columns, counts, strict=True)}
 
     def open_file(self) -> None:
-        """Read the series of the file, and those of their rows that have values.
+        """Reads the series of the file, and selects their rows that have values.
 
         Raises:
-            RefusedInput: they cannot be read.
+            RefusedInput: the file cannot be read.
         """
         self.read = read_series(find_file(self.file), Roles.of(vars(self)))
         self.columns = self.read.values
@@ -134,7 +134,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         self.recorded = self.read.recorded()
 
     def held_back(self, *, start: Literal["last", "first"], every_column: bool = True) -> SeriesSplits:
-        """Which rows of the file are learned from, and which are held back; the options are those of `SeriesSplits`."""
+        """The training rows and the rows held back; the options are those of `SeriesSplits`."""
         return SeriesSplits(
             series=self.recorded,
             columns=self.columns,
@@ -148,7 +148,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         )
 
     def on_file(self, path: Path) -> Self:
-        """A copy that has read the series of another file, all of which are held back; not yet in the model's units."""
+        """A copy of this task with the series of another file, all of which are held back; they are not yet scaled."""
         new = copy.copy(self)
         new.read = read_like(self.read, path, series=self.series, sort=self.sort)
         check_logarithms(new.read, self.log)
@@ -160,7 +160,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         return new
 
     def measured_scaling(self, *, standard: bool) -> Scaling:
-        """Statistics of the rows that are learned from."""
+        """The scaling computed from the training rows."""
         training = [(self.recorded[i], self.splits.ends[i].train) for i in self.splits.parts[Split.TRAIN]]
         starts = [one.times[0] for one, _ in training]
         ends = [one.times[stop - 1] for one, stop in training]
@@ -178,7 +178,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         )
 
     def check_options(self) -> None:
-        """Raises RefusedInput where an option is out of its range."""
+        """Raises RefusedInput if an option is out of its range."""
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {getattr(self, name)}.")
@@ -194,5 +194,5 @@ class SeriesTask(ForecastingTask, OwnDataTask):
 
 
 def _plain(name: str) -> str:
-    """A column's name as a part of a metric's."""
+    """A column's name as part of a metric's name."""
     return "".join(mark if mark.isalnum() else "_" for mark in name)

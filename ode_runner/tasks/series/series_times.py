@@ -1,4 +1,4 @@
-"""Times for which a series is forecast."""
+"""The times at which a series is forecast."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,19 +7,19 @@ import numpy as np
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.series.series_file import Recorded, SeriesFile
 
-MOST = 10_000  # times of a forecast, where nobody has named them: rows in bursts would make millions
+MOST = 10_000  # default times of a forecast at most: series with bursts of rows would get millions
 
 
 def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarray:
-    """Times after the end of a series, as far apart as its rows are at the median, or further: no more than MOST.
+    """Times after the end of a series, spaced by the median gap of its rows, or more widely to have at most MOST.
 
     Args:
         one: the series.
-        read: the file that it is of.
-        ahead: how far they go, in the file's unit; None: a quarter of the series' span.
+        read: its file.
+        ahead: how far the times go, in the file's unit; None: a quarter of the series' span.
 
     Raises:
-        RefusedInput: it has one row, which tells nothing of that.
+        RefusedInput: it has only one row, which gives neither gap nor span.
     """
     if len(one.times) < 2:
         name = f"series {one.name}" if one.name else str(read.path)
@@ -36,16 +36,16 @@ def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarra
 def own_times(one: Recorded, times: Sequence[float], *, read_first: bool) -> np.ndarray:
     """Those of increasing `times` at which a series can be forecast: none before its first row.
 
-    `read_first`: nor at it, for a row is read before.
+    `read_first`: the first row is excluded as well, since a row has to be read before.
     """
     asked = np.array(times, dtype=np.float64)
     return asked[asked > one.times[0]] if read_first else asked[asked >= one.times[0]]
 
 
 def check_not_before(series: Sequence[Recorded], read: SeriesFile, time: float, *, read_first: bool) -> None:
-    """Raises RefusedInput where the first of the times is before the first row of every series.
+    """Raises RefusedInput if the first of the times is before the first row of every series.
 
-    `read_first`: or at it, for a row is read before.
+    `read_first`: or at it, since a row has to be read before.
     """
     first = min(series, key=lambda one: float(one.times[0]))
     of = "" if not first.name else f" of series {first.name}" + ", the first to begin," * (len(series) > 1)
@@ -63,7 +63,7 @@ def check_not_before(series: Sequence[Recorded], read: SeriesFile, time: float, 
 def not_forecast(
     series: Sequence[Recorded], read: SeriesFile, times: Sequence[float], *, read_first: bool
 ) -> Iterator[str]:
-    """A sentence for each series that begins later than `times`: at how many of them it is forecast."""
+    """A sentence for each series that begins after some of `times`: at how many of them it is forecast."""
     for one in series:
         left = len(own_times(one, times, read_first=read_first))
         if left < len(times):

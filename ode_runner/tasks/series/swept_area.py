@@ -1,4 +1,4 @@
-"""The area that a path sweeps around the origin, as a controlled equation: where it begins, its field, what is read."""
+"""The area that a path sweeps around the origin, as a controlled equation: initial state, field and output."""
 
 from typing import final
 
@@ -15,7 +15,7 @@ from ode_runner.types import State, Time, Times
 
 @final
 class SweptArea(VectorField):
-    """d(x, y, A) = (dx, dy, 1/2 (x dy - y dx)) along straight lines from row to row, whose coefficients are given.
+    """d(x, y, A) = (dx, dy, 1/2 (x dy - y dx)) along straight lines between rows; their coefficients are `given`.
 
     Args:
         times: (rows,) of the rows, increasing and evenly spaced.
@@ -37,7 +37,7 @@ class SweptArea(VectorField):
 
 @final
 class AreaStem(nn.Module):
-    """Rows of a series of points to (x, y, 0) at the first, and to the lines between them, with a break at each."""
+    """Maps rows of points to the initial state (x, y, 0) and to the lines between the points, with a break at each."""
 
     def __init__(self, times: Times) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class AreaStem(nn.Module):
 
 @final
 class AreaHead(nn.Module):
-    """A, (batch, 1), of states (x, y, A)."""
+    """Maps states (x, y, A) to A, (batch, 1)."""
 
     def forward(self, y: State) -> Tensor:
         return y[:, 2:]

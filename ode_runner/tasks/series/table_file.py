@@ -1,4 +1,4 @@
-"""Tables as they stand in a file: csv, parquet or npz."""
+"""Reading of tables from csv, parquet or npz files."""
 
 import re
 import warnings
@@ -11,14 +11,14 @@ import pandas as pd
 from ode_runner.errors import RefusedInput
 
 COMMENT = "#"
-TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # what pandas says of a row
+TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # what pandas says of a row with more cells
 ONE_HEAD_A_CELL = "Write a name above each column, and quotation marks around a cell that has the separator in it."
 UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
 DECIMAL = re.compile(r"[-+]?\d*,\d*(?:[eE][-+]?\d+)?")
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, int]:
-    """The cells of a file, and the number of its first row below the heads."""
+    """The cells of a file, and the number of the first row below its header."""
     try:
         match path.suffix.lower():
             case ".npz":
@@ -27,7 +27,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
                 return pd.read_parquet(path), 1
             case _:
                 return _read_csv(path)
-    except RefusedInput:  # which is a ValueError, too
+    except RefusedInput:  # it is also a ValueError
         raise
     except ImportError as error:
         raise RefusedInput(
@@ -43,13 +43,13 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
-    """Cells as text. Lines above the heads that begin with # are comments."""
+    """The cells as text. Lines above the header that begin with # are comments."""
     with path.open(encoding="utf-8-sig") as file:
         above = 0
         while (line := file.readline()).startswith(COMMENT):
             above += 1
     separator = next((mark for mark in ("\t", ";") if mark in line and "," not in line), ",")
-    heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]  # as they stand: pandas renames equal ones
+    heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]  # from the file: pandas renames equal names
     table = _cells(path, separator, above)
     table.columns = [str(name).strip() for name in table.columns]
     table = table[[name for name in table.columns if not UNNAMED.fullmatch(name) or table[name].str.strip().any()]]
@@ -58,13 +58,13 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
             "Write a row of names above it, or in its place if these only number the columns."
         )
-    if separator == ";":  # where a comma is the decimal point of numbers, and stays what it is in names
+    if separator == ";":  # then a comma in a number is the decimal point; names keep theirs
         table = table.map(lambda cell: cell.replace(",", ".") if DECIMAL.fullmatch(cell.strip()) else cell)
     return table.fillna(""), above + 2
 
 
 def _cells(path: Path, separator: str, above: int) -> pd.DataFrame:
-    """The cells of a file below `above` lines. Where cells are more than heads, pandas would take heads for others."""
+    """The cells below `above` lines. Rows longer than the header are refused: pandas would shift its names."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -93,7 +93,7 @@ def _is_number(text: str) -> bool:
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
-    """Vectors of one length by their names; the columns of a matrix get its name and their number."""
+    """Vectors of equal length under their names; the columns of a matrix have its name and their index."""
     columns: dict[str, np.ndarray] = {}
     with np.load(path, allow_pickle=False) as arrays:
         for name in arrays.files:
@@ -108,9 +108,9 @@ def _read_npz(path: Path) -> pd.DataFrame:
 
 
 def columns_of(path: Path) -> list[str]:
-    """The heads of a file's columns.
+    """The names in a file's header.
 
     Raises:
-        RefusedInput: it cannot be read.
+        RefusedInput: the file cannot be read.
     """
     return [str(name) for name in read_table(path)[0].columns]

@@ -1,4 +1,4 @@
-"""Spirals in the plane that turn one way or the other, seen at a few points in time."""
+"""Spirals in the plane that turn one way or the other, observed at a few points in time."""
 
 import math
 from functools import partial
@@ -24,11 +24,11 @@ class Spirals(NamedTuple):
 def draw_spirals(
     count: int, *, points: int, observed: int, noise: float, missing: float, generator: torch.Generator
 ) -> Spirals:
-    """Spirals (cos, sin)(phi + t) / (1 + t/2) of random phase, the second half of them mirrored, in random order.
+    """Spirals (cos, sin)(phi + t) / (1 + t/2) with random phase phi, of which a random half is mirrored.
 
-    t is on `points` even times from 0 to 4 pi, of which each spiral is observed at `observed` of its own; to every
-    coordinate Gaussian noise of standard deviation `noise` is added, and a share `missing` of them is blank. (The
-    spirals of torchcde's time_series_classification.py.)
+    t has `points` evenly spaced values from 0 to 4 pi; each spiral is observed at `observed` of them, chosen at random.
+    Gaussian noise of standard deviation `noise` is added to every coordinate, and a share `missing` of the coordinates
+    is NaN. (The spirals of torchcde's time_series_classification.py.)
     """
     t = torch.linspace(0, TURNS * math.tau, points)
     angle = math.tau * torch.rand(count, 1, generator=generator) + t
@@ -52,10 +52,10 @@ def draw_splits(
     missing: float = 0.0,
     generator: torch.Generator,
 ) -> dict[Split, Spirals]:
-    """Spirals of each split, in the order of `sizes`.
+    """The spirals of each split, in the order of `sizes`.
 
     Raises:
-        RefusedInput: more points are to be observed than there are, or less than two.
+        RefusedInput: `observed` is less than 2 or greater than `points`.
     """
     if not 2 <= observed <= points:
         raise RefusedInput(f"task.observed must be from 2 to task.points={points}, not {observed}.")
