@@ -1,1 +1,1 @@
-"""Images: to be classified, given a density, or generated."""
+"""Tasks with images, to be classified, given a density, or generated."""

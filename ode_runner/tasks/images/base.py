@@ -1,4 +1,4 @@
-"""What the image tasks share: bytes in memory, crops on whole batches, pictures."""
+"""The base of image classification: images in memory as bytes, random crops of whole batches, pictures."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,14 +20,14 @@ from ode_runner.tasks.classification import Classification, Samples
 
 
 class ImageClassification(Classification):
-    """Images of `classes` classes, stored as bytes from 0 to `brightest` and scaled to [0, 1] batch by batch.
+    """Images of `classes` classes, stored as bytes from 0 to `brightest` and scaled to [0, 1] in each batch.
 
-    Training images are shifted at random by up to `crop_padding` pixels each way, zeros moving in, and put through
-    `transforms` one by one, such as those of torchvision.transforms.v2.
+    Training images are shifted at random by up to `crop_padding` pixels in each direction, with zeros at the borders.
+    Then `transforms`, such as those of torchvision.transforms.v2, are applied to each image separately.
     """
 
     gives_images: ClassVar[bool] = True
-    ink_on_paper: ClassVar[bool] = True  # a large number is dark in a picture of one channel
+    ink_on_paper: ClassVar[bool] = True  # large values are drawn dark in images of one channel
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ImageClassification(Classification):
         )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield from super().figures(view)  # first, for they ask nothing of the model
+        yield from super().figures(view)  # first, since they do not need the model
         test = self.splits[Split.TEST]
         outputs = torch.cat([view.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
         yield "confusion", draw_confusion(outputs, test.targets, names=self.class_names)
@@ -80,10 +80,10 @@ class ImageClassification(Classification):
 
 
 def transformed(images: Tensor, transforms: nn.Module, generator: torch.Generator) -> Tensor:
-    """Each image (batch, channels, height, width) transformed by itself, with numbers drawn by `generator`.
+    """Applies the transforms to each image (batch, channels, height, width) separately, seeded by `generator`.
 
     Raises:
-        RefusedInput: a transform fails, or gives an image of another shape.
+        RefusedInput: a transform fails, or changes the shape of an image.
     """
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
@@ -104,16 +104,17 @@ def transformed(images: Tensor, transforms: nn.Module, generator: torch.Generato
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Each image (batch, channels, height, width) in a random place on a border of `padding` zeros, cropped back.
+    """Pads each image (batch, channels, height, width) with `padding` zeros, and crops it at a random place.
 
-    One gather for the whole batch; offsets come from the CPU generator, so that they are the same on any device.
+    The whole batch is one gather; offsets come from the CPU generator, so that they are the same on any device.
     """
     batch, channels, height, width = images.shape
     across = partial(torch.arange, device=images.device)
     offsets = send(torch.randint(2 * padding + 1, (2, batch, 1), generator=generator), images.device)
     rows = (offsets[0] + across(height))[:, None, :, None]  # (batch, 1, height, 1)
     columns = (offsets[1] + across(width))[:, None, None, :]  # (batch, 1, 1, width)
-    # All four axes are indexed: a permuted result would put the whole network into the slower channels-last layout.
+    # All four axes are indexed, since a permuted result would run the whole network in channels-last layout, which is
+    # slower.
     return F.pad(images, [padding] * 4)[
         across(batch)[:, None, None, None], across(channels)[:, None, None], rows, columns
     ]

@@ -9,7 +9,7 @@ from ode_runner.tasks.images.torchvision_images import TorchvisionImages
 
 @final
 class Cifar10(TorchvisionImages):
-    """Photographs of ten classes in 32x32 pixels and three colours; torchvision checks that files are the known ones.
+    """Photographs of ten classes, 32x32 pixels in three colours; torchvision verifies the checksums of the files.
 
     Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, University of Toronto 2009.
     """

@@ -1,4 +1,4 @@
-"""scikit-learn's digits, read and split: for the tasks that classify them and that ask for their density."""
+"""The handwritten digits of scikit-learn, and their splits, for classification and density tasks."""
 
 import gzip
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ BRIGHTEST = 16
 
 
 def read_digits() -> Samples:
-    """All of them, images (count, 1, 8, 8) of whole numbers from 0 to BRIGHTEST.
+    """All images (count, 1, 8, 8), integers from 0 to BRIGHTEST, with their classes.
 
-    From the file that `load_digits` reads, without importing scikit-learn, which takes a second.
+    They are read from the file of `load_digits` without importing scikit-learn, which would take a second.
     """
     found = find_spec("sklearn")
     assert found is not None
@@ -28,10 +28,10 @@ def read_digits() -> Samples:
 
 
 def digits_splits(validation: int, test: int, seed: int) -> dict[Split, Samples]:
-    """Images (count, 1, 8, 8) of whole numbers from 0 to BRIGHTEST, in splits drawn by `seed`.
+    """Images (count, 1, 8, 8), integers from 0 to BRIGHTEST, in splits drawn by `seed`.
 
     Raises:
-        RefusedInput: the counts leave nothing for training, or are less than 1.
+        RefusedInput: the counts leave no images for training, or are less than 1.
     """
     samples = read_digits()
     train = len(samples.targets) - validation - test

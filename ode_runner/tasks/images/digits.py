@@ -10,7 +10,7 @@ from ode_runner.tasks.images.digit_images import BRIGHTEST, digits_splits
 
 @final
 class Digits(ImageClassification):
-    """8x8 images in 17 shades; `validation` and `test` are counts, the rest is for training.
+    """8x8 images with 17 grey levels; `validation` and `test` are counts, the other images are for training.
 
     Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998.
     """

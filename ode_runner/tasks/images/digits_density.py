@@ -1,4 +1,4 @@
-"""The density of handwritten digits."""
+"""The task of learning the density of handwritten digits."""
 
 import math
 from collections.abc import Iterator
@@ -20,26 +20,26 @@ from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
 SHAPE = (1, 8, 8)
-MOST_SHOWN = 400  # images of one picture
-SHOWN, TIMES = 40, 5  # of the pictures: images, and times at which samples are shown
-APART = 2**52  # from the seeds by which batches are shuffled
+MOST_SHOWN = 400  # images in a picture
+SHOWN, TIMES = 40, 5  # images in a picture, and times at which samples are shown
+APART = 2**52  # keeps the noise seeds apart from those that shuffle batches
 
 
 @final
 class DigitsDensity(DensityTask):
-    """The 1,797 digits of `digits` as points in 64 dimensions: 8x8 pixels of 17 levels, with noise within a level.
+    """The 1,797 digits of `digits` as points in 64 dimensions: 8x8 pixels of 17 levels, dequantized by noise.
 
-    Whole numbers have no density. So uniform noise of one level is added, in training anew in every epoch; the mean of
-    -log p is then no less than that of the law which it gives to the whole numbers. It is in nats of an image whose
-    pixels go from 0 to 17, and `bits_per_dim` is the same in bits of a pixel: that of a uniform law is log2 17, 4.0875.
+    Integers have no density, so uniform noise of one level is added; in training it is new in every epoch. The mean of
+    -log p is then an upper bound of that of the distribution which p implies for the integers. It is in nats per image
+    with pixels from 0 to 17; `bits_per_dim` is the same in bits per pixel, log2 17 = 4.0875 for a uniform distribution.
 
     Args:
-        scale: in which models are given pixels: `standard`, less the mean and divided by the standard deviation of
-            each in the training split, or `logit`, where black and white are far from each other.
-        passes: how often an image comes in an epoch of training, each time with other noise: a validation, by exact
-            traces, is dear beside a single pass through so few of them.
+        scale: of a model's inputs: `standard` standardizes each pixel by its mean and standard deviation in the
+            training split, `logit` takes logits, which moves black and white far apart.
+        passes: how often an epoch contains each image, each time with other noise; a validation, with exact traces, is
+            expensive compared with a single pass over so few images.
 
-    Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantisation:
+    Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantization:
     Theis, van den Oord, Bethge. A Note on the Evaluation of Generative Models. ICLR 2016.
     """
 
@@ -59,12 +59,12 @@ class DigitsDensity(DensityTask):
         points = {split: self.scale.inputs(x.to(device)) for split, x in {**noisy, Split.TRAIN: train}.items()}
         points[Split.TRAIN] = points[Split.TRAIN].repeat(passes, 1, 1, 1)
         super().__init__(points, entropy=None, seed=seed, device=device)
-        self.bits = 1 / (math.prod(SHAPE) * math.log(2))  # of a pixel, a nat of an image
+        self.bits = 1 / (math.prod(SHAPE) * math.log(2))  # bits per pixel for one nat per image
         self.tolerated = TOLERATED / self.bits
         self.spec = TaskSpec(input_shape=SHAPE, output_shape=())
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        """Batches; images of training are whole numbers until noise is added here, and targets stay without it."""
+        """Adds noise to the inputs of training images, which are stored as integers; their targets have none."""
         generator = torch.Generator().manual_seed(APART + (self.seed << 20) + epoch)
         for batch in super().batches(split, batch_size=batch_size, epoch=epoch):
             noise = torch.rand(batch.inputs.shape, generator=generator).to(batch.inputs)
@@ -106,5 +106,5 @@ class DigitsDensity(DensityTask):
         return self.scale.inputs(data)
 
     def _levels(self, inputs: Tensor) -> Tensor:
-        """Images (..., 1, 8, 8) of whole numbers of a model's inputs, which may be flat and beyond black and white."""
+        """Images (..., 1, 8, 8) as integers, clipped to the valid range; inputs may be flat and outside it."""
         return self.own_units(inputs).floor().clamp(0, BRIGHTEST)

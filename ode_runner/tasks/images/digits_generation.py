@@ -1,4 +1,4 @@
-"""Handwritten digits of 8x8 pixels, to be made."""
+"""The task of generating handwritten digits of 8x8 pixels."""
 
 from typing import ClassVar, final
 
@@ -12,12 +12,12 @@ from ode_runner.tasks.images.feature_metrics import NEIGHBOURS
 from ode_runner.tasks.images.image_generation import ImageGeneration
 from ode_runner.tasks.sizes import check_counts
 
-TEST_SEED = 0  # of the test images: numbers of runs of other seeds are of the same images and the same classifier
+TEST_SEED = 0  # of the test images: for every run seed, the test images and the classifier are the same
 
 
 @final
 class DigitsGeneration(ImageGeneration):
-    """The 1,797 digits of `digits`; `validation` and `test` are counts, the rest is for training.
+    """The 1,797 digits of `digits`; `validation` and `test` are counts, the other images are for training.
 
     Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998.
     """
@@ -35,7 +35,7 @@ class DigitsGeneration(ImageGeneration):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(NEIGHBOURS + 1, test=test)  # in the neighbourhoods of which samples are looked for
+        check_counts(NEIGHBOURS + 1, test=test)  # metrics look for samples in neighbourhoods of these
         digits = read_digits()
         others = len(digits.targets) - test
         if min(validation, test, others - validation) < 1:

@@ -1,4 +1,4 @@
-"""Scikit-learn's digits as sequences of rows."""
+"""The task of classifying scikit-learn's digits as sequences of rows."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from ode_runner.tasks.images.digit_images import BRIGHTEST, digits_splits
 
 @final
 class DigitsTokens(Classification):
-    """Each image of 8x8 pixels is 8 positions, its rows, of 8 numbers from 0 to 1; which of ten digits is it?
+    """Ten digits: an image of 8x8 pixels is a sequence of 8 positions, its rows, each with 8 numbers from 0 to 1.
 
     Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998.
     """

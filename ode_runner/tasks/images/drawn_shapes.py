@@ -1,4 +1,4 @@
-"""Small images of three shapes, which the program draws itself: for a first try of what is meant for one's own."""
+"""Small generated images of three shapes, for trying the task of the user's own images."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ CLASSES = ("disk", "square", "triangle")
 
 
 def drawn_shapes(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Images (count, 3, height, width) of bytes, and class numbers (count,): shapes of any colour, place and size.
+    """Images (count, 3, height, width), bytes, and classes (count,): shapes of random colour, place and size.
 
-    Every time the same ones.
+    The seed is fixed, so that they are always the same.
     """
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % len(CLASSES)

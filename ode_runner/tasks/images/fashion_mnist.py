@@ -13,7 +13,7 @@ from ode_runner.tasks.images.torchvision_images import TorchvisionImages
 
 @final
 class FashionMnist(TorchvisionImages):
-    """Ten kinds of clothes in 28x28 shades of grey, in place of digits.
+    """Ten kinds of clothes, 28x28 pixels in grey: a replacement for MNIST.
 
     Xiao, Rasul, Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms. 2017,
     arXiv:1708.07747.
@@ -23,7 +23,7 @@ class FashionMnist(TorchvisionImages):
 
     @classmethod
     def content(cls, place: Path) -> str | None:
-        """None of those that torchvision has downloaded, whose packed files it keeps beside them."""
+        """None for the files that torchvision has downloaded; it keeps their compressed originals beside them."""
         raw = place / "FashionMNIST" / "raw"
         if all(check_integrity(str(raw / name), md5) for name, md5 in Dataset.resources):
             return None

@@ -1,4 +1,4 @@
-"""Distances and neighbourhoods of two sets of points, samples and data: for samples that are judged as a set."""
+"""Distances and neighbourhood metrics between two sets of points, samples and data."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 NEIGHBOURS = 5
-AT_ONCE = 5000  # points of a set whose distances are looked at together
+AT_ONCE = 5000  # points of a set per distance matrix
 
 
 class Neighbourhoods(NamedTuple):
-    """Shares of points that lie in neighbourhoods of those of the other set; see `neighbourhoods`."""
+    """Shares of points that lie in neighbourhoods of points of the other set; see `neighbourhoods`."""
 
     precision: float
     recall: float
@@ -19,9 +19,9 @@ class Neighbourhoods(NamedTuple):
 
 
 def frechet(samples: Tensor, data: Tensor) -> float:
-    """The squared Frechet distance of two normal laws, those of the means and covariances of (points, features).
+    """The squared Frechet distance between the normal distributions fitted to two sets of points (points, features).
 
-    |m - n|^2 + tr(S + T - 2 (S T)^(1/2)). It falls with the number of points: compare sets of the same sizes.
+    |m - n|^2 + tr(S + T - 2 (S T)^(1/2)). It decreases with the number of points: compare sets of equal sizes only.
 
     Dowson, Landau. The Frechet Distance between Multivariate Normal Distributions. J. Multivariate Analysis 12, 1982.
     """
@@ -34,12 +34,12 @@ def frechet(samples: Tensor, data: Tensor) -> float:
 
 
 def neighbourhoods(samples: Tensor, data: Tensor) -> Neighbourhoods:
-    """How far two sets (points, features) lie in each other's neighbourhoods.
+    """Precision, recall, density and coverage of two sets (points, features).
 
-    The neighbourhood of a point is the ball that reaches to its NEIGHBOURS-th nearest in its own set. `precision` is
-    the share of samples in some neighbourhood of the data, `recall` the share of data in some of the samples, `density`
-    in how many of the data a sample is, divided by NEIGHBOURS, and `coverage` the share of the data whose neighbourhood
-    holds a sample.
+    The neighbourhood of a point is the ball up to its NEIGHBOURS-th nearest neighbour in its own set. `precision` is
+    the share of samples in any neighbourhood of the data, and `recall` the share of data in any neighbourhood of the
+    samples. `density` is the mean number of data neighbourhoods around a sample, divided by NEIGHBOURS. `coverage` is
+    the share of data with a sample in their neighbourhood.
 
     Kynkaanniemi, Karras, Laine, Lehtinen, Aila. Improved Precision and Recall Metric. NeurIPS 2019. · Naeem, Oh, Uh,
     Choi, Yoo. Reliable Fidelity and Diversity Metrics. ICML 2020.
@@ -55,19 +55,19 @@ def neighbourhoods(samples: Tensor, data: Tensor) -> Neighbourhoods:
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of the others is nearest to each of the points (points, *shape), and its distance."""
+    """The index of the nearest of `others` for each of the points (points, *shape), and its distance."""
     flat, theirs = points.flatten(1), others.flatten(1)
     found = [torch.cdist(flat, part).min(dim=1) for part in theirs.split(AT_ONCE)]
     best = torch.stack([part.values for part in found]).argmin(dim=0)
     places = torch.stack([part.indices for part in found])[best, torch.arange(len(flat))] + AT_ONCE * best
-    return places, (flat - theirs[places]).norm(dim=1)  # cdist rounds what is near 0
+    return places, (flat - theirs[places]).norm(dim=1)  # cdist rounds distances near 0
 
 
 def _radii(points: Tensor) -> Tensor:
-    """The distance of each to its NEIGHBOURS-th nearest; it is itself the nearest of all."""
+    """The distance of each point to its NEIGHBOURS-th nearest neighbour; + 1, since its nearest is itself."""
     return _distances(points, points).kthvalue(NEIGHBOURS + 1, dim=1).values
 
 
 def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """In float64 and without the detour over products, so that equal points are at no distance."""
+    """In float64 and without matrix products, so that equal points have distance exactly 0."""
     return torch.cdist(one.double(), other.double(), compute_mode="donot_use_mm_for_euclid_dist")

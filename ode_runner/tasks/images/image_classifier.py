@@ -1,4 +1,4 @@
-"""A classifier of images, in whose features samples are compared with data."""
+"""An image classifier; its features are used to compare samples with data."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.checkpoint import load_tensors
 from ode_runner.tasks.classification import Samples
 
-FOLDER = "classifiers"  # in that of all outputs
+FOLDER = "classifiers"  # in the folder of all outputs
 FEATURES, CHANNELS = 32, (16, 32)
 STEPS, BATCH, RATE = 600, 128, 3e-3
 AT_ONCE = 1000
@@ -25,27 +25,27 @@ AT_ONCE = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ImageClassifier:
-    """A trained one; on the CPU, whatever a run's device."""
+    """A trained classifier, always on the CPU."""
 
     network: "FeatureNetwork"
     accuracy: float  # on the test images
-    hash: str  # of its weights: distances by two different ones are not comparable
-    brightest: int  # number that an image may hold
+    hash: str  # of its weights: distances by different classifiers are not comparable
+    brightest: int  # largest pixel value of images
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """What the last layer reads, (images, FEATURES), of whole numbers (images, channels, height, width)."""
+        """The inputs of the last layer, (images, FEATURES), for integer images (images, channels, height, width)."""
         return torch.cat([self.network.features(scaled(part, self.brightest)) for part in images.split(AT_ONCE)])
 
     @torch.no_grad()
     def classes(self, features: Tensor) -> Tensor:
-        """The class numbers that features are read as, (images,)."""
+        """The predicted classes for features, (images,)."""
         return self.network.last(features).argmax(dim=1)
 
 
 @final
 class FeatureNetwork(nn.Module):
-    """Two convolutions, each followed by a halving, and two affine maps; features are the numbers between these."""
+    """Two convolutions, each followed by pooling, and two linear layers; features are the values between these."""
 
     def __init__(self, shape: torch.Size, classes: int) -> None:
         super().__init__()
@@ -63,26 +63,26 @@ class FeatureNetwork(nn.Module):
 
 
 def scaled(images: Tensor, brightest: int) -> Tensor:
-    """Whole numbers from 0 to `brightest` as numbers from -1 to 1."""
+    """Scales integers from 0 to `brightest` to numbers from -1 to 1."""
     return images.float() * (2 / brightest) - 1
 
 
 def classifier_of(
     train: Samples, test: Samples, *, classes: int, brightest: int, seed: int, name: str, outputs: Path
 ) -> ImageClassifier:
-    """The classifier of a dataset and a seed: from its file, or trained and written there, once for all runs.
+    """The classifier of a dataset and a seed: trained once and saved to a file, which all runs share.
 
     Args:
-        train: images (images, channels, height, width) of whole numbers, on the CPU.
-        test: more of them, by which its accuracy is told.
-        classes: how many there are.
-        brightest: number that an image may hold.
+        train: images (images, channels, height, width) of integers, on the CPU.
+        test: images for measuring its accuracy.
+        classes: number of classes.
+        brightest: largest pixel value of images.
         seed: of weights and batches.
-        name: of the dataset, for people.
-        outputs: the folder of all outputs.
+        name: of the dataset, used in the file's name.
+        outputs: folder of all outputs.
 
     Raises:
-        RefusedInput: the file is damaged, or not of this program.
+        RefusedInput: the file is damaged, or was not written by this program.
     """
     folder = outputs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def classifier_of(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = FeatureNetwork(train.inputs.shape[1:], classes)
-    with FileLock(path.with_suffix(".lock")):  # another run may be at it: both then have the same
+    with FileLock(path.with_suffix(".lock")):  # another run may be training it: both then use the same
         if not path.exists():
             accuracy = _train(network, train, test, brightest=brightest, seed=seed)
             content = {"weights": network.state_dict(), "accuracy": accuracy}
@@ -108,7 +108,7 @@ def classifier_of(
 
 
 def _train(network: FeatureNetwork, train: Samples, test: Samples, *, brightest: int, seed: int) -> float:
-    """Adam under a one-cycle schedule; returns the accuracy on the test images."""
+    """Trains with Adam and a one-cycle learning rate; returns the accuracy on the test images."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = Adam(network.parameters(), lr=RATE)
     schedule = OneCycleLR(optimizer, max_lr=RATE, total_steps=STEPS)
@@ -126,7 +126,7 @@ def _train(network: FeatureNetwork, train: Samples, test: Samples, *, brightest:
 
 
 def _hash(tensors: Any) -> str:
-    """A hash of the weights, 12 hexadecimal digits."""
+    """A hash of tensors, 12 hexadecimal digits."""
     content = hashlib.sha256()
     for tensor in tensors:
         content.update(tensor.contiguous().numpy().tobytes())

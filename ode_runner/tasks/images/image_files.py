@@ -1,4 +1,4 @@
-"""Image files of one's own: which there are in a folder, of which class, and their pixels."""
+"""The user's image files: those in a folder, their classes, and their pixels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class ImageFile:
     """One image file: its path, its name and its class."""
 
     path: Path
-    name: str  # its path within the folder
-    label: str  # the folder within that; "" where it lies in none
+    name: str  # path relative to the folder
+    label: str  # name of the subfolder; "" if it lies in none
 
 
 def find_images(folder: Path) -> list[ImageFile]:
-    """Every image below a folder, in the order of their names.
+    """All images below a folder, sorted by path.
 
     Raises:
         RefusedInput: there is no such folder, or no image in it.
@@ -45,7 +45,7 @@ def find_images(folder: Path) -> list[ImageFile]:
 
 
 def read_images(files: Sequence[ImageFile], *, size: tuple[int, int], colour: bool) -> Tensor:
-    """Pixels (files, 3 or 1, height, width), bytes: the middle of each image, as large as its shorter side allows.
+    """Pixels (files, 3 or 1, height, width), bytes: each image is resized to cover `size` and cropped at its centre.
 
     Raises:
         RefusedInput: a file is damaged.
@@ -54,7 +54,7 @@ def read_images(files: Sequence[ImageFile], *, size: tuple[int, int], colour: bo
 
 
 def content_of(folder: Path) -> str | None:
-    """A hash of the names and bytes of all images, in 12 hexadecimal digits; None where there are none."""
+    """A hash of the names and bytes of all images, 12 hexadecimal digits; None if there are none."""
     try:
         files = find_images(folder)
         parts = [
@@ -67,25 +67,25 @@ def content_of(folder: Path) -> str | None:
 
 @lru_cache(maxsize=100_000)
 def _hash(path: Path, size: int, changed: int) -> str:
-    del size, changed  # for the cache alone: a file that has not changed is not read again
+    del size, changed  # only keys of the cache: a file that has not changed is not read again
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _as_seen(image: Image.Image, path: Path) -> Image.Image:
-    """The image of 8 bits a channel, upright as its camera notes, and white where it is transparent.
+    """The image with 8 bits per channel, rotated as its EXIF data say, and white where it is transparent.
 
-    Pillow's own conversion cuts all but 8 bits off, so that an image of 16 is white, and drops transparency.
+    Pillow's own conversion clips values to 8 bits, so that a 16-bit image becomes white, and it drops transparency.
 
     Raises:
-        RefusedInput: its pixels are numbers of which the file does not say which is white.
+        RefusedInput: the file does not say which pixel value is white.
     """
-    deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")  # as old Pillows say of a PNG
+    deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")  # how old Pillows read a PNG
     if image.mode in ("I", "F") and not deep:
         raise RefusedInput(f"{path} has pixels of 32 bits, of which none is said to be white. Save it with 8 or 16.")
     upright = ImageOps.exif_transpose(image)
     if deep:
         levels = np.asarray(upright).astype(np.int64)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # 65,535 is 255
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # maps 65,535 to 255
     if not upright.has_transparency_data:
         return upright
     seen = upright.convert("RGBA")
@@ -96,7 +96,7 @@ def _pixels(path: Path, *, size: tuple[int, int], colour: bool) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = F.pil_to_tensor(_as_seen(image, path).convert("RGB" if colour else "L"))
-    except RefusedInput:  # which is a ValueError, too
+    except RefusedInput:  # it is also a ValueError
         raise
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
         raise RefusedInput(f"{path} cannot be read as an image ({type(error).__name__}). Remove it.") from error

@@ -1,4 +1,4 @@
-"""What the tasks share that generate images: data, metrics of whole sets of samples, pictures."""
+"""The base of tasks that generate images: data, metrics of sets of samples, pictures."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -34,37 +34,37 @@ from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar, Trajectory
 
-SHOWN, FEW, TIMES, FRAMES = 64, 8, 6, 31  # of the pictures: images, some of them, times on their way, frames
-MOST_SHOWN = 400  # images of one picture
-APART = 2**52  # from the seeds by which batches are shuffled
+SHOWN, FEW, TIMES, FRAMES = 64, 8, 6, 31  # images of a picture, a few of these, times on their way, frames
+MOST_SHOWN = 400  # images in a picture
+APART = 2**52  # keeps the noise seeds apart from those that shuffle batches
 
 
 class ImageGeneration(SampledTask):
-    """Images of whole numbers from 0 to `brightest`, of which models make more.
+    """Images with integer pixels from 0 to `brightest`, as training data for models that generate images.
 
-    Models are given numbers from -1 to 1: uniform noise of one level is added, in training anew in every epoch, and
-    taken off their samples by rounding down. So many samples as `samples` says, under the conditions of test images,
-    are compared with as many test images, or all, and each metric has a floor: what as many training images would
-    reach in place of the samples.
+    Model inputs are from -1 to 1, with uniform noise of one level added (dequantization); in training it is new in
+    every epoch. Samples are rounded down to integers. `samples` samples, under the conditions of test images, are
+    compared with as many test images (or all). The floor of a metric is its value for as many training images instead
+    of samples.
 
-    - `sw2`: the sliced Wasserstein distance of pixels, of all classes as one set.
-    - `frechet`: the Frechet distance in the features of a classifier of our own. It is no FID.
+    - `sw2`: the sliced Wasserstein distance of pixels, with all classes as one set.
+    - `frechet`: the Frechet distance in the features of our own classifier. It is not the FID.
     - `precision`, `recall`, `density`, `coverage`: see `neighbourhoods`, in the same features.
-    - `class_accuracy`: where there are conditions, the share of samples that are read as their own class; its floor is
-      that of test images.
-    - `nearest_training`: the mean distance in pixels to the nearest training image; its floor is that of test images.
-      A sample far nearer than those is a copy.
+    - `class_accuracy`: with conditions, the share of samples that are classified as their condition says; its floor is
+    that of test images.
+    - `nearest_training`: the mean distance in pixels to the nearest training image; its floor is that of test images. A
+    sample much closer than this is a copy.
 
-    A model that answers with log densities is trained by maximum likelihood, and judged by its samples, too.
+    A model that gives log densities is trained by maximum likelihood, and is also judged by its samples.
 
     Args:
-        everything: images for training and validation; the classifier is trained by all of them.
+        everything: images for training and validation; the classifier is trained on all of them.
         test: images, the same for every seed.
-        validation: images that are set aside by seed.
-        samples: by which a model is judged.
-        conditional: whether models are told the class of an image.
-        brightest: number that an image may hold.
-        classifier_seed: of the classifier.
+        validation: number of images to set aside, by seed.
+        samples: number of samples by which a model is judged.
+        conditional: whether models receive the class of an image.
+        brightest: largest pixel value.
+        classifier_seed: seed of the classifier.
     """
 
     gives_images: ClassVar[bool] = True
@@ -72,8 +72,8 @@ class ImageGeneration(SampledTask):
     test_only: ClassVar[frozenset[str]] = frozenset({"samples", "classifier_seed"})
     objective: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
-    finely_solved: ClassVar[int | None] = 16  # a fine solve of an image costs as much as ten samples
-    dataset: ClassVar[str]  # as the classifier's file is named
+    finely_solved: ClassVar[int | None] = 16  # a fine solve of one image costs as much as ten samples
+    dataset: ClassVar[str]  # name in the classifier's file name
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class ImageGeneration(SampledTask):
         self.level = 2 / (brightest + 1)
         self.classifier_seed, self.seed, self.ts = classifier_seed, seed, torch.tensor([0.0, 1.0], device=device)
         self.classifier = cache(self._classifier)
-        variance = float(self.splits[Split.TRAIN].inputs.float().var(correction=0)) + 1 / 12  # that of the noise
+        variance = float(self.splits[Split.TRAIN].inputs.float().var(correction=0)) + 1 / 12  # of the noise
         self.spec = TaskSpec(
             input_shape=tuple(everything.inputs.shape[1:]),
             output_shape=(),
@@ -123,12 +123,12 @@ class ImageGeneration(SampledTask):
         return {}
 
     def sampled_conditions(self) -> Tensor:
-        """The classes of test images, in ones and zeros."""
+        """The classes of test images, one-hot."""
         labels = self._labels(self.samples).to(self.ts.device)
         return one_hot(labels, self.classes).float()[:, : self.spec.condition]
 
     def own_units(self, points: Tensor) -> Tensor:
-        """Whole numbers from 0 to `brightest`, (count, *input_shape), of a model's images, which may be flat."""
+        """Integer images (count, *input_shape) from 0 to `brightest`, from a model's images, which may be flat."""
         levels = ((points.float() + 1) / self.level).floor().clamp(0, self.brightest)
         return levels.view(len(points), *self.spec.input_shape)
 
@@ -172,15 +172,15 @@ class ImageGeneration(SampledTask):
         return draw_nearest(samples, train[places], brightest=self.brightest)
 
     def _along(self, path: Trajectory) -> Tensor:
-        """Images on their way, (time, sample, *input_shape)."""
+        """The images of a path, (time, sample, *input_shape)."""
         return torch.stack([self.own_units(points) for points in path])
 
     def _in_order_of_classes(self, images: Tensor) -> Tensor:
-        """Images under the conditions of test images."""
+        """Sorts images, drawn under the conditions of test images, by class."""
         return images[self._labels(len(images)).argsort(stable=True)] if self.spec.condition else images
 
     def _labels(self, count: int) -> Tensor:
-        """The classes of so many test images, again from the first on where they do not suffice; on the CPU."""
+        """The classes of `count` test images, repeated from the first on if there are too few; on the CPU."""
         return self.test.targets[torch.arange(count) % len(self.test.targets)]
 
     def _classifier(self, outputs: Path) -> ImageClassifier:
@@ -191,7 +191,7 @@ class ImageGeneration(SampledTask):
 
 
 def _check_neighbourhoods(*, learned: int, tested: int) -> None:
-    """Raises RefusedInput where samples could not be looked for in neighbourhoods of so few images."""
+    """Raises RefusedInput if there are too few images for the neighbourhood metrics."""
     for count, what in ((learned, "to learn from, with task.validation as it is"), (tested, "of the test")):
         if count <= NEIGHBOURS:
             raise RefusedInput(f"there are {count} images {what}, and {NEIGHBOURS + 1} are the least.")

@@ -1,4 +1,4 @@
-"""How samples of images compare with data, beside what other data would do."""
+"""Metrics that compare sampled images with data, and their values for other data (floors)."""
 
 import math
 from typing import NamedTuple
@@ -11,21 +11,21 @@ from ode_runner.tasks.images.image_classifier import ImageClassifier, scaled
 from ode_runner.tasks.sample_metrics import PAIRS, distance_from_data
 from ode_runner.tasks.set_metrics import SetMetric
 
-BY_CLASSIFIER = ("frechet", *Neighbourhoods._fields, "class_accuracy")  # what has a meaning for one classifier alone
+BY_CLASSIFIER = ("frechet", *Neighbourhoods._fields, "class_accuracy")  # metrics that depend on the classifier
 
 
 class Images(NamedTuple):
-    """Images (count, channels, height, width) of whole numbers, on the CPU, and their classes, where these are told."""
+    """Integer images (count, channels, height, width) on the CPU, and their classes if there are conditions."""
 
     levels: Tensor
     classes: Tensor | None
 
 
 def image_metrics(samples: Images, *, test: Images, train: Tensor, classifier: ImageClassifier) -> dict[str, SetMetric]:
-    """The metrics of samples, see `ImageGeneration`; NaN where a sample is not finite.
+    """The metrics of samples as in `ImageGeneration`; NaN if a sample is not finite.
 
-    Floors are those of as many training images in the place of samples, and of `nearest_training` and `class_accuracy`
-    those of the test images.
+    The floors are the metrics of as many training images instead of samples; for `nearest_training` and
+    `class_accuracy`, those of the test images.
     """
     sound, levels = bool(torch.isfinite(samples.levels).all()), samples.levels.nan_to_num(0)
     found = _of_features(levels, test.levels, train[: len(levels)], classifier)

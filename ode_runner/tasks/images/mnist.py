@@ -1,4 +1,4 @@
-"""MNIST, or any dataset in its file format."""
+"""The task of classifying MNIST, or any dataset in its file format."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -15,8 +15,8 @@ from ode_runner.tasks.images.mnist_files import check_validation, dataset_conten
 class Mnist(ImageClassification):
     """Four idx files, held in memory as bytes; `validation` training images are set aside by seed.
 
-    `data_dir` is a folder with the files, plain or packed (.gz), or one in which torchvision keeps them as MNIST/raw;
-    None takes the environment's ODE_RUN_DATA, else ./data. MNIST is downloaded there if there are no idx files at all.
+    `data_dir` is a folder with the files, plain or gzipped, or one in which torchvision keeps them as MNIST/raw. None
+    means the environment variable ODE_RUN_DATA, else ./data. MNIST is downloaded there if there are no idx files.
 
     LeCun, Bottou, Bengio, Haffner. Gradient-Based Learning Applied to Document Recognition. Proc. IEEE 1998.
     """

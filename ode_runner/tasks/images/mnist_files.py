@@ -1,4 +1,4 @@
-"""The files of MNIST, or of any dataset in its format: where they lie, and what they hold."""
+"""Finding, downloading and reading the files of MNIST, or of any dataset in its format."""
 
 import os
 import tempfile
@@ -14,11 +14,11 @@ from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.images.data_folder import data_folder
 from ode_runner.tasks.images.idx import FILES, find_file, hash_idx, read_idx
 
-MNIST_CONTENT = "8f840143b0cf"  # `hash_idx` of the four files of MNIST itself
+MNIST_CONTENT = "8f840143b0cf"  # `hash_idx` of MNIST's own four files
 
 
 def read_dataset(data_dir: str | None) -> tuple[Samples, Samples]:
-    """The training and the test images of the files that `data_dir` leads to.
+    """The training and the test images in the files found from `data_dir`.
 
     Raises:
         RefusedInput: files are missing, damaged, or of different datasets.
@@ -31,13 +31,13 @@ def read_dataset(data_dir: str | None) -> tuple[Samples, Samples]:
 
 
 def check_validation(validation: int, count: int) -> None:
-    """Raises RefusedInput where so many of `count` images leave none, or are none."""
+    """Raises RefusedInput unless `validation` is at least 1 and less than `count`."""
     if not 1 <= validation < count:
         raise RefusedInput(f"task.validation={validation} must leave something of {count} images.")
 
 
 def dataset_contents(options: Mapping[str, Any]) -> dict[str, str | None]:
-    """`Task.contents` of a task that reads such files: MNIST itself is the same in every place."""
+    """`Task.contents` for these files; None for MNIST itself, which is the same everywhere."""
     folder = data_folder(options.get("data_dir"))
     found = next(filter(None, (_all_in(place) for place in places_in(folder))), None)
     content = None if found is None else hash_idx(found)
@@ -45,7 +45,7 @@ def dataset_contents(options: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def places_in(data_dir: Path) -> tuple[Path, ...]:
-    """The folders that may hold the files, in the order in which they are asked."""
+    """The folders that may hold the files, in the order of the search."""
     return data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"
 
 
@@ -55,10 +55,10 @@ def _all_in(folder: Path) -> list[Path] | None:
 
 
 def find_files(data_dir: Path) -> Path:
-    """The folder that holds the four files; MNIST's are downloaded where there is not one of them.
+    """The folder with the four files; MNIST is downloaded if none of them exists.
 
     Raises:
-        RefusedInput: some are missing, or none is there and they could not be downloaded.
+        RefusedInput: some files are missing, or there are none and the download failed.
     """
     wanted = [name for names in FILES.values() for name in names]
     for folder in places_in(data_dir):
@@ -66,7 +66,7 @@ def find_files(data_dir: Path) -> Path:
         missing = [name for name in wanted if name not in found]
         if not missing:
             return folder
-        if found or next(folder.glob("*idx[0-9]*"), None) is not None:  # somebody's own: nothing is put among them
+        if found or next(folder.glob("*idx[0-9]*"), None) is not None:  # the user's files: do not mix in others
             raise RefusedInput(
                 f"{folder} holds idx files, but no {' and no '.join(missing)} (nor .gz). Add what is missing, or point "
                 "task.data_dir elsewhere: where there are none, MNIST is downloaded."
@@ -77,7 +77,7 @@ def find_files(data_dir: Path) -> Path:
     except (RuntimeError, OSError) as error:
         with suppress(OSError):
             if not there:
-                data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
+                data_dir.rmdir()  # only if it is empty: an error leaves no new folder
         raise RefusedInput(
             f"MNIST is not in {data_dir} and could not be downloaded ({first_and_last_line(error)}). Put the four idx "
             f"files in {data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
@@ -86,7 +86,7 @@ def find_files(data_dir: Path) -> Path:
 
 
 def _download(data_dir: Path) -> Path:
-    """Into a folder of its own, whose files are moved when they are whole: another process may do the same."""
+    """Downloads to a temporary folder, then moves the complete files: another process may download them as well."""
     data_dir.mkdir(parents=True, exist_ok=True)
     raw = data_dir / "MNIST" / "raw"
     with tempfile.TemporaryDirectory(prefix="MNIST.unfinished-", dir=data_dir) as aside:
@@ -101,7 +101,7 @@ def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
     """Images (samples, 1, height, width) as bytes, and their labels.
 
     Raises:
-        RefusedInput: a file is torn or in another format, or the two do not belong together.
+        RefusedInput: a file is truncated or in another format, or the two do not belong together.
     """
     images_path, labels_path = (find_file(folder, name) or folder / name for name in (images_name, labels_name))
     images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1).long()
@@ -111,6 +111,6 @@ def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
 
 
 def first_and_last_line(error: BaseException) -> str:
-    """The first and the last line of an error: torchvision says there what failed and why, with all mirrors between."""
+    """The first and the last line of an error: torchvision puts what failed and why there, and all mirrors between."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return " ".join(line[:120] for line in dict.fromkeys((lines[0], lines[-1])))

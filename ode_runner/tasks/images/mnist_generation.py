@@ -1,4 +1,4 @@
-"""Images of MNIST, or of any dataset in its file format, to be made."""
+"""The task of generating images of MNIST, or of any dataset in its file format."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
@@ -11,7 +11,7 @@ from ode_runner.tasks.images.mnist_files import check_validation, dataset_conten
 
 @final
 class MnistGeneration(ImageGeneration):
-    """The images of four idx files, which are found as those of `mnist` are; `validation` are set aside by seed.
+    """The images of four idx files, found as for `mnist`; `validation` training images are set aside by seed.
 
     LeCun, Bottou, Bengio, Haffner. Gradient-Based Learning Applied to Document Recognition. Proc. IEEE 1998.
     """

@@ -1,4 +1,4 @@
-"""One's own images, in a folder for each class."""
+"""The task of classifying the user's images, in one folder for each class."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from ode_runner.tasks.images.image_files import content_of, find_images, read_im
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series.series_splits import share_of
 
-DRAWN = 600  # shapes
+DRAWN = 600  # generated shapes
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Named:
 
 @final
 class OwnImages(ImageClassification, OwnDataTask):
-    """Images of a folder with one folder for each class, or of `train` and `test` in it with one for each class.
+    """Images in one subfolder for each class, or in `train` and `test`, each with one subfolder for each class.
 
-    Of the former, parts are held back by seed; of the latter, `validation` is a part of `train`. Every image is brought
-    to `size`, without being distorted. Without a folder, the images are shapes that the program draws.
+    Without a `test` folder, validation and test are drawn by seed; with one, `validation` is a share of `train`. Every
+    image is resized and cropped to `size`, without distortion. Without a folder, images are generated shapes.
     """
 
     ink_on_paper: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class OwnImages(ImageClassification, OwnDataTask):
         places = self._split(len(trained.names), validation, 0.0 if tested else test, seed)
         self._check_learned({trained.labels[i] for i in places[Split.TRAIN].tolist()})
         splits = {split: self._samples(trained, own) for split, own in places.items()}
-        self.separate = tested is not None  # the folder has a part for the test
+        self.separate = tested is not None  # the folder contains a test split
         self.tested = [trained.names[i] for i in places[Split.TEST].tolist()]
         if tested:
             splits[Split.TEST] = self._samples(tested, torch.arange(len(tested.names)))
@@ -118,7 +118,7 @@ class OwnImages(ImageClassification, OwnDataTask):
         return Named(images, [f"{i}" for i in range(DRAWN)], [CLASSES[number] for number in numbers.tolist()])
 
     def _read(self, folder: Path) -> tuple[Named, Named | None]:
-        """The images to be split, and those of the test where they lie apart."""
+        """The images to be split, and the test images if they have a folder."""
         if (folder / "train").is_dir() and (folder / "test").is_dir():
             return self._read_classes(folder / "train"), self._read_classes(folder / "test")
         return self._read_classes(folder), None
@@ -139,7 +139,7 @@ class OwnImages(ImageClassification, OwnDataTask):
                 raise RefusedInput(f"{self.folder}: 'test' has the class {name}, and 'train' has none of it.")
 
     def _check_learned(self, labels: set[str]) -> None:
-        """Raises RefusedInput unless there are images of every class among those of these labels."""
+        """Raises RefusedInput unless `labels` contain every class."""
         for name in self.labels:
             if name not in labels:
                 raise RefusedInput(
@@ -148,7 +148,7 @@ class OwnImages(ImageClassification, OwnDataTask):
                 )
 
     def _split(self, count: int, validation: float, test: float, seed: int) -> dict[Split, Tensor]:
-        """Numbers of the images of each split; where none are held back, those of training."""
+        """The indices of the images of each split; an empty split gets those of training."""
         for name, part in (("validation", validation), ("test", test)):
             if not 0 <= part < 1:
                 raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {part}.")

@@ -1,4 +1,4 @@
-"""In which units a density model is given the pixels of images, and what that does to a density."""
+"""The scaling of pixels for density models, and its log determinant."""
 
 import abc
 from typing import Literal, final
@@ -9,28 +9,28 @@ from torch.nn.functional import logsigmoid
 
 from ode_runner.errors import RefusedInput
 
-MARGIN = 0.05  # of logits, so that black and white stay finite
+MARGIN = 0.05  # keeps the logits of black and white finite
 
 
 class PixelScale(abc.ABC):
-    """A map of images (batch, *shape) with pixels from 0 to `levels`, element by element and increasing."""
+    """An increasing elementwise map of images (batch, *shape) with pixels from 0 to `levels`."""
 
     @abc.abstractmethod
     def inputs(self, images: Tensor) -> Tensor:
-        """Pixels as a model receives them."""
+        """Pixels as inputs of a model."""
 
     @abc.abstractmethod
     def images(self, inputs: Tensor) -> Tensor:
-        """The reverse of `inputs`."""
+        """The inverse of `inputs`."""
 
     @abc.abstractmethod
     def log_determinant(self, inputs: Tensor) -> Tensor:
-        """log |d inputs / d images| of each, (batch,), to be added to a log density of inputs."""
+        """log |d inputs / d images| for each, (batch,), to be added to a log density of inputs."""
 
 
 @final
 class Standardised(PixelScale):
-    """Every pixel less its mean and divided by its standard deviation, of images with noise within a level."""
+    """Standardizes every pixel by its mean and standard deviation over images, including the noise of one level."""
 
     def __init__(self, images: Tensor) -> None:
         self.mean = images.mean(dim=0) + 0.5
@@ -68,7 +68,7 @@ class Logits(PixelScale):
 
 
 def pixel_scale(kind: Literal["standard", "logit"], images: Tensor, *, levels: int) -> PixelScale:
-    """The scale of this kind, from training images of whole numbers less than `levels`.
+    """The scale of this kind, fitted to training images of integers below `levels`.
 
     Raises:
         RefusedInput: there is no such scale.

@@ -1,4 +1,4 @@
-"""Datasets of images that torchvision reads, and downloads where they are not."""
+"""The base of tasks with image datasets that torchvision reads and downloads."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class TorchvisionImages(ImageClassification):
 
     @classmethod
     def content(cls, place: Path) -> str | None:
-        """A hash of the files in this place, where they may be others than those that are downloaded."""
+        """A hash of the files in `place`, if these may differ from those that torchvision downloads."""
         del place
         return None
 
@@ -64,10 +64,10 @@ class TorchvisionImages(ImageClassification):
         return self.labels
 
     def _read(self, place: Path, *, train: bool) -> Samples:
-        """The training or the test part; it is downloaded if it is not there.
+        """Reads the training or the test images, and downloads them if they are not there.
 
         Raises:
-            RefusedInput: it is damaged, or could not be downloaded.
+            RefusedInput: they are damaged, or could not be downloaded.
         """
         before = _entries(place) if place.is_dir() else None
         try:
@@ -86,7 +86,7 @@ class TorchvisionImages(ImageClassification):
     def _open(self, place: Path, *, train: bool) -> Any:
         try:
             return self.dataset(place, train=train)
-        except RuntimeError:  # torchvision's word for files that are not there, or not whole
+        except RuntimeError:  # torchvision raises this for missing or incomplete files
             place.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock(place)):
                 return self.dataset(place, train=train, download=True)
@@ -95,9 +95,9 @@ class TorchvisionImages(ImageClassification):
         return place / f"{self.dataset.__name__}.lock"
 
     def _remove_leftovers(self, place: Path, before: set[Path] | None) -> None:
-        """Remove the lock and the empty folders of a download that failed; what was there `before` stays.
+        """Removes the lock and the empty folders of a failed download, but nothing that existed `before`.
 
-        The place itself was not if that is None.
+        `before` is None if `place` itself did not exist.
         """
         lock = self._lock(place)
         for one in _entries(place) - (before or set()):
@@ -110,7 +110,7 @@ class TorchvisionImages(ImageClassification):
 
 
 def _entries(folder: Path) -> set[Path]:
-    """What lies in a folder; nothing where it cannot be looked into."""
+    """The entries of a folder; empty if it cannot be read."""
     with suppress(OSError):
         return set(folder.iterdir())
     return set()
@@ -122,5 +122,5 @@ def _remove_empty_folders(place: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it holds something
+    with suppress(OSError):  # the folder is not empty
         folder.rmdir()
