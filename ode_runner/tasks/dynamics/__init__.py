@@ -1,1 +1,1 @@
-"""Known equations: their trajectories, events, noise and jumps, to be learned or solved."""
+"""Tasks with known equations, to be learned or solved: trajectories, events, noise and jumps."""

@@ -1,4 +1,4 @@
-"""A ball that falls and bounces."""
+"""The task of a ball that falls and bounces."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -16,15 +16,16 @@ from ode_runner.types import State, Time
 @final
 @dataclass(kw_only=True, eq=False)
 class BouncingBall(HybridSystem):
-    """height'' = -gravity; where the height is the ball's radius, its speed is turned and times `restitution`.
+    """height'' = -gravity; at height = radius, the speed is reversed and multiplied by `restitution`.
 
-    Impacts from rest at height h are at t_k = t_1 (1 + 2 (e + ... + e^(k-1))), t_1^2 = 2 (h - radius) / gravity, so
-    that times alone tell restitution, and of the three others one when two are known.
+    From rest at height h, impacts are at t_k = t_1 (1 + 2 (e + ... + e^(k-1))) with e the restitution and t_1^2 = 2 (h
+    - radius) / gravity. Event times alone therefore determine restitution, and one of h, radius and gravity if the
+    other two are known.
     """
 
     gravity: float
     radius: float
-    restitution: float  # the share of its speed that the ball keeps
+    restitution: float  # the share of the speed that is kept
 
     names: ClassVar[tuple[str, ...]] = ("h", "v")
     levels: ClassVar[tuple[str, ...]] = ("radius",)
@@ -61,7 +62,7 @@ class BouncingBall(HybridSystem):
 
 @final
 class Fall(VectorField):
-    """(h, v) to (v, -gravity)."""
+    """Maps (h, v) to (v, -gravity)."""
 
     batched_time = True
     gravity: Tensor
@@ -90,7 +91,7 @@ class Height(nn.Module):
 
 @final
 class Bounce(nn.Module):
-    """(h, v) to (h, -restitution v)."""
+    """Resets (h, v) to (h, -restitution v)."""
 
     restitution: Tensor
 

@@ -1,4 +1,4 @@
-"""Markov chains in continuous time: the master equation and the jumps of a chain, forwards and backwards."""
+"""Continuous-time Markov chains: their master equation and their jumps, forward and reversed in time."""
 
 from typing import final
 
@@ -11,23 +11,23 @@ from ode_runner.types import State, Time
 
 
 def random_generator(states: int, seed: int) -> Tensor:
-    """A generator matrix whose rates are exponentially distributed, with mean 1: (state, state), rows sum to 0."""
+    """A generator matrix with exponentially distributed rates of mean 1: (state, state), rows sum to 0."""
     rates = -torch.rand(states, states, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).log()
     return _with_diagonal(rates)
 
 
 def uniform_generator(states: int) -> Tensor:
-    """The generator of a chain that jumps at rate 1 to a state drawn evenly, its own among them."""
+    """The generator of a chain that jumps at rate 1 to a state drawn uniformly, which may be the present one."""
     return _with_diagonal(torch.full((states, states), 1 / states, dtype=torch.float64))
 
 
 def law_at(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
-    """Probabilities at the time t, () or (time,): those of `start` at 0, moved on by dp/dt = Q^T p."""
+    """Probabilities at time t, () or (time,), with `start` at time 0: the solution of dp/dt = Q^T p."""
     return torch.linalg.matrix_exp(t[..., None, None].to(generator) * generator.T) @ start
 
 
 def reverse_generator(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
-    """The rates of the same chain seen backwards, at the time t: R[u, v] = Q[v, u] p(v) / p(u), rows sum to 0.
+    """The generator of the time-reversed chain at time t: R[u, v] = Q[v, u] p(v) / p(u), rows sum to 0.
 
     Kelly. Reversibility and Stochastic Networks. Wiley 1979, 1.7.
     """
@@ -36,13 +36,13 @@ def reverse_generator(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
 
 
 def _with_diagonal(rates: Tensor) -> Tensor:
-    """The rates of jumps to other states, and on the diagonal what makes rows sum to 0."""
+    """Sets the diagonal of a rate matrix such that its rows sum to 0."""
     jumps = rates - torch.diag(rates.diagonal())
     return jumps - torch.diag(jumps.sum(dim=1))
 
 
 class _OfChain(nn.Module):
-    """The generator matrix of a chain, and for a reversed one the distribution at time 0."""
+    """The generator matrix of a chain and, for a reversed chain, the distribution at time 0."""
 
     generator: Tensor
     start: Tensor
@@ -65,7 +65,7 @@ class MasterEquation(_OfChain, MatrixField):
 
 @final
 class ReverseMasterEquation(_OfChain, VectorField):
-    """dp/d(-t) = R(t)^T p, to be solved from later to earlier times."""
+    """dp/d(-t) = R(t)^T p, to be solved backward in time."""
 
     def forward(self, t: Time, y: State) -> State:
         return -y @ reverse_generator(self.generator, self.start, t).to(y)
@@ -73,7 +73,7 @@ class ReverseMasterEquation(_OfChain, VectorField):
 
 @final
 class ChainJumps(_OfChain, JumpField):
-    """The jump rates of the chain, the same in every position."""
+    """The jump rates of the chain, the same at every position."""
 
     steady = True
 

@@ -1,4 +1,4 @@
-"""Teaching problems whose answers are known: every error is the solver's."""
+"""Initial value problems with known solutions, in which every error is the solver's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -30,29 +30,29 @@ Name = Literal[
     "heavy_ball",
     "robertson",
 ]
-ORBIT = 2000  # times on the way, between which crossings of an axis are looked for
-DRAWN = 257  # times of the picture
+ORBIT = 2000  # times of the solution among which zero crossings are searched
+DRAWN = 257  # times in a picture
 POINTS, NOISE = 20, 0.01  # of observations
 OBSERVED = "observed"  # the part of a batch that is learned from
-EARLIEST = 1e-6  # of the picture's times where they are even on a logarithmic axis
+EARLIEST = 1e-6  # first positive time of a picture with a logarithmic time axis
 
 
 @final
 class ClosedForm(LeastSquaresTask):
-    """One solution from a known beginning, asked for at the last time.
+    """One solution from a known initial state, asked for at the last time.
 
-    Metrics: `rmse`, the distance from the true state at the last time; `invariant_drift`, by how much what the true
-    solution conserves has changed; and of `problem=circle` the `radius`, of `gradient_flow` the `final_size`, both the
-    norm of the last state, of `vanderpol` the `period`. All splits are the same for model=exact, which learns nothing.
-    Unknown numbers of the equation are learned from observations of the solution with noise (model=parametric).
+    Metrics: `rmse`, the distance from the true state at the last time; `invariant_drift`, the change of a quantity that
+    the true solution conserves; the norm of the last state, as `radius` for `problem=circle` and as `final_size` for
+    `gradient_flow`; and the `period` for `vanderpol`. With model=exact, which learns nothing, all splits are the same.
+    With model=parametric, unknown parameters of the equation are learned from noisy observations of the solution.
 
     Args:
-        problem: by name.
-        mu: of van der Pol's equation; None: 1.
-        friction: of the heavy ball; None: 1.
-        horizon: the last time; None: the problem's own.
-        points: observations after the first time, at even times; None: 20.
-        noise: of these, in standard deviations of each coordinate over them; None: 0.01.
+        problem: its name.
+        mu: parameter of van der Pol's equation; None: 1.
+        friction: parameter of the heavy ball; None: 1.
+        horizon: the last time; None: the problem's default.
+        points: number of evenly spaced observations after the first time; None: 20.
+        noise: standard deviation of their noise, relative to that of each coordinate over time; None: 0.01.
     """
 
     of_known_law: ClassVar[bool] = True
@@ -106,11 +106,11 @@ class ClosedForm(LeastSquaresTask):
 
     @cached_property
     def observed(self) -> Batch:
-        """The solution at times after the first, with noise."""
+        """The noisy observations at times after the first."""
         true = self._observable
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(true.targets.shape, generator=generator, dtype=torch.float64).to(self.device)
-        noise[0] = 0  # where it begins is known
+        noise[0] = 0  # the initial state is known
         targets = true.targets + self.noise * self._spread * noise
         return true._replace(targets=targets, part=OBSERVED)
 
@@ -123,7 +123,7 @@ class ClosedForm(LeastSquaresTask):
         """Errors in units of each coordinate's standard deviation over the observations.
 
         Raises:
-            RefusedInput: there can be none, for the solution has left all bounds.
+            RefusedInput: the solution has diverged before the last time.
         """
         if self.horizon >= self.problem.bound:
             raise RefusedInput(
@@ -200,7 +200,7 @@ def chosen_problem(name: Name, *, mu: float | None, friction: float | None) -> K
     """The problem of this name.
 
     Raises:
-        RefusedInput: a parameter is out of range, or of another problem.
+        RefusedInput: a parameter is out of range, or belongs to another problem.
     """
     for option, value, owner in (("mu", mu, "vanderpol"), ("friction", friction, "heavy_ball")):
         if value is not None and name != owner:
@@ -215,9 +215,9 @@ def chosen_problem(name: Name, *, mu: float | None, friction: float | None) -> K
 
 
 def period(ts: Times, states: Tensor) -> Scalar:
-    """Between the last two times at which x crosses 0 in one direction; NaN where there are no two.
+    """The time between the last two crossings of x = 0 in the same direction; NaN if there are no two.
 
-    The states (time, 2) are (x, x'), so that x is known between two times by the cubic through both ends.
+    The states (time, 2) are (x, x'), so that x is interpolated by a cubic Hermite polynomial.
     """
     x, v = states.unbind(dim=1)
     latest = [crossings(ts, x * sign, v * sign) for sign in (1, -1)]
@@ -229,10 +229,10 @@ def period(ts: Times, states: Tensor) -> Scalar:
 
 
 def crossings(ts: Times, x: Tensor, v: Tensor) -> Tensor:
-    """The times at which x, with derivative v, passes from below 0 to above."""
+    """The times at which x, with derivative v, crosses 0 from below."""
     [places] = ((x[:-1] < 0) & (x[1:] >= 0)).nonzero(as_tuple=True)
     h, low, high = ts[places + 1] - ts[places], x.new_zeros(len(places)), x.new_ones(len(places))
-    for _ in range(60):  # halvings, down to rounding
+    for _ in range(60):  # bisection steps, down to rounding
         middle = (low + high) / 2
         below = _between(middle, h, x[places], x[places + 1], v[places], v[places + 1]) < 0
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
@@ -240,6 +240,6 @@ def crossings(ts: Times, x: Tensor, v: Tensor) -> Tensor:
 
 
 def _between(s: Tensor, h: Tensor, x0: Tensor, x1: Tensor, v0: Tensor, v1: Tensor) -> Tensor:
-    """Hermite's cubic at the fraction s of an interval of length h."""
+    """The cubic Hermite polynomial at the fraction s of an interval of length h."""
     r = 1 - s
     return r**2 * (1 + 2 * s) * x0 + s**2 * (1 + 2 * r) * x1 + s * r * h * (r * v0 - s * v1)

@@ -1,4 +1,4 @@
-"""A Markov chain in continuous time, whose law is known at every time."""
+"""A continuous-time Markov chain, whose distribution is known at every time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -28,26 +28,27 @@ from ode_runner.tasks.sizes import check_horizon
 from ode_runner.tasks.variation import expected_variation, total_variation
 from ode_runner.types import Scalar, Times
 
-HORIZON = {False: 1.0, True: 4.0}  # forwards, and backwards
-DRAWN = 33  # times of the picture
+HORIZON = {False: 1.0, True: 4.0}  # forward, and reversed
+DRAWN = 33  # times in a picture
 
 
 @final
 class CTMC(SetMeasuringTask):
-    """Probabilities of the states, or paths from state to state, over the horizon.
+    """The probabilities of the states, or sampled paths, over the horizon.
 
-    `tv` is the distance in total variation of the law at the end from the true one, by the exponential of the generator
-    matrix. Its floor is what so many paths of the true law are expected to be off, and 0 of probabilities. Of these,
-    `mass_drift` is by how much they no longer sum to 1, and `least` the smallest.
+    `tv` is the total variation distance between the distribution at the end and the exact one, from the matrix
+    exponential of the generator. Its floor is 0 for probabilities; for paths it is the expected distance for as many
+    paths of the exact distribution. For probabilities, `mass_drift` is the deviation of their sum from 1, and `least`
+    is the smallest of them.
 
     There is nothing to learn, and all splits are the same.
 
     Args:
-        start: the law at t = 0.
-        generator: random, by the seed, or uniform; None: random forwards, and uniform backwards.
-        horizon: the last time; None: 1 forwards, 4 backwards.
-        reverse: from the law at the horizon back to that at 0.
-        paths: so many paths are followed, by a solver for that; None: probabilities, by one for differential equations.
+        start: the distribution at t = 0.
+        generator: random, from the seed, or uniform; None: random forward, uniform in reverse.
+        horizon: the last time; None: 1 forward, 4 in reverse.
+        reverse: whether to go from the distribution at the horizon back to that at 0.
+        paths: number of sampled paths, for a jump solver; None: probabilities, for an ODE solver.
     """
 
     of_known_law: ClassVar[bool] = True
@@ -89,7 +90,7 @@ class CTMC(SetMeasuringTask):
         return self.paths or 1
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        """One, of all paths: noise is known by their place in it."""
+        """A single batch of all paths, since their noise is identified by the position in it."""
         yield Batch(self._beginning(), self.ts, self.last[None].to(self.device))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
@@ -121,7 +122,7 @@ class CTMC(SetMeasuringTask):
         return ts.flip(0) if self.reverse else ts
 
     def _beginning(self) -> Tensor:
-        """The law at the first time, (1, state); or states that are drawn from it, (path, 1)."""
+        """The distribution at the first time, (1, state); or initial states drawn from it, (path, 1)."""
         if self.paths is None:
             return self.first[None].to(self.device)
         places = torch.rand(self.paths, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
@@ -129,7 +130,7 @@ class CTMC(SetMeasuringTask):
         return states[:, None].to(self.device)
 
     def _law(self, states: Tensor) -> Tensor:
-        """The law that answers at one time stand for, (state,)."""
+        """The distribution, (state,), given by outputs at one time."""
         if self.paths is None:
             return states[0].cpu().double()
         return one_hot(states[:, 0].long(), len(self.start)).double().mean(dim=0).cpu()

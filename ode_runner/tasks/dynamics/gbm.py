@@ -1,4 +1,4 @@
-"""Geometric Brownian motion, of which every path is known."""
+"""Geometric Brownian motion, whose paths are known in closed form."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -17,7 +17,8 @@ from ode_runner.types import State, Time
 class GeometricBrownianMotion(StochasticPaths):
     """dx = mu x dt + sigma x dW in Ito's calculus: x(t) = x0 exp((mu - sigma^2 / 2) t + sigma W(t)), mean x0 e^(mu t).
 
-    With sigma as large as mu or larger the orders of strong errors show; with a small one that of the drift hides them.
+    The orders of strong errors are visible only if sigma is not much smaller than mu: otherwise the order of the drift
+    hides them.
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.4 and 9.3.
     """

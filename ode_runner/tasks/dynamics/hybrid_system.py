@@ -1,4 +1,4 @@
-"""What the tasks share whose solutions flow and jump."""
+"""The base of tasks with hybrid systems, whose solutions have continuous flow and discrete events."""
 
 import abc
 import math
@@ -22,26 +22,26 @@ from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
-FINE = 401  # times of the picture
-OF_TRAJECTORIES = "mse_of_trajectories"  # `mse` as the loss has it: over a split, batches count by their trajectories
+FINE = 401  # times in a picture
+OF_TRAJECTORIES = "mse_of_trajectories"  # `mse` as in the loss: batches are weighted by their trajectories
 
 
 @dataclass(kw_only=True, eq=False)
 class HybridSystem(Task):
-    """Solutions of a known equation that ends with the last of some known events, each of which resets the state.
+    """Solutions of a known equation with known events; each event resets the state, and the last one ends the solution.
 
-    The loss is the mean square of the errors of the events' times, where one that has not come is as late as the last
-    time, and `state_weight` times that of the states at `points` even times up to the last event. Metrics:
-    `event_time_error`, the mean distance of these times; `missed_events`, the share of those that have not come;
-    `rmse` of the states; and each number that the model has learned, by its name.
+    The loss is the mean squared error of the event times, in which a missing event counts as one at the last time, plus
+    `state_weight` times that of the states at `points` evenly spaced times up to the last event. Metrics:
+    `event_time_error`, the mean absolute error of the event times; `missed_events`, the share of events that are
+    missing; `rmse` of the states; and each learned parameter, by its name.
     """
 
     train: int  # trajectories
     validation: int
     test: int
     box: Sequence[Sequence[float]]  # [low, high] of each coordinate, from which initial states are drawn
-    events: int  # of each trajectory, the last of which ends it
-    horizon: float  # the last time that a model may take for them
+    events: int  # number of events per trajectory; the last one ends it
+    horizon: float  # the last time of a model's solve; events must come before
     points: int  # even times at which states are observed
     state_weight: float
     seed: int
@@ -49,12 +49,12 @@ class HybridSystem(Task):
 
     gives_points: ClassVar[bool] = True
     of_known_law: ClassVar[bool] = True
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})
     objective: ClassVar[str] = "event_time_error"
     higher_is_better: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
-    levels: ClassVar[tuple[str, ...]] = ()  # options at which events are, for the picture
+    levels: ClassVar[tuple[str, ...]] = ()  # options that are levels of events, for the picture
 
     def __post_init__(self) -> None:
         self._check()
@@ -70,7 +70,7 @@ class HybridSystem(Task):
 
     @abc.abstractmethod
     def true_field(self) -> VectorField:
-        """The right-hand side, its numbers as buffers without axes."""
+        """The right-hand side, with its parameters as buffers of shape ()."""
 
     @abc.abstractmethod
     def true_event(self) -> Event:
@@ -78,11 +78,11 @@ class HybridSystem(Task):
 
     @abc.abstractmethod
     def flow(self, y: State, time: Tensor) -> State:
-        """States a `time` (batch,) after states `y`, without an event."""
+        """The states a `time` (batch,) after states `y`, without events."""
 
     @abc.abstractmethod
     def time_to_event(self, y: State) -> Tensor:
-        """From states `y`, (batch,); infinite where there is none."""
+        """The time from states `y` to the next event, (batch,); infinite if there is none."""
 
     @abc.abstractmethod
     def reset(self, y: State) -> State:
@@ -124,9 +124,9 @@ class HybridSystem(Task):
         return {"mse": int(self._in_both(outputs, batch).sum()) * outputs.values.shape[-1]}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The means, but for the loss: its errors of times are means over trajectories, those of states over states.
+        """The means, with a corrected loss: time errors are means over trajectories, state errors over states.
 
-        One count for the sum of both would leave one of them dependent on how the split is cut into batches.
+        With a single count for the sum of both, one of them would depend on the batch size.
         """
         found = dict(means)
         change = self.state_weight * (found["mse"] - found.pop(OF_TRAJECTORIES))
@@ -150,7 +150,7 @@ class HybridSystem(Task):
         )
 
     def _observed(self) -> tuple[Times, Tensor]:
-        """Of the first trajectory of the test split: times (time,), and states (time, coordinate), NaN afterwards."""
+        """The first test trajectory: times (time,), and states (time, coordinate), NaN after its end."""
         seen = self.data[Split.TEST]
         assert seen.observed is not None
         return seen.ts, torch.where(seen.observed[:, 0, None], seen.targets[:, 0], torch.nan)
@@ -158,7 +158,8 @@ class HybridSystem(Task):
     def truth(self, start: State, ts: Tensor) -> tuple[Trajectory, Tensor, Tensor]:
         """States (time, batch, state) at increasing times, times of events (event, batch), and which outputs are valid.
 
-        An output at the very time of an event is the state before its reset; those after the last hold its state.
+        At the time of an event the output is the state before the reset; after the last event it keeps that event's
+        state.
         """
         y, begin = start.double(), torch.zeros(len(start), dtype=torch.float64)
         states, times = y.repeat(len(ts), 1, 1), list[Tensor]()
@@ -190,7 +191,7 @@ class HybridSystem(Task):
         )  # fmt: skip
 
     def _time_errors(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the events' times, (event, batch), and which of them have not come."""
+        """Errors of the event times, (event, batch), and which events are missing."""
         assert batch.event_times is not None
         found, true = _events(outputs).times, batch.event_times
         lacking = found.new_full((max(0, len(true) - len(found)), found.shape[1]), math.nan)
@@ -199,12 +200,12 @@ class HybridSystem(Task):
         return torch.where(missed, batch.ts[-1], found) - true, missed
 
     def _state_error(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """The mean square of states that both solutions have before their end."""
+        """The mean squared error of the states before the end of both solutions."""
         return (outputs.values - batch.targets)[self._in_both(outputs, batch)].square().mean()
 
     @staticmethod
     def _in_both(outputs: Outputs, batch: Batch) -> Tensor:
-        """Which outputs lie before the end of both solutions, (time, batch)."""
+        """The outputs before the end of both solutions: a mask (time, batch)."""
         assert batch.observed is not None
         return batch.observed & _events(outputs).valid
 

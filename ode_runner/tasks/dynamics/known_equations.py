@@ -1,4 +1,4 @@
-"""The equations of problems whose answers are known; their numbers have names."""
+"""Equations with known solutions, with named parameters."""
 
 from typing import final
 
@@ -30,7 +30,7 @@ class Car(SeparableField, SecondOrderField, MatrixField):
 
 
 class OfRate(KnownEquation):
-    """An equation with one number, by which slopes are multiplied."""
+    """An equation with one parameter, which multiplies the slope."""
 
     batched_time = True
     numbers = ("rate",)
@@ -50,7 +50,7 @@ class Exponential(MatrixField, OfRate):
 
 @final
 class Descent(MatrixField, KnownEquation):
-    """(x, y)' = -(flat x, steep y): down the slope of a loss with these curvatures."""
+    """(x, y)' = -(flat x, steep y): the gradient flow of a quadratic loss with these curvatures."""
 
     batched_time = True
     numbers = ("flat", "steep")
@@ -82,7 +82,7 @@ class Square(OfRate):
 
 @final
 class Relaxation(VectorField):
-    """y' = -rate y + rate (3 - 2 e^-t): at once to what moves slowly.
+    """y' = -rate y + rate (3 - 2 e^-t): fast relaxation to a slowly moving value.
 
     Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
     """
@@ -120,7 +120,7 @@ class Circle(SeparableField, MatrixField, KnownEquation):
 
 @final
 class VanDerPol(SecondOrderField, SplitField, KnownEquation):
-    """x' = v, v' = mu (1 - x^2) v - x; the parts are the oscillator and its damping.
+    """x' = v, v' = mu (1 - x^2) v - x; a splitting separates the oscillator from the damping.
 
     van der Pol. On relaxation-oscillations. Phil. Mag. 2, 1926.
     """
@@ -149,7 +149,7 @@ class VanDerPol(SecondOrderField, SplitField, KnownEquation):
 
 @final
 class HeavyBall(SecondOrderField, SplitField, MatrixField, KnownEquation):
-    """q' = v, v' = -stiffness q - friction v; the parts are the oscillator and the friction."""
+    """q' = v, v' = -stiffness q - friction v; a splitting separates the oscillator from the friction."""
 
     batched_time = True
     numbers = ("stiffness", "friction")

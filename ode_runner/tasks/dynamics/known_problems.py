@@ -1,4 +1,4 @@
-"""Initial value problems whose answers are known: the fields, where they begin, and their solutions."""
+"""Initial value problems with known solutions: their fields, initial states and solutions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,26 +23,26 @@ from ode_runner.tasks.dynamics.known_equations import (
 from ode_runner.types import Times
 
 RATE = 2.0  # of the exponential
-CURVATURES = (1.0, 10.0)  # of the loss that the gradient flow descends
+CURVATURES = (1.0, 10.0)  # of the loss whose gradient flow is solved
 FREQUENCY = 2.0  # of the heavy ball without friction
 FASTEST = 1000.0  # rate of the relaxation
 RATES = {"slow": 0.04, "fast": 1e4, "fastest": 3e7}  # of Robertson's reactions
-STIFF_FROM = 30.0  # mu of van der Pol's equation, from which an explicit method takes too many steps
+STIFF_FROM = 30.0  # mu of van der Pol's equation above which an explicit method takes too many steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownProblem:
-    """dy/dt = f(t, y) from y0 at t = 0, and what is known of its solution."""
+    """dy/dt = f(t, y) from y0 at t = 0, and properties of its solution."""
 
     field: VectorField
-    names: tuple[str, ...]  # of the state's coordinates, as they are set in pictures
+    names: tuple[str, ...]  # names of the state's coordinates in pictures, in LaTeX
     y0: tuple[float, ...]
-    horizon: float  # the last time, unless another is asked for
-    exact: Callable[[Times], Tensor] | None = None  # at times (time,): (time, state); None: there is no formula
-    stiff: bool = False  # a reference in place of a formula is then by an implicit method
-    decades: bool = False  # it happens over many orders of magnitude in time, and is drawn so
-    bound: float = math.inf  # the time at which the solution leaves all bounds
-    invariant: Callable[[Tensor], Tensor] | None = None  # of states (..., state): what the solution conserves
+    horizon: float  # the default last time
+    exact: Callable[[Times], Tensor] | None = None  # solution at (time,): (time, state); None: no formula
+    stiff: bool = False  # whether an implicit method computes the reference solution
+    decades: bool = False  # whether time has a logarithmic axis in pictures
+    bound: float = math.inf  # the time at which the solution diverges
+    invariant: Callable[[Tensor], Tensor] | None = None  # conserved quantity of states (..., state)
 
 
 def _car() -> KnownProblem:
@@ -106,7 +106,7 @@ def _gradient_flow() -> KnownProblem:
 
 
 def van_der_pol(mu: float) -> KnownProblem:
-    """From (2, 0), over a little more than two periods, of about 2 pi + 1.614 mu each."""
+    """From (2, 0), over somewhat more than two periods of about 2 pi + 1.614 mu each."""
     return KnownProblem(
         field=VanDerPol(mu),
         names=("x", "v"),
@@ -117,7 +117,7 @@ def van_der_pol(mu: float) -> KnownProblem:
 
 
 def heavy_ball(friction: float) -> KnownProblem:
-    """From (1, 0) to t = 4, underdamped, critical or overdamped."""
+    """From (1, 0) to t = 4; underdamped, critically damped or overdamped."""
     field = HeavyBall(stiffness=FREQUENCY**2, friction=friction)
 
     def exact(ts: Times) -> Tensor:
@@ -149,7 +149,7 @@ def _robertson() -> KnownProblem:
     )
 
 
-PLAIN: Mapping[str, Callable[[], KnownProblem]] = {  # those without a parameter
+PLAIN: Mapping[str, Callable[[], KnownProblem]] = {  # problems without a parameter
     "car": _car,
     "exponential": _exponential,
     "sine": _sine,

@@ -1,4 +1,4 @@
-"""A linear spiral, or the cubic one of torchdiffeq's demo."""
+"""A linear spiral, or the cubic spiral of torchdiffeq's demo."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ode_runner.types import State, Time
 @final
 @dataclass(kw_only=True, eq=False)
 class Linear(Trajectories):
-    """y' = A y^power, the power taken of each coordinate."""
+    """y' = A y^power, with the power applied elementwise."""
 
     matrix: Sequence[Sequence[float]]  # A
     power: int  # 1, or 3 for the spiral of torchdiffeq's ode_demo.py
@@ -30,7 +30,7 @@ class Linear(Trajectories):
         return PowerField([list(row) for row in self.matrix], self.power)
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """Adds |theta - A|, the Frobenius norm, theta being what the learned field makes of the unit vectors."""
+        """Adds `matrix_error`, the Frobenius norm |theta - A|; theta is the learned field at the unit vectors."""
         distance = (self._matrix_of(field) - self._matrix_of(self.true_field())).norm()
         return super().field_metrics(field) | {"matrix_error": float(distance)}
 
@@ -43,7 +43,7 @@ class Linear(Trajectories):
             yield "matrix", draw_matrices(matrices, title=title)
 
     def _matrix_of(self, field: VectorField) -> Tensor:
-        """What a field makes of the unit vectors, as columns; in float64."""
+        """The values of a field at the unit vectors, as columns, in float64."""
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
         units = torch.eye(len(self.y0), dtype=dtype, device=self.device)
         return field(units.new_zeros(()), units).T.double()

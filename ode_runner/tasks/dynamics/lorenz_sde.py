@@ -1,4 +1,4 @@
-"""Lorenz's equations with noise in proportion to the state."""
+"""Lorenz's equations with multiplicative noise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,14 @@ from ode_runner.types import State, Time
 class LorenzSDE(StochasticPaths):
     """dx = 10 (y - x) dt + s_1 x dW_1, and so on, in Ito's calculus, in units of `scale`.
 
-    No path is known in closed form: the true one is that of `fine` steps a unit of time, at the default 0.001 off.
+    No path is known in closed form. The reference path takes `fine` steps per unit of time; at the default its error is
+    about 0.001.
 
     Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, section 7.2.
     """
 
-    sigma: Sequence[float]  # noise of each coordinate, relative to it
-    scale: float  # coordinates are divided by it, so that they are of order 1
+    sigma: Sequence[float]  # noise of each coordinate, relative to its value
+    scale: float  # divisor of the coordinates, which makes them of order 1
 
     names: ClassVar[tuple[str, ...]] = ("x", "y", "z")
 
@@ -33,9 +34,10 @@ class LorenzSDE(StochasticPaths):
         return NoisyLorenz([float(s) for s in self.sigma], self.scale)
 
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
-        """Noise alone has a flow in closed form, in whose coordinates an ordinary equation is left.
+        """A step in the coordinates of the noise's own flow, which has a closed form: an ODE remains in them.
 
-        Within a step the noise is the parabola of its increment and its area, of which the rest is independent.
+        Within the step, the noise is the parabola with the same increment and area; the remainder is independent of
+        both.
         """
         dt, sigma, field, t = t1 - t0, y.new_tensor(list(self.sigma)), self.true_field(), y.new_zeros(())
 
@@ -55,7 +57,7 @@ class LorenzSDE(StochasticPaths):
 
 @final
 class NoisyLorenz(StochasticField):
-    """Lorenz's equations as drift, with a diffusion in proportion to the state."""
+    """Lorenz's equations as drift, with a diffusion proportional to the state."""
 
     batched_time = True
 
@@ -72,7 +74,7 @@ class NoisyLorenz(StochasticField):
 
 
 def _runge_kutta_4(slope: Callable[[float, State], State], z: State, dt: float) -> State:
-    """A step of length `dt`, in which slopes are asked for at parts of it; written out, for tasks know no solvers."""
+    """A step of length `dt`; `slope` takes the fraction of the step. Written out here, as tasks know no solvers."""
     k1 = slope(0.0, z)
     k2 = slope(0.5, z + dt / 2 * k1)
     k3 = slope(0.5, z + dt / 2 * k2)

@@ -1,4 +1,4 @@
-"""Predator and prey."""
+"""The Lotka-Volterra predator-prey system."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -22,9 +22,9 @@ class LotkaVolterra(Trajectories):
     """
 
     alpha: float  # growth of the prey x
-    beta: float  # prey lost to a predator
+    beta: float  # rate at which a predator removes prey
     gamma: float  # death of the predators y
-    delta: float  # predators born of a prey
+    delta: float  # predators born per prey
 
     names: ClassVar[tuple[str, ...]] = ("x", "y")
     invariant_name: ClassVar[str] = "invariant $V$"
@@ -34,7 +34,7 @@ class LotkaVolterra(Trajectories):
 
     def invariant(self, y: Tensor) -> Tensor:
         """V = delta x - gamma ln x + beta y - alpha ln y."""
-        prey, predators = y.clamp_min(1e-12).unbind(dim=-1)  # out of the quadrant is a large drift, not NaN
+        prey, predators = y.clamp_min(1e-12).unbind(dim=-1)  # outside of the quadrant: a large drift instead of NaN
         return self.delta * prey - self.gamma * prey.log() + self.beta * predators - self.alpha * predators.log()
 
     def _check(self) -> None:

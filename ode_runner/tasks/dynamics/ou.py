@@ -1,4 +1,4 @@
-"""The Ornstein-Uhlenbeck process, whose law is normal at every time."""
+"""The Ornstein-Uhlenbeck process, whose distribution is normal at every time."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ode_runner.types import State, Time
 class OrnsteinUhlenbeck(StochasticPaths):
     """dx = -theta x dt + sigma dW: mean x0 e^(-theta t), variance sigma^2 / (2 theta) (1 - e^(-2 theta t)).
 
-    Euler's stationary variance is sigma^2 / (2 theta - theta^2 h), exactly.
+    The stationary variance of Euler's method with step size h is exactly sigma^2 / (2 theta - theta^2 h).
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.4.
     """
@@ -33,7 +33,7 @@ class OrnsteinUhlenbeck(StochasticPaths):
         return RelaxingField(self.theta, self.sigma)
 
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
-        """The state at t1; the integral of e^(-theta (t1 - s)) dW(s), from increment and area, is off by h^(5/2)."""
+        """The state at t1. The integral of e^(-theta (t1 - s)) dW(s), from increment and area, is off by h^(5/2)."""
         k = self.theta * (t1 - t0)
         of_w = -math.expm1(-k) / k
         return math.exp(-k) * y + self.sigma * (of_w * noise.w + _weight_of_area(k) * noise.h)
@@ -45,7 +45,7 @@ class OrnsteinUhlenbeck(StochasticPaths):
 
 
 def _weight_of_area(k: float) -> float:
-    """12 ((1 - e^-k (1 + k)) / k^2 - (1 - e^-k) / (2 k)); of a small k by its series, for the difference is of k."""
+    """12 ((1 - e^-k (1 + k)) / k^2 - (1 - e^-k) / (2 k)); by its series for small k, since its terms cancel."""
     if k > 1:
         return 12 * ((1 - math.exp(-k) * (1 + k)) / k**2 + math.expm1(-k) / (2 * k))
     return 6 * sum((-k) ** n * n / math.factorial(n + 2) for n in range(1, 20))

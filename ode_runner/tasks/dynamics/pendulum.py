@@ -15,7 +15,7 @@ from ode_runner.types import State, Time
 @final
 @dataclass(kw_only=True, eq=False)
 class Pendulum(Trajectories):
-    """theta' = -p, p' = gravity sin theta: with this sign of p, as with the other, energy is conserved."""
+    """theta' = -p, p' = gravity sin theta; energy is conserved with this sign of p as with the opposite one."""
 
     gravity: float  # over length, in 1 / time^2
 
@@ -38,7 +38,7 @@ class Pendulum(Trajectories):
 
 @final
 class PendulumField(SeparableField, KnownEquation):
-    """(theta, p) to (-p, gravity sin theta)."""
+    """Maps (theta, p) to (-p, gravity sin theta)."""
 
     batched_time = True
     numbers = ("gravity",)

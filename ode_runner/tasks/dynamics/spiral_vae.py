@@ -1,4 +1,4 @@
-"""Noisy spirals seen at a few points in time, to be reconstructed, continued and generated."""
+"""The task of reconstructing, extrapolating and generating noisy spirals from a few observations."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,17 @@ from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
-TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
+TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and times on its grid
 
 
 @final
 @dataclass(kw_only=True, eq=False)
 class SpiralVAE(Task):
-    """Pieces of spirals, half of them clockwise, each observed at `observed` of `points` times.
+    """Segments of spirals, half of them clockwise, each observed at `observed` of `points` times.
 
-    Trained on the evidence lower bound; its Gaussian likelihood has the data's standard deviation, `noise`. The test
-    split asks for the `points` of the observed window and for as many beyond it, against noisy and clean values.
+    A model is trained on the evidence lower bound; the Gaussian likelihood has the standard deviation `noise` of the
+    data. The test split asks for the `points` times of the observed window and for as many after it, and compares with
+    noisy and clean values.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 5.1.
     """
@@ -37,15 +38,15 @@ class SpiralVAE(Task):
     train: int  # spirals
     validation: int
     test: int
-    points: int  # of the window; the grid of times is common to all spirals
-    observed: int  # of these, drawn for each spiral without replacement
+    points: int  # times in the window; all spirals have the same grid
+    observed: int  # observed times of these, drawn for each spiral without replacement
     noise: float  # standard deviation of each coordinate
-    kl_epochs: int  # over which the weight of the divergence rises to 1
+    kl_epochs: int  # epochs in which the weight of the KL divergence rises to 1
     seed: int
     device: torch.device
 
     mean_over_samples: ClassVar[bool] = True
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
     gives_observations: ClassVar[bool] = True
     objective: ClassVar[str] = "elbo"
     higher_is_better: ClassVar[bool] = True
@@ -76,7 +77,7 @@ class SpiralVAE(Task):
             yield batch._replace(weights={"kl": min(1.0, (epoch + 1) / self.kl_epochs)}) if training else batch
 
     def batch(self, spirals: "Spirals", chosen: Tensor, *, whole: bool) -> Batch:
-        """The chosen spirals, asked for at the times observed by any of them, or at all there are."""
+        """The chosen spirals, at all times observed in any of them or, if `whole`, at all times of the grid."""
         places = spirals.places[chosen]
         values = torch.stack([spirals.noisy[chosen], spirals.clean[chosen]], dim=-1)  # (batch, time, 2, versions)
         seen = values.gather(1, places[..., None, None].expand(-1, -1, 2, 2))
@@ -92,7 +93,7 @@ class SpiralVAE(Task):
         return Batch(inputs, ts, targets, observed=mask)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """Minus the log likelihood: with the divergence, the model's term `kl`, minus the evidence lower bound."""
+        """The negative log likelihood; the model adds the KL divergence as its term `kl`, for the negative ELBO."""
         return -self._likelihood(outputs, batch)
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
@@ -128,7 +129,7 @@ class SpiralVAE(Task):
         yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points, tested=self.test)
         encoding = view.encode(batch.inputs)
         if encoding.given:
-            return  # with what a field is told of an observed spiral, a latent state does not make one of its own
+            return  # the field depends on an observed spiral, so that a latent state alone defines none
         z0 = _samples_of(encoding.y0[None], len(shown)).mean(dim=1)[0]
         prior = torch.randn(12, z0.shape[1], generator=torch.Generator().manual_seed(self.seed)).to(z0)
         yield "prior_samples", draw_prior_samples(view.decode(Encoding(prior), self.ts))
@@ -167,16 +168,16 @@ class SpiralVAE(Task):
 class Spirals:
     """The spirals of one split."""
 
-    clean: Tensor  # (spirals, time, 2), over the window; of the test split over as much beyond it, too
+    clean: Tensor  # (spirals, time, 2), over the window; in the test split also over as much after it
     noisy: Tensor
-    places: Tensor  # (spirals, observed): which times of the window are observed, in order
+    places: Tensor  # (spirals, observed): increasing indices of the observed times of the window
 
 
 def spirals(count: int, points: int, generator: torch.Generator) -> Tensor:
-    """Pieces (count, points, 2) of two spirals in turn: one turns clockwise and outwards, the other counter-clockwise.
+    """Segments (count, points, 2) of two spirals, alternately: one clockwise and outward, the other counter-clockwise.
 
-    With phase phi from 0 to 6 pi: radius 15 / (6 pi + 1 - phi) at angle 6 pi + 1 - phi around (-5, 0), and radius
-    0.3 phi at angle phi around (5, 0); the pieces begin at random. (The spirals of torchdiffeq's latent_ode.py.)
+    With phase phi from 0 to 6 pi: radius 15 / (6 pi + 1 - phi) at angle 6 pi + 1 - phi around (-5, 0), and radius 0.3
+    phi at angle phi around (5, 0); the segments begin at random. (The spirals of torchdiffeq's latent_ode.py.)
     """
     whole = TURNS * math.tau
     phi = torch.linspace(0, whole, GRID)
@@ -194,7 +195,7 @@ def _samples(outputs: Outputs, batch: Batch) -> Tensor:
 
 
 def _samples_of(values: Tensor, batch: int) -> Tensor:
-    """(time, samples * batch, 2) as (time, samples, batch, 2)."""
+    """Reshapes (time, samples * batch, 2) to (time, samples, batch, 2)."""
     return values.unflatten(1, (-1, batch))
 
 

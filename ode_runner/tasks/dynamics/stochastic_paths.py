@@ -1,4 +1,4 @@
-"""What tasks of stochastic equations share: paths of a known equation, each along a Brownian motion of its own."""
+"""The base of tasks with known stochastic equations: each path is driven by its own Brownian motion."""
 
 import abc
 import math
@@ -22,37 +22,37 @@ from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
-DEPTH = 20  # of the Brownian paths: their finest grid has 2^20 times in a cell
-SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # in which order samples are numbered
-NUMBERS = 1 << 28  # samples of a split, at most
-OTHERS = 1 << 10  # times that: the numbers of paths that are no path of the data, in training others in every epoch
-DRAWN = 65  # times of a picture
+DEPTH = 20  # of the Brownian paths: a cell of their grid can be halved so often
+SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # the order of the splits in the numbers of samples
+NUMBERS = 1 << 28  # the largest number of samples of a split
+OTHERS = 1 << 10  # of `NUMBERS`: offset of noise that is not the data's; in training it is new in every epoch
+DRAWN = 65  # times in a picture
 MOST_FINE = 1_000_000
-BAND = 500  # paths that a band in a picture is made of
+BAND = 500  # paths of which a picture shows the band
 
 
 @dataclass(kw_only=True, eq=False)
 class StochasticPaths(Task):
-    """Paths of a known stochastic equation from random starts, each known by its number and so along its own noise.
+    """Paths of a known stochastic equation from random initial states; a path's number determines its noise.
 
-    A model is given where a path begins and the noise along it, and is tested against the true path of that noise: in
-    the mean distance at the last time (`strong_error`) and in the difference of means (`weak_error`), each beside the
-    standard error that it has from sampling. With `sequence` a model is given noisy observations of a path instead, and
-    is to find a law of such paths: the loss is minus their log likelihood given the model's path.
+    A model receives the initial state of a path and its noise, and is compared with the true path for the same noise:
+    by the mean distance at the last time (`strong_error`) and by the difference of the means (`weak_error`), each with
+    its standard error. With `sequence`, a model instead receives noisy observations of a path, and learns the
+    distribution of such paths: the loss is the negative log likelihood of the observations, given the model's path.
     """
 
     train: int  # paths
     validation: int
     test: int
-    y0: Sequence[float]  # where paths begin in the mean
-    spread: float  # standard deviation of where they begin
+    y0: Sequence[float]  # mean of the initial states
+    spread: float  # standard deviation of the initial states
     horizon: float  # of paths, in the task's unit of time
-    points: int  # of a path, evenly spaced
-    cells: int  # of the Brownian paths in a unit of time: steps of whole cells, or halves of them again and again
-    fine: int  # steps a unit of time by which the true path is followed, where it has no closed form
-    sequence: bool  # inputs are noisy observations of a path, for models that recognise it
+    points: int  # evenly spaced times of a path
+    cells: int  # cells of the Brownian paths per unit of time; solver steps are cells, or are halved from them
+    fine: int  # steps per unit of time of the true path, if it has no closed form
+    sequence: bool  # inputs are noisy observations of a path, for latent SDE models
     noise: float  # standard deviation of an observation, with `sequence`
-    kl_epochs: int  # over which the weight of divergences rises to 1, with `sequence`
+    kl_epochs: int  # with `sequence`: epochs in which the weight of KL divergences rises to 1
     seed: int
     device: torch.device
 
@@ -91,7 +91,7 @@ class StochasticPaths(Task):
 
     @abc.abstractmethod
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
-        """The true path at t1, from `y` at t0, along this noise; up to what steps as short as `fine` says leave."""
+        """The true path at t1, from `y` at t0, for this noise; exact, or with the error of steps of 1 / `fine`."""
 
     def coordinates(self) -> Sequence[str]:
         return self.names
@@ -104,7 +104,7 @@ class StochasticPaths(Task):
         for chosen in in_batches(self.size(split), batch_size, generator, device=self.device):
             batch = self._batch(split, chosen)
             if not self.sequence:
-                yield batch._replace(numbers=chosen + NUMBERS * SPLITS[split])  # the noise of the data
+                yield batch._replace(numbers=chosen + NUMBERS * SPLITS[split])  # the same noise as in the data
                 continue
             turn, risen = (epoch, min(1.0, (epoch + 1) / self.kl_epochs)) if split is Split.TRAIN else (0, 1.0)
             numbers = chosen + NUMBERS * (OTHERS + SPLITS[split] + turn)
@@ -122,7 +122,7 @@ class StochasticPaths(Task):
         return self.true_paths(self._starts(split, chosen), self.ts, chosen + NUMBERS * SPLITS[split])
 
     def true_paths(self, y0: State, ts: Times, numbers: Tensor) -> Trajectory:
-        """From `y0` along the noise of these numbers, at `ts`."""
+        """The true paths at `ts`, from `y0`, with the noise of these numbers."""
         places = ts.tolist()
         steps = [step for t0, t1 in pairwise(places) for step in self._steps(t0, t1)]
         noise = StepIncrements(Noise(path=self.path, samples=numbers), steps, y0.shape[1:], dtype=torch.float64)
@@ -134,13 +134,13 @@ class StochasticPaths(Task):
         return torch.stack(ys)
 
     def _steps(self, t0: float, t1: float) -> list[tuple[float, float]]:
-        """Steps no longer than 1 / fine, which meet where the Brownian path takes the fewest draws."""
-        grid = self.cells * 2.0 ** math.ceil(math.log2(self.fine / self.cells))  # cells, or halves of them, a unit
+        """Steps of at most 1 / fine, at times for which the Brownian path needs the fewest draws."""
+        grid = self.cells * 2.0 ** math.ceil(math.log2(self.fine / self.cells))  # per unit of time: cells or halvings
         first, last = math.floor(t0 * grid + 1e-6) + 1, math.ceil(t1 * grid - 1e-6)
         return list(pairwise([t0, *(k / grid for k in range(first, last)), t1]))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """The mean square distance to the true path; with `sequence` minus the log likelihood of the observations."""
+        """The mean squared error; with `sequence`, the negative log likelihood of the observations."""
         copies = self._copies(outputs, batch)
         if not self.sequence:
             return (copies - batch.targets[:, None]).square().mean()
@@ -165,7 +165,7 @@ class StochasticPaths(Task):
         return found
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Errors with the standard errors of their sampling; mean and variance of the first coordinate at the end."""
+        """Errors with their standard errors; mean and variance of the first coordinate at the last time."""
         found = {name: mean for name, mean in means.items() if not name.startswith(("strong", "weak_", "end_"))}
         if "strong" not in means:
             return found
@@ -182,10 +182,10 @@ class StochasticPaths(Task):
         }
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """Metrics of the field over the training paths: `drift_error` and `diffusion_error`, relative, and `diffusion`.
+        """Over the training paths: the relative errors `drift_error` and `diffusion_error`, and `diffusion`.
 
-        The latter is the root mean square of the first coordinate's, beside which `diffusion_measured` has that of the
-        paths themselves: their quadratic variation, less what the true drift has moved them.
+        `diffusion` is the root mean square diffusion of the first coordinate. `diffusion_measured` is the same,
+        estimated from the quadratic variation of the paths after subtracting the true drift.
         """
         if not isinstance(field, StochasticField) or self.sequence or not list(field.parameters()):
             return {}
@@ -220,24 +220,24 @@ class StochasticPaths(Task):
         yield "paths", draw_paths(ts, true, view.predict(start, ts), names=self.names, title=title)
 
     def _recognised(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
-        """Observations of the first test path, and paths that the model takes to have led to them."""
+        """Observations of the first test path, and sampled paths of the model given these."""
         batch = self._batch(Split.TEST, torch.arange(1, device=self.device))
         values = view.predict(batch.inputs.expand(BAND, -1, -1), self.ts)[:, :BAND]
         title = f"Observations of a test path, and {BAND} paths of the model given them, without noise of observation"
         yield "paths", draw_paths(self.ts, batch.targets, values, names=self.names, title=title)
 
     def _copies(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """(time, copies, batch, coordinate): several of a sample where the model draws several states to begin with."""
+        """(time, copies, batch, coordinate): copies of a sample if the model samples several initial states."""
         return outputs.values.unflatten(1, (-1, len(batch.inputs)))
 
     def _starts(self, split: Split, chosen: Tensor) -> State:
-        """Known by the sample's number, as its noise is: what the path does before time 0."""
+        """Initial states, which a sample's number determines like its noise: they use the path before time 0."""
         keys = self.path.keys(chosen + NUMBERS * SPLITS[split], (len(self.names),))
         normal = self.path.increment(-2.0, -1.0, keys, dtype=torch.float64).w
         return torch.tensor(list(self.y0), dtype=torch.float64, device=self.device) + self.spread * normal
 
     def _errors(self, split: Split, chosen: Tensor, values: Trajectory) -> Trajectory:
-        """Standard normal numbers of observations, (time, batch, coordinate)."""
+        """Standard normal errors of observations, (time, batch, coordinate)."""
         keys = self.path.keys(chosen + NUMBERS * SPLITS[split], values.shape[2:])
         length = 1 / self.cells
         steps = [(-(i + 4) - length, -(i + 4.0)) for i in range(len(values))]
@@ -268,5 +268,5 @@ class StochasticPaths(Task):
 
 
 def _variance(mean: float, square: float, count: int) -> float:
-    """Without bias, of `count` numbers with this mean and this mean square."""
+    """The unbiased variance of `count` numbers with this mean and this mean square."""
     return max(square - mean**2, 0.0) * count / (count - 1)

@@ -1,4 +1,4 @@
-"""A room whose heater is switched."""
+"""The task of a room with a thermostat."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -18,14 +18,14 @@ from ode_runner.types import State, Time
 class Thermostat(HybridSystem):
     """y' = power q - loss (y - outside): the heater q is 1 until the temperature y is `high`, then 0 until it is `low`.
 
-    Between two switchings the temperature is an exponential.
+    Between two switches the temperature is an exponential function of time.
     """
 
-    loss_rate: float  # of heat, in 1 / time
+    loss_rate: float  # heat loss, in 1 / time
     outside: float  # temperature
     power: float  # of the heater, in temperature / time
-    low: float  # below which it is switched on
-    high: float  # above which it is switched off
+    low: float  # the heater is switched on at this temperature
+    high: float  # the heater is switched off at this temperature
 
     names: ClassVar[tuple[str, ...]] = ("y", "q")
     levels: ClassVar[tuple[str, ...]] = ("low", "high")
@@ -68,7 +68,7 @@ class Thermostat(HybridSystem):
 
 @final
 class Room(VectorField):
-    """The room's equation: (y, q) to (power q - loss (y - outside), 0)."""
+    """The equation of the room: maps (y, q) to (power q - loss (y - outside), 0)."""
 
     batched_time = True
     loss_rate: Tensor
@@ -88,7 +88,7 @@ class Room(VectorField):
 
 @final
 class Margin(nn.Module):
-    """How far the temperature is from the level at which the heater is switched."""
+    """The event function: the distance of the temperature from the level at which the heater is switched."""
 
     low: Tensor
     high: Tensor
@@ -105,7 +105,7 @@ class Margin(nn.Module):
 
 @final
 class Switch(nn.Module):
-    """(y, q) to (y, 1 - q)."""
+    """Resets (y, q) to (y, 1 - q)."""
 
     def forward(self, t: Tensor, y: State) -> State:
         return torch.stack([y[:, 0], 1 - y[:, 1]], dim=1)

@@ -1,4 +1,4 @@
-"""What the dynamical systems share: trajectories of a known field, learned from short windows."""
+"""The base of tasks with dynamical systems: trajectories of a known field, learned from short windows."""
 
 import abc
 import math
@@ -31,7 +31,7 @@ from ode_runner.tasks.observations import (
 from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar
 
-STILL = 1e-9  # of a trajectory's size: what moves less stands still, but for rounding
+STILL = 1e-9  # relative to a trajectory's size: smaller movement is only rounding
 SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which they are drawn
 
 
@@ -39,29 +39,29 @@ SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which t
 class Trajectories(LeastSquaresTask):
     """Solutions of a known ODE, observed at points in time.
 
-    A training sample is a window: the first of its observations is the input, all of them are the target. The
-    validation split is whole trajectories from other initial states. The test split asks, without noise: the
-    trajectory from `y0`; those of training between two times of the even grid (`interpolation`) and after the
-    last (`extrapolation`); and trajectories from initial states never seen (`unseen`).
+    A training sample is a window of observations: the first one is the input, all of them are the target. The
+    validation split contains whole trajectories from other initial states. The test split has no noise and four parts:
+    the trajectory from `y0`; the training trajectories, at times between those of the even grid (`interpolation`) and
+    after the last of these (`extrapolation`); and trajectories from new initial states (`unseen`).
     """
 
     train: int  # trajectories
     validation: int
     test: int
     box: Sequence[Sequence[float]]  # [low, high] of each coordinate, from which initial states are drawn
-    y0: Sequence[float]  # where the trajectory of the pictures begins
-    horizon: float  # of the observed trajectories, in the task's unit of time
-    foresight: int  # horizons over which the model is tested: 3 is one observed and two more
+    y0: Sequence[float]  # initial state of the trajectory in the pictures
+    horizon: float  # duration of observed trajectories, in the task's unit of time
+    foresight: int  # horizons of the test: 3 is the observed one and two more
     points: int  # observations of a trajectory
-    window: int  # successive observations that a training sample consists of
-    irregular: bool  # each trajectory at times of its own, drawn uniformly; otherwise on an even grid
-    noise: float  # standard deviation of what is added to each observed coordinate
+    window: int  # consecutive observations in a training sample
+    irregular: bool  # whether each trajectory has random observation times; otherwise an even grid
+    noise: float  # standard deviation of the noise of each coordinate
     seed: int
     device: torch.device
 
     gives_points: ClassVar[bool] = True
     of_known_law: ClassVar[bool] = True
-    test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last by the generator
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
@@ -94,7 +94,7 @@ class Trajectories(LeastSquaresTask):
         """The right-hand side."""
 
     def invariant(self, y: Tensor) -> Tensor | None:
-        """What the true flow conserves, of states (..., state); None where nothing is known to be."""
+        """The conserved quantity of the true flow, of states (..., state); None if none is known."""
         del y
         return None
 
@@ -129,7 +129,7 @@ class Trajectories(LeastSquaresTask):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         error = outputs.values - batch.targets
-        observed_span = batch.ts <= self.horizon * (1 + 1e-6)  # a hair more: the grid is rounded
+        observed_span = batch.ts <= self.horizon * (1 + 1e-6)  # a little more, since the grid is rounded
         match batch.part:
             case "portrait":
                 return self._portrait(outputs.values, batch.targets, error[observed_span])
@@ -150,7 +150,7 @@ class Trajectories(LeastSquaresTask):
         return with_roots(means)
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """Distance of the learned field from the true one over the observed states, relative to the latter."""
+        """The relative error of the learned field over the observed states."""
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
         y = self.observations[Split.TRAIN].values.flatten(0, 1).to(dtype)
         true = self.true_field()(y.new_zeros(()), y)
@@ -189,12 +189,12 @@ class Trajectories(LeastSquaresTask):
         yield "error", draw_errors(portrait, values, invariant=conserved, horizon=self.horizon)
 
     def _samples(self) -> Samples:
-        """What is solved for in training and in validation, where that is not the same."""
+        """What is solved in training and in validation, if these differ."""
         windows = self.window < self.points
         return Samples(f"windows of {self.window} points", "whole trajectories") if windows else Samples()
 
     def _observed(self, view: ModelView, label: str) -> Figure:
-        """The first trajectories of training, solved from their first observations."""
+        """The first training trajectories, solved from their first observations."""
         seen = self.observations[Split.TRAIN]
         start, times, observed = (x[:SHOWN] for x in (seen.start, seen.times, seen.values))
         ts = torch.linspace(0, self.horizon, FINE, dtype=times.dtype, device=self.device)
@@ -229,13 +229,13 @@ class Trajectories(LeastSquaresTask):
         return observe(true, start, times, noise=self.noise, generator=generator).to(self.device)
 
     def _test_batch(self, true: VectorField, part: str, start: Tensor, *, spacing: float, horizons: int) -> Batch:
-        """A part of the test split: clean, on an even grid as wide as that of training times `spacing`."""
+        """A part of the test split: no noise, an even grid with `spacing` times the training grid's distances."""
         times = draw_times(len(start), round((self.points - 1) * horizons / spacing) + 1, self.horizon * horizons, None)
         seen = observe(true, start.cpu(), times, noise=0.0, generator=torch.Generator()).to(self.device)
         return Batch(seen.start, seen.times[0], seen.values.transpose(0, 1), part=part)
 
     def _windows(self, chosen: Tensor) -> Batch:
-        """Training samples by number: all windows of the first trajectory, then those of the second."""
+        """The training samples with these indices: all windows of the first trajectory, then those of the second."""
         seen = self.observations[Split.TRAIN]
         per_trajectory = self.points - self.window + 1
         samples = (chosen // per_trajectory)[:, None]
@@ -244,18 +244,18 @@ class Trajectories(LeastSquaresTask):
         return self._together(times - times[:, :1], seen.values[samples, places])
 
     def _together(self, times: Tensor, values: Tensor) -> Batch:
-        """Samples (batch, points, state) at `times` (batch, points) from 0 on, as one batch."""
+        """Samples (batch, points, state), at `times` (batch, points) that begin at 0, as one batch."""
         if not self.irregular:
-            # Windows of an even grid have the same times but for rounding, which must not make them two.
+            # Windows of an even grid have equal times up to rounding, which must not be taken for different times.
             even = self.observations[Split.TRAIN].times[0, : times.shape[1]]
             return Batch(values[:, 0], even, values.transpose(0, 1))
         ts, targets, observed = on_the_union(times, values, torch.ones_like(times, dtype=torch.bool))
         return Batch(values[:, 0], ts, targets, observed=observed)
 
     def _portrait(self, values: Tensor, targets: Tensor, error: Tensor) -> dict[str, Scalar]:
-        """Of the one trajectory from y0: errors over a horizon, and the largest ones over the whole foresight.
+        """Metrics of the trajectory from y0: errors over one horizon, and the largest errors over all of them.
 
-        None is relative where it stands still.
+        No relative error is given for a trajectory at rest.
         """
         reference = targets[: len(error)]
         size, scale = (x.square().sum(dim=-1).mean().sqrt() for x in (reference, reference - reference.mean(dim=0)))
@@ -269,5 +269,5 @@ class Trajectories(LeastSquaresTask):
 
 
 def _mean_square(error: Tensor, observed: Tensor | None) -> Scalar:
-    """Over coordinates, samples and, where only some are `observed`, the known times."""
+    """The mean squared error over coordinates, samples and times; if `observed` is given, over known times only."""
     return error.square().mean() if observed is None else error[observed].square().mean()
