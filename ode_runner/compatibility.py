@@ -34,7 +34,7 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
         _check_discrete(choices, solver, gradient)
     if not (solver.differentiable or gradient.own_derivative):
         raise IncompatibleChoice(
-            f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} has nothing to go by. "
+            f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} cannot use it. "
             f"Use {ways(_other_gradients(solver), ('solver', [_like(solver, gradient)]))}."
         )
     if not gradient.takes(type(solver)):
@@ -96,8 +96,8 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
         return
     raise IncompatibleChoice(
         f"task={choices['task']} is about the state itself, {math.prod(network.spec.input_shape)} numbers, and "
-        f"network={choices['network']} makes features of it. Use network=mlp, with a network.width of no less; one of "
-        "your own that keeps to the state says state_is_data = True."
+        f"network={choices['network']} makes features of it. Use network=mlp, with at least that network.width; a "
+        "network of your own that keeps the state declares state_is_data = True."
     )
 
 
@@ -109,15 +109,15 @@ def check_of_true_field(
         for name in sorted(task.of_learning):
             if options.get(name) is not None:
                 raise IncompatibleChoice(
-                    f"task.{name}={options[name]} is of what is learned from, and model={choices['model']} learns "
+                    f"task.{name}={options[name]} concerns the training data, and model={choices['model']} learns "
                     f"nothing. Leave task.{name} out."
                 )
         return
     for name in sorted(task.of_true_field):
         if options.get(name) is not None:
             raise IncompatibleChoice(
-                f"task.{name}={options[name]} is of the task's true field, which model=exact solves; "
-                f"model={choices['model']} learns one of its own. Leave task.{name} out."
+                f"task.{name}={options[name]} concerns the task's true field, which model=exact solves; "
+                f"model={choices['model']} learns its own field. Leave task.{name} out."
             )
 
 

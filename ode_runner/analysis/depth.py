@@ -49,8 +49,8 @@ class DepthDiagnostics(Diagnostics):
     """
 
     absent: ClassVar[str] = (
-        "diagnostics=depth has measured nothing: it looks at the layers of model=resnet and ode_transformer. Of solves "
-        "there is diagnostics=flow."
+        "diagnostics=depth has measured nothing: it measures the layers of model=resnet and ode_transformer. For "
+        "solves use diagnostics=flow."
     )
     every: int
     samples: int

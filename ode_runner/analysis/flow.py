@@ -49,8 +49,8 @@ class FlowDiagnostics(Diagnostics):
     """
 
     absent: ClassVar[str] = (
-        "diagnostics=flow has measured nothing: training makes no solve that it could look at. Of the layers of "
-        "model=resnet and ode_transformer there is diagnostics=depth."
+        "diagnostics=flow has measured nothing: training makes no solve. For the layers of model=resnet and "
+        "ode_transformer use diagnostics=depth."
     )
     every: int
     samples: int

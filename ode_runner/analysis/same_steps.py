@@ -55,7 +55,7 @@ class RecordSteps(GradientMode):
         if isinstance(solver, AdaptiveSolver) and not before.same_as(RandomState.now(y0.device)):
             raise IncompatibleChoice(
                 f"{name_of(field)} draws random numbers, as dropout does, and an adaptive solver's steps cannot be "
-                "taken again with the same ones, to compare with. Use a solver of fixed step, such as solver=rk4."
+                "repeated with the same numbers for comparison. Use a solver of fixed step, such as solver=rk4."
             )
         return solution
 

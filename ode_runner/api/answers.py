@@ -20,9 +20,7 @@ def told_of_inputs(experiment: Experiment) -> frozenset[Answer]:
 def check_told(experiment: Experiment, model: str) -> None:
     """Raises IncompatibleChoice if the model says nothing of inputs, or draws samples alone by its solver."""
     if not told_of_inputs(experiment):
-        raise IncompatibleChoice(
-            f"model={model} says nothing of inputs here: what it has learned are samples. Use run.sample(4)."
-        )
+        raise IncompatibleChoice(f"model={model} gives no answers to inputs here, only samples. Use run.sample(4).")
     experiment.check_follows()
 
 

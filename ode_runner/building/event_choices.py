@@ -36,8 +36,7 @@ def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Sol
     for name, one in build_regularizers(cfg, model).items():
         if isinstance(one, PathRegularizer) or type(one).of_states is not Regularizer.of_states:
             raise IncompatibleChoice(
-                f"{GROUP}={name} prices a path, and there is no rule for that where a path has events. "
-                f"Use {GROUP}=none."
+                f"{GROUP}={name} penalises a path, and there is no rule for paths with events. Use {GROUP}=none."
             )
     if choices["diagnostics"] == "flow":
         raise IncompatibleChoice("diagnostics=flow looks at solves without events. Use diagnostics=none.")

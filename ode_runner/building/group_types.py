@@ -54,7 +54,7 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
         raise RefusedInput(said + _where_to_type(str(target), cause)) from error
     if not (inspect.isclass(loaded) and issubclass(loaded, holds)):
         needed = f"{holds[0].__module__}.{holds[0].__qualname__}" if len(holds) == 1 else "what a group holds"
-        raise RefusedInput(f"{where}: {target} is not built, for it is no subclass of {needed}.")
+        raise RefusedInput(f"{where}: {target} is not built, because it is not a subclass of {needed}.")
     return loaded
 
 

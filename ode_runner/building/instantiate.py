@@ -126,7 +126,7 @@ def _as_number(value: Any, hint: Any) -> str:
     united = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s?(%|[a-zA-Z]+)", value) if isinstance(value, str) else None
     if united is None or not _fits(1, hint):
         return ""
-    return f" Type {float(united[1]) / 100:g}." if united[2] == "%" else " A number stands alone, without a unit."
+    return f" Type {float(united[1]) / 100:g}." if united[2] == "%" else " Type the number without a unit."
 
 
 def _fits(value: Any, hint: Any) -> bool:

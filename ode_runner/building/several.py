@@ -17,7 +17,7 @@ def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
     for name, options in groups.items():
         if not isinstance(options, dict) and "_target_" not in groups:
             typed = f"{group}.{name}={as_typed(options)}"
-            raise RefusedInput(f"{typed} stands in the place of its options. Type {group}.{name}.OPTION=VALUE.")
+            raise RefusedInput(f"{typed} is typed in place of its options. Type {group}.{name}.OPTION=VALUE.")
     if not all(isinstance(options, dict) and "_target_" in options for options in groups.values()):
         raise RefusedInput(
             f"a yaml in conf/{group} holds a class and options of its own name: its first line is "

@@ -48,7 +48,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
     if record is None:
         raise RefusedInput(f"{named} is no run folder: it holds no record.json. A run prints its folder at the end.")
     if record.status is not RunStatus.COMPLETED:
-        raise RefusedInput(f"{named}: that run {what_became_of(record, folder)}. Type its command to go on.")
+        raise RefusedInput(f"{named}: that run {what_became_of(record, folder)}. Type its command to continue it.")
     _check_same_law(record, task, cfg, named)
     config = OmegaConf.create({group: with_present_classes(record.config[group]) for group in ("network", "model")})
     for group in ("network", "model"):
@@ -57,7 +57,9 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
     model: Model = construct(config, "model", construct(config, "network", task.spec))
     generator = model.generator()
     if generator is None:
-        raise RefusedInput(f"{named}: model={record.choices['model']} takes no noise to samples. Use a run of another.")
+        raise RefusedInput(
+            f"{named}: model={record.choices['model']} does not turn noise into samples. Use a run of another model."
+        )
     _load(model, folder, record)
     model.to(device, torch.float64 if cfg.trainer.precision == "fp64" else None).eval()
     return generator

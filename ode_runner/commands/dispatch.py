@@ -66,7 +66,7 @@ def run_command(
         raise
     except CheckpointRefused as damage:
         remove_if_fresh(folder)
-        raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
+        raise RefusedInput(f"{damage} Type the run's own command with rerun=true to repeat it.") from damage
     except Exception as error:
         status, reason = status_with_traceback(error, folder)
         Display().say(f"{status}: {reason}", style="bold red")  # also written into the log, if the folder stays

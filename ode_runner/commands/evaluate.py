@@ -118,7 +118,7 @@ def _conclusion(
     if experiment.model.numerics is Numerics.NONE:
         return f"model={trained.record.choices['model']} solves no ODE."
     if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
-        return "A stochastic equation, which is no ODE: the columns show what steps make of the same noise."
+        return "A stochastic equation, which is no ODE: the columns show the effect of steps with the same noise."
     if experiment.model.objective.solves:
         return describe_as_ode(experiment, columns[TRAINING], columns[FINER])
     generator = experiment.model.generator()
@@ -169,14 +169,14 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
         finer: test metrics under the same solver with much smaller steps.
     """
     if not experiment.parameters():
-        return "The true field, of which nothing is learned: the columns show what the solver makes of it."
+        return "The true field, without training: the columns show the results of the solver."
     task, key = experiment.task, f"test/{experiment.task.objective}"
     before, after = trained[key], finer[key]
     worse = before - after if task.higher_is_better else after - before
     slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
     change = f"{task.objective} on the test split goes from {shown(key, before)} to {shown(key, after)}"
     if not worse <= slack * abs(before):  # not `worse >`, so that NaN counts as worse
-        return f"Not an ODE: {change} under much finer steps, so the model lives off its training solver's error."
+        return f"Not an ODE: {change} under much finer steps, so the model depends on its training solver's error."
     return f"A valid ODE: {change} under much finer steps."
 
 

@@ -22,9 +22,9 @@ def export(trained: TrainedRun, *, file_format: Any, part: Any, folder: Path) ->
         display.say(f"{counted(written.tensors, 'tensor')}, equal to the bit when read again: {written.path}")
         return RunStatus.COMPLETED
     if written.apart is None:
-        display.say("not compared, for nothing is installed that runs it: pip install 'ode-run[export]'")
+        display.say("not compared, because nothing that runs it is installed: pip install 'ode-run[export]'")
     else:
-        display.say(f"opened again, it says of {counted(written.samples, 'sample')} what the model does, "
-                    f"to {written.apart:.1g} of the largest number")  # fmt: skip
+        display.say(f"opened again, its answer to {counted(written.samples, 'sample')} is the model's, to "
+            f"{written.apart:.1g} of the largest number")  # fmt: skip
     display.say(f"{written.path}, with example.npz and export.json beside it")
     return RunStatus.COMPLETED

@@ -30,5 +30,5 @@ def write_log_densities(experiment: Experiment, task: DensityTask, *, folder: Pa
         told = in_parts(lambda inputs: view.predict(inputs, None), points) + task.log_determinant(points)
     table = task.density_table(told)
     write_csv(folder / FILE, table.header, table.rows)
-    by = "" if view.answers else ", by a fine solve, for a sampler gives no density"
+    by = "" if view.answers else ", by a fine solve, because a sampler gives no density"
     Display().say(f"{counted(len(points), 'point')}, NLL {-float(told.double().mean()):.4f} nats{by}: {folder / FILE}")

@@ -88,7 +88,7 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
 def _says_nothing(trained: TrainedRun, model: Model, *, times: Any) -> IncompatibleChoice:
     name, answers = f"model={trained.record.choices['model']}", model.answers()
     if Answer.VALUES not in answers and Answer.LOG_DENSITY not in answers:
-        return IncompatibleChoice(f"{name} draws samples, and says nothing of inputs. Type how many: samples=4.")
+        return IncompatibleChoice(f"{name} draws samples, and gives no answers to inputs. Type how many: samples=4.")
     instead = "Leave times out." if times is not None else "Use predict= on another."
     return IncompatibleChoice(f"{name} {model.untimed}. {instead}")
 
@@ -108,9 +108,7 @@ def _task_of(data: Any, trained: TrainedRun, experiment: Experiment, *, inputs: 
     if inputs is not None:
         raise RefusedInput("inputs= are typed and data= are read. Leave one of them out.")
     if not isinstance(task, OwnDataTask):
-        raise RefusedInput(
-            f"data={data}: task={name} is of no files of one's own, and takes no others. Leave data out."
-        )
+        raise RefusedInput(f"data={data}: task={name} does not read your own files. Leave data out.")
     if isinstance(task, ForecastingTask):
         experiment.model.check_new_series()
     return task.with_data(Path(data))
@@ -175,8 +173,8 @@ def _events(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Tim
         return None
     if bool((ts < begin).any()):
         raise RefusedInput(
-            f"times begin at {float(ts[0]):g}, before the model does at {float(begin):g}, and what events have reset "
-            "cannot be followed back. Leave those times out."
+            f"times begin at {float(ts[0]):g}, before the model does at {float(begin):g}, and resets by events cannot "
+            "be undone. Leave those times out."
         )
     if bool((ts == begin).any()):
         return experiment.model.solution(encoding, ts, experiment.integrator).events
@@ -224,7 +222,7 @@ def _times(times: Any, experiment: Experiment) -> Times:
     ts = torch.from_numpy(found).to(experiment.dtype)
     if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
         raise RefusedInput(
-            f"times={as_typed(times)} cannot be told apart in trainer.precision={experiment.options.precision}: "
+            f"times={as_typed(times)} cannot be distinguished in trainer.precision={experiment.options.precision}: "
             "they are too large, or too close together."
         )
     return ts

@@ -49,8 +49,9 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
         if view.sample is None or not isinstance(task, SampledTask):
             choices = trained.record.choices
             raise IncompatibleChoice(
-                f"samples={samples}: model={choices['model']} on task={choices['task']} gives none, for it learns no "
-                "law of the data. Leave samples out, or name a run of model=flow_matching task=digits_generation, say."
+                f"samples={samples}: model={choices['model']} on task={choices['task']} gives none, because it learns "
+                "no distribution of the data. Leave samples out, or name a run of model=flow_matching "
+                "task=digits_generation, say."
             )
         if inputs is not None:
             view = replace(view, sample=samples_by(experiment, _completing(experiment, inputs), stop))

@@ -87,7 +87,7 @@ class TrainedRun:
         place = f"epoch {best['epoch']}" if "epoch" in best else f"step {best.get('step')}"
         return (
             f"NOT FINAL: the run in {self.folder} {what_became_of(self.record, self.folder)}. "
-            f"All that follows is of its best weights so far, those after {place}; its own command goes on from there."
+            f"All results are for its best weights so far, those after {place}; its own command continues from there."
         )
 
 

@@ -164,7 +164,7 @@ def _hint_for(group: str, name: str, options: list[str]) -> str:
     if alike:
         return did_you_mean(alike, options)
     if re.search(r"\s\S+=", name):
-        return " Two options stand in one word: type them apart, without quotes around both."
+        return " Two options are in one word: type them separately, without quotes around both."
     if name in EVERY:
         return f" Every one is typed as -m '{group}=glob(*)'."
     elsewhere = next(

@@ -30,7 +30,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
         if not group:
             word = str(override.input_line)
             instead = joined(word, arguments) or " Type key=value."
-            raise RefusedInput(f"cannot read '{word}': nothing stands before the =.{instead}")
+            raise RefusedInput(f"cannot read '{word}': there is nothing before the =.{instead}")
         if override.is_delete():
             _check_deletion(override, arguments)
         if isinstance(sweep := override.value(), RangeSweep):

@@ -41,7 +41,7 @@ def _with_owner(owner: str, words: Sequence[str]) -> str:
     if re.search(r"\.(csv|parquet|npz|txt)$", words[-1]) and "." not in key:
         return f" Type task.file={words[-1]}."
     if "." in key or "." in words[-1] or key in PATHS:
-        return f" If it belongs to what stands before it, type '{' '.join([owner, *words])}' with the quotes."
+        return f" If it belongs to the word before it, type '{' '.join([owner, *words])}' with the quotes."
     return _typed(",".join([owner, *words]))
 
 

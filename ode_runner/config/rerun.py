@@ -26,5 +26,5 @@ class Rerun(StrEnum):
         except ValueError:
             raise RefusedInput(
                 f"rerun={as_typed(value)} is neither true nor false, and none of {', '.join(cls)}. "
-                "Use rerun=all to begin anew."
+                "Use rerun=all to start over."
             ) from None

@@ -8,7 +8,7 @@ import unicodedata
 DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")
 QUOTES = dict.fromkeys(map(ord, "“”„‟«»‘’‚‛´"), None)
 ALONE = {  # a word of a single character, and a sentence that explains it
-    "\\": "A line goes on in the next where \\ is its very last sign.",
+    "\\": "A line continues on the next if \\ is its very last sign.",
     "^": "That continues a line in Windows' cmd, and \\ does here.",
     "`": "That continues a line in PowerShell, and \\ does here.",
     "$": "That is the prompt of a shell: leave it out.",
@@ -46,7 +46,7 @@ def in_other_notation(value: str) -> str:
     if power := re.fullmatch(r"(?:(\d+(?:\.\d+)?)\*)?10(?:\^|\*\*)\(?([-+]?\d+)\)?", value):
         return f" Powers of ten are typed as {power[1] or 1}e{power[2]}."
     if value.startswith("~"):
-        return f" The shell has left the ~ as it is: type {os.path.expanduser(value)}."
+        return f" The shell has not expanded the ~: type {os.path.expanduser(value)}."
     return ""
 
 

@@ -64,7 +64,7 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
     if found is None:
         if isinstance(experiment.model, EstimatedModel):
             display.say(
-                "no standard errors: they take whole series (task.window=null), and gradient=forward or backprop"
+                "no standard errors: they need whole series (task.window=null), and gradient=forward or backprop"
             )
         return {}
     model = experiment.model
@@ -164,13 +164,13 @@ def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
     if found.freedom > 0:
         yield f"  {found.freedom} degrees of freedom"
     else:
-        yield "  no standard errors: no more data than what is learned of them"
+        yield "  no standard errors: there are no more data than learned numbers"
 
 
 def _with_error(value: float, error: float | None) -> str:
     """The value with the digits that are significant by its error: 2.5889 +- 0.0073."""
     if error is None:
-        return f"{value:.5g} (not told by the data)"
+        return f"{value:.5g} (not determined by the data)"
     if not error > 0:
         return f"{value:.8g} +- 0"
     digits = max(0, 1 - math.floor(math.log10(error)))
@@ -186,13 +186,13 @@ def _sentences(found: Estimates, bounds: Mapping[str, tuple[float, float]]) -> I
         else:
             names = f"{', '.join(group[:-1])} and {group[-1]}"
             yield (
-                f"{names} cannot be told apart: the data tell a combination of them only. Fix one "
+                f"{names} cannot be distinguished: the data determine only a combination of them. Fix one "
                 f"(model.fixed=[{group[-1]}])."
             )
     for one, other, correlation in found.alike:
-        yield f"{one} and {other} are hardly told apart: the correlation of their errors is {correlation:.4f}."
+        yield f"{one} and {other} can hardly be distinguished: the correlation of their errors is {correlation:.4f}."
     for name, (low, high) in bounds.items():
         value, span = found.values[name], high - low if math.isfinite(high - low) else abs(found.values[name])
         near = [bound for bound in (low, high) if math.isfinite(bound) and abs(value - bound) < AT_BOUND * span]
         if near:
-            yield f"{name} stands at its bound {near[0]:g}: its error means nothing. Widen the bound."
+            yield f"{name} is at its bound {near[0]:g}: its error means nothing. Widen the bound."

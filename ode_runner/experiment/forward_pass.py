@@ -17,7 +17,7 @@ from ode_runner.objectives.base import Loss
 
 UNMEASURED = (
     "bytes saved for the backward pass are not measured: torch does not allow that where a model calls "
-    "torch.func.grad, vjp, jacrev or hessian. All else is."
+    "torch.func.grad, vjp, jacrev or hessian. Everything else is measured."
 )
 
 

@@ -134,7 +134,7 @@ class CountedField(VectorField):
         if not drawn.same_as(RandomState.now(device)):
             raise IncompatibleChoice(
                 f"{name_of(self.field)} draws random numbers, as dropout does, and an integral takes products with its "
-                "Jacobian, for which it is evaluated anew with others. Leave dropout out of the field."
+                "Jacobian, for which it is evaluated again with other random numbers. Leave dropout out of the field."
             )
 
     def _push(self, t: Any, y: State, dy: State, arguments: Sequence[Tensor], v: Tensor) -> Tensor:

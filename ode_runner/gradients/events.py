@@ -28,8 +28,8 @@ OF_EVENTS = (
     "Leave create_graph out, or the event."
 )
 CROWDED = (
-    "follows so closely on the one before, or on so many, that they accumulate and time stands still. End the solve "
-    "before: Event(..., ends_after=...), or earlier times."
+    "follows so closely on the one before, or on so many, that they accumulate and time no longer advances. End the "
+    "solve before: Event(..., ends_after=...), or earlier times."
 )
 GRAZES = "grazes 0 without going through it, so that its time has no derivative. Move the event, or the beginning."
 
@@ -104,12 +104,12 @@ class _Segments:
         place = f"the event is 0 at t={float(self.times[0]):.6g}, where the solve of sample {sample} begins"
         if not direction:
             raise RefusedInput(
-                f"{place}, so that nobody can tell whether it is one: say by direction=1 or direction=-1 which way it "
+                f"{place}, so that it is uncertain whether it counts: say by direction=1 or direction=-1 which way it "
                 "must go through 0."
             )
         raise RefusedInput(
-            f"{place}, and does not go away from it against its direction={direction}: it would be the first thing to "
-            "happen. Begin with the state after its reset."
+            f"{place}, and does not move away from 0 against its direction={direction}: it would happen at once. "
+            "Begin with the state after its reset."
         )
 
     def _go_on(

@@ -56,8 +56,8 @@ class Observation(Observer):
             self._within = False
         if self.random and not self.redraws:
             raise IncompatibleChoice(
-                f"{name_of(self.field)} draws random numbers, as dropout does, and {self.mode} evaluates it "
-                "anew, where others would be drawn. Use gradient=backprop, or gradient=checkpoint with an explicit "
+                f"{name_of(self.field)} draws random numbers, as dropout does, and {self.mode} evaluates it again, "
+                "with other random numbers. Use gradient=backprop, or gradient=checkpoint with an explicit "
                 "solver of fixed step, such as solver=rk4."
             )
         return dy
@@ -73,7 +73,7 @@ class Observation(Observer):
         if not drawn.same_as(RandomState.now(y.device)):
             raise IncompatibleChoice(
                 f"an integral along {name_of(self.field)} draws random numbers, by itself or by evaluating the field, "
-                f"and {self.mode} evaluates it anew, where others would be drawn. Draw them before the solve "
+                f"and {self.mode} evaluates it again, with other random numbers. Draw them before the solve "
                 "and hand them over: integrate(field, y0, ts, given=(noise,)); or use gradient=backprop."
             )
         return rates

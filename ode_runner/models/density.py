@@ -39,9 +39,9 @@ def data_shape(network: Network) -> tuple[int, ...]:
     """
     if not network.state_is_input:
         raise IncompatibleChoice(
-            f"this model moves the data themselves, {math.prod(network.spec.input_shape)} numbers each, and this "
-            "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less; one of "
-            "your own whose stem leaves inputs as they are says state_is_input = True."
+            f"this model moves the data themselves, {math.prod(network.spec.input_shape)} numbers each, but this "
+            "network turns them into features. Use network=mlp or concatsquash, with at least that network.width; a "
+            "network of your own whose stem leaves inputs unchanged declares state_is_input = True."
         )
     return tuple(network.stem()(torch.zeros(1, *network.spec.input_shape)).shape[1:])
 

@@ -56,7 +56,9 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         added = self.integrals(y0.y0 if isinstance(y0, Encoding) else y0)
         own = options.get("integrals", NONE)
         if twice := added.keys() & own.keys():
-            raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
+            raise RefusedInput(
+                f"a model's integral may not have the name of a penalty on its path: {', '.join(twice)}."
+            )
         options["integrals"] = {**own, **added}
         solution = super().__call__(field, y0, ts, **options)
         times = read_times(ts) if added else []

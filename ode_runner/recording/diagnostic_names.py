@@ -27,22 +27,24 @@ def _unknown(found: Mapping[str, float]) -> str:
     missing = [name for name, value in found.items() if math.isnan(value) and name not in ("drift", "gradient_ratio")]
     names = ", ".join(dict.fromkeys(re.sub(r"_\d+$", "", name) for name in missing))
     what = "derivatives that this solver or this field does not give"
-    return f"{names}: not known, and blank in tables, for want of {what}." if names else ""
+    return f"{names}: unknown, and blank in tables; they need {what}." if names else ""
 
 
 def _stiffness(value: float) -> str:
     if not value > STIFF:
         return ""
     return (
-        f"stiffness {value:.0f}: the field forgets within 1/{value:.0f} of the time span, so an explicit solver needs "
-        f"about {value / REACH:.0f} steps for stability alone. Try solver=kvaerno3 where the state is small."
+        f"stiffness {value:.0f}: the fastest component decays within 1/{value:.0f} of the time span, so an explicit "
+        f"solver needs about {value / REACH:.0f} steps for stability alone. Try solver=kvaerno3 if the state is small."
     )
 
 
 def _growth(value: float) -> str:
     if not value > GROWTH:
         return ""
-    return f"growth {value:.3g}: neighbouring states part by that factor, and so do rounding and the solver's errors."
+    return (
+        f"growth {value:.3g}: neighbouring states separate by that factor, and rounding and solver errors grow as much."
+    )
 
 
 def _drift(value: float) -> str:
@@ -66,6 +68,4 @@ def _ratio(value: float) -> str:
 def _rejected(value: float) -> str:
     if not value > REJECTED:
         return ""
-    return (
-        f"rejected share {value:.0%}: step control wastes as much; the field is not smooth on the scale of its steps."
-    )
+    return f"rejected share {value:.0%}: so many attempted steps are wasted; the field is not smooth on their scale."

@@ -32,7 +32,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
         case RefusedInput():
             return RunStatus.FAILED, reason
         case CheckpointRefused():
-            return RunStatus.FAILED, f"{reason} To begin anew, add rerun=true."
+            return RunStatus.FAILED, f"{reason} To start over, add rerun=true."
         case Interrupted() | KeyboardInterrupt():
             return RunStatus.INTERRUPTED, f"{reason}; the same command resumes it"
         case Pruned():

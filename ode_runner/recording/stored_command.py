@@ -87,5 +87,5 @@ def _check_plain(text: str) -> None:
 
 def _refusal(path: Path, reason: str) -> RefusedInput:
     return RefusedInput(
-        f"{path} does not tell how the run was started ({reason}). The run's own command, typed again, writes it anew."
+        f"{path} does not say how the run was started ({reason}). The run's own command, typed again, rewrites it."
     )

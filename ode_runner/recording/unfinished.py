@@ -19,7 +19,7 @@ def what_became_of(record: RunRecord, folder: Path) -> str:
 def check_completed(record: RunRecord, folder: Path) -> None:
     """Raises RefusedInput if a run is not completed; the message says what became of it."""
     if record.status is not RunStatus.COMPLETED:
-        raise RefusedInput(f"the run in {folder} {what_became_of(record, folder)}. Type its command to go on.")
+        raise RefusedInput(f"the run in {folder} {what_became_of(record, folder)}. Type its command to continue it.")
 
 
 def can_be_asked(record: RunRecord, folder: Path) -> bool:

@@ -21,7 +21,7 @@ def unseen(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
     asked = [word for word, value, before in _options(now, choices, done) if value and value != before]
     if not asked:
         return ""
-    return f"made without {' '.join(asked)}, of which there is nothing: rerun=true makes it again."
+    return f"made without {' '.join(asked)}, so its results are missing: rerun=true repeats the run."
 
 
 def _options(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> list[tuple[str, Any, Any]]:

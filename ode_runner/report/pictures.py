@@ -143,7 +143,7 @@ class _OneTask:
         drawn = {name.removeprefix("test/").replace("_", " "): panel for name, panel in panels.items() if panel[1]}
         if not drawn:
             return None
-        caption = "What guidance of samples buys and costs: samples of the right class, and the variety of the data."
+        caption = "The effect of guidance: more samples of the right class, less of the variety of the data."
         return caption, draw_curves(drawn, x=GUIDANCE)
 
 

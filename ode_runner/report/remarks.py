@@ -125,7 +125,9 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
         found.append(f"rows come from different code: {_counts_in_words(code)}.")
     dirty = sum(bool(run.record.environment.get("git_dirty")) for run in runs)
     if dirty:
-        found.append(f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit does not tell what ran.")
+        found.append(
+            f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit is not the code that ran."
+        )
     for package in dict.fromkeys(name for run in runs for name in _packages(run)):
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:

@@ -169,5 +169,5 @@ def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:
     """The record, with status interrupted where it says running and no process holds the folder's lock."""
     if record.status is not RunStatus.RUNNING or in_use(folder):
         return record
-    reason = "its process ended without a word (killed, or a power cut); the same command resumes it"
+    reason = "its process ended without a message (killed, or a power cut); the same command resumes it"
     return replace(record, status=RunStatus.INTERRUPTED, reason=reason)

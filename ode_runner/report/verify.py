@@ -132,7 +132,7 @@ def _command(run: Run) -> Command:
         searched = [word for word in hydra["overrides"]["hydra"] if word.startswith("hydra.searchpath=")]
         directory = Path(hydra["runtime"]["cwd"])
     except (KeyError, TypeError, AttributeError):
-        raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
+        raise RefusedInput(f"{run.folder / '.hydra'} does not say how the run was started.") from None
     own_code = [*folders, *searched, *(word for word in overrides if "_target_" in word or any(code_named(word)))]
     flags = [word for folder in folders for word in ("-cd", folder)]
     words = [*flags, *overrides, *searched, "hydra.mode=RUN"]  # a preset among the overrides would start a whole sweep

@@ -55,7 +55,7 @@ def encode(rows: Sequence[Row]) -> VisualEncoding:
         legend += [Look(label=label, colour=GREY, shape=i) for i, label in enumerate(shape.labels)]
         caption += f"; marker: {shape.name}"
     if rest := [name for name in varying if name not in (by_colour, shape.name if shape else "")]:
-        caption += f"; not told apart: {', '.join(rest)}"
+        caption += f"; not distinguished: {', '.join(rest)}"
     return VisualEncoding(looks=looks, legend=legend, caption=f"{caption}.")
 
 

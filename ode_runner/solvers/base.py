@@ -263,8 +263,8 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
     if isinstance(solver, FixedStepSolver) and solver.size > 2 * longest * (1 + 1e-6):
         warnings.warn(
             f"{solver.shown_name} takes steps of {solver.size:.3g}, which is more than a fifth of the shortest "
-            f"period, {10 * longest:.3g}, that {name_of(field)} knows of: its gradient may be of something else. "
-            f"Use solver.num_steps={math.ceil(1 / longest)}.",
+            f"period, {10 * longest:.3g}, that {name_of(field)} knows of: its gradient may be that of another "
+            f"solution. Use solver.num_steps={math.ceil(1 / longest)}.",
             stacklevel=1,  # always the same place, so that it is said once
         )
     return solver

@@ -197,7 +197,7 @@ class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
     """
 
-    suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution has no bound"
+    suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution is unbounded"
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return up_to_event(self, field, super().steps(field, y0, ts))

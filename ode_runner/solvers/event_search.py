@@ -18,7 +18,7 @@ CUTS, ROUNDS = 16, 12  # a root is enclosed by cutting the interval that has it 
 TURNS = 8  # likewise, times that the interval is cut in which an event comes nearest to 0
 ROUNDING = 64  # units of rounding, by which what is computed of an event may be off
 TOUCHES = (
-    "comes to 0 and turns back, within what the solve may be off, so that nobody can tell whether it happens. Move the "
+    "reaches 0 and turns back, within the error of the solve, so that it is uncertain whether it happens. Move the "
     "event or the beginning, or choose smaller tolerances."
 )
 

@@ -21,7 +21,7 @@ def check_takes(
     name = solver.shown_name
     if _chooses_steps_of_general_noise(solver, field):
         raise IncompatibleChoice(
-            f"{name} chooses its steps by what the noise does, and {name_of(field)} states general noise: without "
+            f"{name} adapts its steps to the noise, and {name_of(field)} states general noise: without "
             "its Levy areas such steps solve another equation. Use a solver of fixed step, such as solver=heun_sde."
         )
     solver.check_field(field)

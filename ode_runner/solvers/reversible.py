@@ -96,7 +96,7 @@ class ReversibleSolver(FixedStepSolver):
         if _largest(torch.stack(distances)) > PARTED * _largest(ys):
             warnings.warn(
                 f"the two states that {self.shown_name} carries are more than half of the state's size "
-                "apart at an output time, so that its solution may be of something else. Smaller steps help for a "
+                "apart at an output time, so its solution may be wrong. Smaller steps help for a "
                 f"while, where states decay; {self.instead} always, with gradient=checkpoint if memory is short.",
                 stacklevel=1,  # always the same place and words, so that it is said once
             )

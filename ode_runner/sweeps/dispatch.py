@@ -96,9 +96,9 @@ class Dispatch:
             cell.result = result
             return
         how = exit_in_words(result)
-        print(f"ode-run: a process ended in the midst of its cell ({how})", file=sys.stderr)
+        print(f"ode-run: a process ended during its cell ({how})", file=sys.stderr)
         if not self._passes_over(cell, how=how):  # it saved progress since, or rerun= is set
-            reason = f"its process ended in the midst of it ({how}); the same command tries it again"
+            reason = f"its process ended during it ({how}); the same command tries it again"
             cell.result = JobResult(ExitCode.FAILED, RunStatus.FAILED, reason)
 
     def _recover(self, cells: Sequence[SweepCell], error: Exception) -> None:
@@ -118,7 +118,7 @@ class Dispatch:
                 cell.result = broken(error)
             return
         how = _signal(error)
-        print(f"ode-run: a process ended in the midst of its cell ({how or broken(error).reason})", file=sys.stderr)
+        print(f"ode-run: a process ended during its cell ({how or broken(error).reason})", file=sys.stderr)
         self._launch([cell for cell in left if cell not in begun], 0)
         for cell in begun:
             cell.aborted_attempts = aborted_attempts(cell.folder)

@@ -82,8 +82,8 @@ def reason_passed_over(cell: SweepCell, *, how: str = "") -> str:
         return ""
     if recorded and earlier is not None:
         return earlier.reason
-    cause = how or "killed for want of memory, or crashed, say"
-    return f"its process ended {TOO_OFTEN} times in the midst of it ({cause}); rerun=failed tries it again"
+    cause = how or "killed for lack of memory, or crashed, for example"
+    return f"its process ended {TOO_OFTEN} times during it ({cause}); rerun=failed tries it again"
 
 
 def record_unrun(cell: SweepCell) -> None:

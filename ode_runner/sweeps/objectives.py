@@ -71,12 +71,12 @@ def _objective(name: str, task: type[Task], model: type[Model]) -> Objective:
             return Objective(name="nfe", direction=-1, of=_nfe)
     if name.rpartition("/")[2] == "class_accuracy":
         raise RefusedInput(
-            f"hydra.sweeper.objectives: '{name}' is reached by a model that makes the mean image of each class, and so "
-            "nothing of their variety. Use objective."
+            f"hydra.sweeper.objectives: '{name}' is reached by a model that generates only the mean image of each "
+            "class, without variety. Use objective."
         )
     if name.startswith("test/"):
         raise RefusedInput(
-            f"hydra.sweeper.objectives: a search that sees '{name}' leaves nothing to judge its outcome by. "
+            f"hydra.sweeper.objectives: a search that sees '{name}' leaves nothing to evaluate its outcome with. "
             "Use objective, which is the task's own on validation."
         )
     if not direction(name):

@@ -52,11 +52,11 @@ def run_in_own_process(launcher: Launcher, overrides: list[str], number: int) ->
 
 
 def exit_in_words(code: int) -> str:
-    """An exit code in words: "SIGKILL: for want of memory, perhaps" for -9, "exit code 3" for 3."""
+    """An exit code in words: "SIGKILL: perhaps for lack of memory" for -9, "exit code 3" for 3."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-    return f"{name}: for want of memory, perhaps" if name == "SIGKILL" else name
+    return f"{name}: perhaps for lack of memory" if name == "SIGKILL" else name
 
 
 def _stop(process: BaseProcess) -> None:

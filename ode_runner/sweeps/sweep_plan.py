@@ -69,11 +69,13 @@ class SweepPlan:
         due = [expected for cell, expected in zip(self.cells, times, strict=True) if cell.state.due]
         known = [expected for expected in due if expected is not None]
         if known:
-            unknown = f", and {len(due) - len(known)} for which no earlier run tells" if len(due) > len(known) else ""
+            unknown = (
+                f", and {len(due) - len(known)} without an estimate from earlier runs" if len(due) > len(known) else ""
+            )
             total = Estimate(sum(one.seconds for one in known), close=all(one.close for one in known))
             print(f"{_time(total)}, one run after another{unknown}")
             if not total.close:
-                print("roughly: told from runs of this task and model with other options")
+                print("roughly: estimated from runs of this task and model with other options")
         print("nothing was started; leave out plan=true to run")
 
     def _size(self, cell: SweepCell) -> Size | None:

@@ -75,9 +75,9 @@ class Classification(Task):
         share, accuracy = self._constant_share(), metrics.get("test/accuracy", 1.0)
         if share < 1 and accuracy <= share + self._margin(share):
             yield (
-                f"the test accuracy of {accuracy:.1%} is, but for chance, no more than the {share:.1%} of one answer "
-                "to everything: the model has found nothing in its inputs yet. Train it longer, or with another "
-                "optimizer.lr, network.width or model."
+                f"the test accuracy of {accuracy:.1%} is, up to chance, no better than the {share:.1%} of always "
+                "giving the same answer: the model has learned nothing from its inputs yet. Train it longer, or with "
+                "another optimizer.lr, network.width or model."
             )
 
     def _constant_share(self) -> float:

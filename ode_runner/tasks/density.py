@@ -163,14 +163,13 @@ class DensityTask(SampledTask):
         if not abs(nll - fine) <= self.tolerated:
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
-                "too long, and what is trained by such a solve may have learned to exploit that. Use a smaller "
-                "tolerance, or more steps."
+                "too long, and training may have learned to exploit that. Use a smaller tolerance, or more steps."
             )
         floor = None if self.entropy is None else self.entropy - TOLERATED - CERTAIN * error
         if floor is not None and nll < floor:
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is below the entropy of the data, {self.entropy:.4f}, "
-                f"where none can be but by chance ({error:.4f} of standard error): the density has a mass above 1."
+                f"which is possible only by chance ({error:.4f} of standard error): the density has a mass above 1."
             )
         off = metrics.get("test/log_prob_error", 0.0)
         if not off <= FAR * self.tolerated:
@@ -212,16 +211,16 @@ def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
         return
     if not error < COARSE * mass:
         yield (
-            f"the density sums up to {mass:.4f}, and by every third of its cells to {error:.2g} more or less: they are "
-            "too large for its peaks. Use a larger task.grid."
+            f"the density sums up to {mass:.4f}, and with every third of its cells to {error:.2g} more or less: the "
+            "cells are too large for its peaks. Use a larger task.grid."
         )
     elif metrics["nfe/eval"] and (mass > 1 or not solved):
         yield (
-            f"the density has mass {mass:.4f} by the run's own solver, and 1 is right: its NLL is that of no law. Use "
-            "a smaller tolerance, or more steps."
+            f"the density has mass {mass:.4f} by the run's own solver, instead of 1: its NLL is not that of a "
+            "distribution. Use a smaller tolerance, or more steps."
         )
     else:
-        yield f"the density has mass {mass:.4f} where it is summed up, and the rest beyond, where no data are."
+        yield f"the density has mass {mass:.4f} on the grid, and the rest outside it, where there are no data."
 
 
 def in_parts(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:

@@ -14,5 +14,5 @@ def why_missing(name: str | Path) -> str:
         return "that is an address, and only files on this machine are read: download it"
     expanded = os.path.expandvars(os.path.expanduser(text))
     if expanded != text:
-        return f"a shell has left that as it is, and so is it here: type {expanded}"
+        return f"the shell has not expanded that: type {expanded}"
     return "that is a folder" if Path(name).is_dir() else "there is no such file"

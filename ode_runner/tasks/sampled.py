@@ -13,7 +13,7 @@ from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 OFF = 0.25  # of the data's spread: samples further away, beyond the floor, get a warning; trained models are at 0.1
-LEFT_BY_SOLVER = "The solver leaves all bounds on their way. Use more steps, or another solver."
+LEFT_BY_SOLVER = "The solver diverges on the way. Use more steps, or another solver."
 FAR_BY_SOLVER = (
     "Either the solver's steps are too long, or the model has not learned the data: ode-run evaluate=FOLDER with twice "
     "as many steps tells which."
@@ -50,7 +50,7 @@ class SampledTask(Task):
         solved = any(value for name, value in metrics.items() if name.startswith("nfe/"))
         if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
             yield (
-                f"{', '.join(lost)}: not known, for some samples are not finite. "
+                f"{', '.join(lost)}: unknown, because some samples are not finite. "
                 + (LEFT_BY_SOLVER if solved else "Train it longer, or with a smaller optimizer.lr.")
             )
         far, floor = metrics.get("test/sw2", math.nan), metrics.get("test/sw2_floor", math.nan)

@@ -50,7 +50,7 @@ def introduce_average(decay: float, *, steps: int, display: Display) -> None:
     display.say(f"judged by a moving average of the weights over about {reach} (trainer.ema={decay})")
     if steps > 1 and (left := decay ** (steps - 1)) > 0.05:  # it begins with the weights after the first
         display.say(
-            f"after {steps:,} steps the weights of the first still count for {left:.0%}: expect better of a smaller "
-            "trainer.ema",
+            f"after {steps:,} steps the weights of the first still count for {left:.0%}: a smaller trainer.ema may do "
+            "better",
             style="yellow",
         )

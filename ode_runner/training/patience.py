@@ -40,5 +40,5 @@ def check_ranked(experiment: Experiment, *, stages: int, option: str) -> None:
     if stages > 1:
         raise IncompatibleChoice(
             f"{option} would end the first of {stages} stages, which are trained one after another. "
-            "Leave it out, or use trainer.epochs, of which each has as many."
+            "Leave it out, or use trainer.epochs, which holds for each stage."
         )

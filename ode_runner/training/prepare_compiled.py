@@ -135,7 +135,7 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
     if experiment.integrator.gradient.through_autograd and (most := max(map(_work, solves))) > SLOWER:
         say(
             f"an evaluation takes {most / 1e6:,.0f} million multiplications and additions: compiled steps, which are "
-            "taken anew in the backward pass, are no faster from some 60 million on. Compare with trainer.compile=off."
+            "repeated in the backward pass, are no faster above some 60 million. Compare with trainer.compile=off."
         )
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
@@ -222,7 +222,7 @@ def check_not_ruled_out(experiment: Experiment, processes: int) -> None:
     if has_events(type(experiment.task), type(experiment.model)):
         raise CannotCompile("the solves have events")
     if experiment.model.draws_work:
-        raise CannotCompile("how much a step computes is drawn anew for each")
+        raise CannotCompile("the amount of computation is drawn at random in each step")
     if experiment.device.type == "cuda":
         return
     if experiment.model.numerics is Numerics.NONE:

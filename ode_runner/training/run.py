@@ -110,7 +110,7 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
     finally:
         if not folder.is_dir() and record.status in (RunStatus.COMPLETED, RunStatus.FAILED):
             record.status = RunStatus.FAILED
-            record.reason = f"{folder} was removed while the run went on. The same command begins anew."
+            record.reason = f"{folder} was removed during the run. The same command starts over."
         elif folder.is_dir() and not to_keep:
             _close(record, folder)
 

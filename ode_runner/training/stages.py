@@ -67,8 +67,8 @@ class Stages:
         if self.present + 1 == self.count:
             return ""
         return (
-            f"training ended in stage {self.present + 1} of {self.count}, and nothing of those after it is learned: "
-            "give it more steps or seconds, or fewer trainer.epochs, which each stage has."
+            f"training ended in stage {self.present + 1} of {self.count}, so the later stages have learned nothing: "
+            "allow more steps or seconds, or fewer trainer.epochs for each stage."
         )
 
     def begin(self, average: WeightAverage | None, session: Session) -> None:
@@ -124,7 +124,7 @@ class Stages:
         return [model for model in models if isinstance(model, StagedModel)]
 
 
-_ANEW = "the run cannot go on as if it had never been stopped. To begin anew, add rerun=all."
+_ANEW = "the run cannot continue as if it had never been stopped. To start over, add rerun=all."
 
 
 def digest(made: Mapping[str, Tensor]) -> str:

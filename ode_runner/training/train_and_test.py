@@ -159,7 +159,7 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
         return
     solver = experiment.integrator.solver
     failure: NumericalFailure = SolverFailed(
-        f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
+        f"the loss on the test split is {loss}: solver={choices['solver']} diverges on the way. "
         f"Try {solver.finer}{solver.if_stiff}."
     )
     if choices["solver"] == UNUSED:
@@ -186,9 +186,11 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
 def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) -> None:
     """Print what follows from the choices without having been typed."""
     if has_events(type(experiment.task), type(experiment.model)) and steps_each(experiment.integrator.solver):
-        display.say("events are at a time of each sample's own: each has steps of its own (solver.per_sample=true)")
+        display.say(
+            "events have a different time in each sample: each sample has its own steps (solver.per_sample=true)"
+        )
     if experiment.options.device == "auto" and experiment.device.type == "cpu" and torch.cuda.is_available():
-        display.say("on the CPU, for on the GPU steps as small as these take longer; trainer.device=cuda insists on it")
+        display.say("on the CPU, because such small steps take longer on the GPU; trainer.device=cuda overrides this")
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"

@@ -218,7 +218,7 @@ def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None, mo
     assert lacking == {"drift", "spectral_radius", "largest_real_part", "stiffness"}
     missing = {f"diagnostics/{name}": math.nan for name in (*sorted(lacking - {"drift"}), "gradient_norm_025")}
     [sentence] = remarks({f"diagnostics/{name}": value for name, value in QUIET.items()} | missing)
-    assert "stiffness, largest_real_part, spectral_radius, gradient_norm: not known, and blank in tables" in sentence
+    assert "stiffness, largest_real_part, spectral_radius, gradient_norm: unknown, and blank in tables" in sentence
 
 
 QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, "rejected_share": 0.1}
@@ -228,7 +228,7 @@ QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, 
     ("name", "value", "words"),
     [
         ("stiffness", 330.0, "an explicit solver needs about 100 steps for stability alone. Try solver=kvaerno3"),
-        ("growth", 1e4, "growth 1e+04: neighbouring states part by that factor"),
+        ("growth", 1e4, "growth 1e+04: neighbouring states separate by that factor"),
         (
             "drift",
             0.05,
@@ -236,7 +236,7 @@ QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, 
         ),
         ("gradient_ratio", 1e3, "the gradient explodes on its way to the first state"),
         ("gradient_ratio", 1e-3, "the gradient vanishes on its way to the first state"),
-        ("rejected_share", 0.5, "rejected share 50%: step control wastes as much"),
+        ("rejected_share", 0.5, "rejected share 50%: so many attempted steps are wasted"),
     ],
 )
 def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value: float, words: str) -> None:
@@ -344,7 +344,7 @@ def test_a_run_of_which_nothing_was_measured_says_so(
     words = ("trainer=quick", "trainer.max_steps=1", "logger=none", f"model={model}", f"diagnostics={diagnostics}")
     said = typed(*words, "network.width=2", *TINY, cwd=tmp_path).stdout
     assert ("has measured nothing" in said) == (other is not None)
-    assert other is None or f"there is diagnostics={other}." in said
+    assert other is None or f"use diagnostics={other}." in said
 
 
 @pytest.mark.parametrize("option", ["every=0", "samples=0", "places=1", "products=0"])

@@ -156,7 +156,7 @@ def test_time_is_foretold_from_runs_of_the_same_task_and_model(tmp_path: Path) -
         assert "outputs/half_moons/odenet-rk4-backprop-" in told, "where it belongs without plan=true"
     other = typed(*QUICK, *longer, "solver=euler", "solver.num_steps=8", cwd=tmp_path).stdout
     assert f"roughly {clock(60 + 12 * 2 + 4 * 10 + 240)}" in other, "in want of a better one, of as many evaluations"
-    assert "roughly: told from runs of this task and model with other options\n" in other
+    assert "roughly: estimated from runs of this task and model with other options\n" in other
     wider = typed(*QUICK, *longer, "solver=rk4", "solver.num_steps=2", "network.width=8", cwd=tmp_path).stdout
     assert f"roughly {clock(60 + 12 * 2 + 4 * 10 + 240)}" in wider, "an evaluation of it takes another time"
     assert "time unknown" in typed(*QUICK, *longer, "model=resnet", cwd=tmp_path).stdout

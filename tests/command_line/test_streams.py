@@ -171,6 +171,6 @@ def test_a_full_disk_is_told_once_by_tensorboard(tmp_path: Path, capfd: pytest.C
 
 def test_a_warning_of_the_engine_is_a_line_of_the_run(tmp_path: Path) -> None:
     ended = typed(*TINY, "model=galerkin", "solver=rk4", "trainer.max_steps=2", "logger=none", cwd=tmp_path)
-    sentence = "its gradient may be of something else. Use solver.num_steps=20."
+    sentence = "its gradient may be that of another solution. Use solver.num_steps=20."
     assert (ended.stdout.count(sentence), ended.stderr) == (1, "")
     assert sentence in (run_folder(tmp_path) / "ode-run.log").read_text()

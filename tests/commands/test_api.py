@@ -136,7 +136,7 @@ def test_what_draws_samples_alone_says_nothing_of_inputs(tmp_path: Path) -> None
     for asked in (run.predict, run.states, run.log_prob):
         with pytest.raises(IncompatibleChoice):
             asked(tokens)
-    with pytest.raises(IncompatibleChoice, match=r"model=exact says nothing of inputs here: .* Use run.sample\(4\)"):
+    with pytest.raises(IncompatibleChoice, match=r"model=exact gives no answers to inputs here.* Use run.sample\(4\)"):
         run.predict(tokens)
 
 

@@ -276,7 +276,7 @@ def test_every_position_of_a_sequence_is_classified(trained: Any) -> None:
         ("moons", ("predict", "times=nan:1:3"), "neither a list"),
         ("moons", ("predict", "times=0:1:100000000000"), "more than 1,000,000 times"),
         ("moons", ("predict", "times=0:1:9223372036854775808"), "more than 1,000,000 times"),
-        ("moons", ("predict", "times=0:1e-300:3"), "cannot be told apart in trainer.precision=fp32"),
+        ("moons", ("predict", "times=0:1e-300:3"), "cannot be distinguished in trainer.precision=fp32"),
         ("moons", ("predict", "times=[0,1e300]"), "too large"),
         ("moons", ("predict", "inputs=[[true,1]]"), "inputs=[[true,1]] must be a list of inputs, each of shape (2,)"),
         ("moons", ("predict", "inputs=nope.csv"), "no file is read. Type the numbers, such as inputs=[[1.0,2.0]], or"),
@@ -289,7 +289,7 @@ def test_every_position_of_a_sequence_is_classified(trained: Any) -> None:
         ("moons", ("predict", "inputs=[[1.0,a]]"), "each of shape (2,)"),
         ("resnet", ("predict", "times=[0,1]"), "model=resnet has blocks and no time between them. Leave times out."),
         ("moons", ("predict", "times=[2024-03-01]"), "times of this run are numbers, and no dates"),
-        ("moons", ("predict", "data=new.csv"), "task=half_moons is of no files of one's own"),
+        ("moons", ("predict", "data=new.csv"), "task=half_moons does not read your own files"),
         ("moons", ("predict", "data=[1]"), "data=[1] is no file"),
         ("moons", ("evaluate", "model=odenet"), "model=odenet: evaluate= takes the run as it is"),
         ("moons", ("evaluate", "network.width=9"), "evaluate= takes the run as it is"),
@@ -383,7 +383,7 @@ def test_a_run_that_was_stopped_answers_by_its_best_weights_so_far(status: str, 
     for command, more in (("export", ("format=safetensors",)), ("audit", ())):
         refused = revisit(tmp_path, command, *more)
         assert refused.returncode == 2
-        assert f"{sentence} Type its command to go on." in refused.stderr
+        assert f"{sentence} Type its command to continue it." in refused.stderr
     run = ode.load(folder)
     assert "(not completed)" in repr(run)
     assert run.results == {}
@@ -400,7 +400,7 @@ def test_a_run_that_goes_on_or_has_no_weights_yet_is_refused(tmp_path: Path) -> 
     record = folder / "record.json"
     running = record.read_text()
     record.write_text(running.replace('"running"', '"diverged"'))
-    assert "is not completed but diverged. Type its command to go on." in revisit(tmp_path, "evaluate").stderr
+    assert "is not completed but diverged. Type its command to continue it." in revisit(tmp_path, "evaluate").stderr
     record.write_text(running)
     (folder / "checkpoints" / "best.pt").unlink()
     assert "it was killed, or is still running on another machine." in revisit(tmp_path, "predict").stderr

@@ -38,9 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(folder: Path, *words: str, name: str) -> Path:
     ended = typed(f"export={folder}", *words, cwd=folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert (
-        "opened again, it says of 3 samples what the model does" in ended.stdout or "equal to the bit" in ended.stdout
-    )
+    assert "opened again, its answer to 3 samples is the model's" in ended.stdout or "equal to the bit" in ended.stdout
     [path] = folder.glob(f"exports/*/{name}")
     return path
 

@@ -55,7 +55,7 @@ def refused(ended: Ended, *words: str) -> None:
 @pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "numpy.load", "builtins.open", "pathlib.Path"])
 def test_a_group_holds_its_own_kind_only(group: str, target: str) -> None:
     cfg = OmegaConf.create({group: {"_target_": target}})
-    with pytest.raises(RefusedInput, match=f"{group}: {target} is not built, for it is no subclass of"):
+    with pytest.raises(RefusedInput, match=f"{group}: {target} is not built, because it is not a subclass of"):
         target_of(cfg, group)
 
 
@@ -74,7 +74,7 @@ def test_no_other_object_hides_in_an_option(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     group = word.partition(".")[0]
-    with pytest.raises(RefusedInput, match="is not built, for it is no subclass of"):
+    with pytest.raises(RefusedInput, match="is not built, because it is not a subclass of"):
         checked_partial(composed("solver=mccallum_foster", word), group, positional=1 if group == "network" else 0)
     assert not list(tmp_path.iterdir())
 
@@ -134,7 +134,7 @@ def test_what_a_record_names_is_not_called(solver: dict[str, Any], received: Pat
     path.write_text(json.dumps(content))
     before = path.read_text()
     refused(typed("evaluate=run", cwd=received), str(solver["_target_"]), "trust=true")
-    refused(typed("evaluate=run", "trust=true", cwd=received), "is not built, for it is no subclass of")
+    refused(typed("evaluate=run", "trust=true", cwd=received), "is not built, because it is not a subclass of")
     assert path.read_text() == before
     assert not (received / "executed").exists()
 

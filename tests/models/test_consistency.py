@@ -250,4 +250,4 @@ def test_what_draws_samples_alone_says_how_to_ask_for_them(tmp_path: Path) -> No
     assert typed(*SMALL, "model=consistency", "trainer.max_steps=1", "pictures=false", cwd=tmp_path).returncode == 0
     asked = typed(f"predict={run_folder(tmp_path)}", cwd=tmp_path)
     assert asked.returncode == 2
-    assert "model=consistency draws samples, and says nothing of inputs. Type how many: samples=4." in asked.stderr
+    assert "model=consistency draws samples, and gives no answers to inputs. Type how many: samples=4." in asked.stderr

@@ -132,7 +132,7 @@ def test_a_run_stopped_in_a_reflow_goes_on_with_its_pairs_as_if_nothing_had_been
 
 def test_a_run_that_ends_before_its_reflow_says_so(tmp_path: Path) -> None:
     """Its weights are those of flow matching, under another name."""
-    told = "training ended in stage 1 of 2, and nothing of those after it is learned"
+    told = "training ended in stage 1 of 2, so the later stages have learned nothing"
     assert told in typed(*COMMAND, "trainer.max_steps=5", "pictures=false", cwd=tmp_path).stdout
     assert "training ended in" not in typed(*COMMAND, "trainer.epochs=1", "pictures=false", cwd=tmp_path).stdout
 
@@ -143,7 +143,7 @@ def test_without_its_pairs_a_run_does_not_go_on(tmp_path: Path) -> None:
     (folder / "checkpoints" / "stage-1.pt").unlink()
     ended = typed(*COMMAND, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "To begin anew, add rerun=all" in ended.stderr
+    assert "To start over, add rerun=all" in ended.stderr
 
 
 @pytest.mark.slow

@@ -79,16 +79,16 @@ def test_samples_that_are_not_finite_are_told(tmp_path: Path, monkeypatch: pytes
         cwd.mkdir()
         ended = typed(*SMALL, "solver=ddim", "solver.num_steps=2", cwd=cwd)
         assert ended.returncode == 0, ended.stderr
-        assert ("test/sw2: not known, for some samples are not finite." in ended.stdout) is told
+        assert ("test/sw2: unknown, because some samples are not finite." in ended.stdout) is told
 
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("model=cnf", "task.path=vp"), "model=cnf learns one of its own. Leave task.path out."),
+        (("model=cnf", "task.path=vp"), "model=cnf learns its own field. Leave task.path out."),
         (("task.name=moons",), "Use task=lotka_volterra, pendulum or linear, task=area, task=density2d"),
-        (("task.name=moons", "task.path=vp"), "and that of moons is none. Use task.name=8gaussians or"),
+        (("task.name=moons", "task.path=vp"), "unlike that of moons. Use task.name=8gaussians or"),
         (("task.path=edm",), "task.path=edm is no linear or vp or subvp or ve or cosine or null."),
         (("task.end_time=1",), "samples run from noise, at t = 1, towards data"),
         (("task.path=vp", "task.end_time=0"), "the velocity of the path vp is infinite there. Use 0.001."),

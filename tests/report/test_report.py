@@ -210,7 +210,7 @@ def test_a_run_whose_process_was_killed_reads_as_interrupted(sweep: Path) -> Non
         assert killed.stdout.readline() == "held\n"
         text = reported(cwd=sweep).stdout
         assert "running (1 run: odenet euler seed 5)\n" in text
-        assert "interrupted (1 run: odenet euler seed 4)\n  its process ended without a word" in text
+        assert "interrupted (1 run: odenet euler seed 4)\n  its process ended without a message" in text
         killed.kill()
     text = reported(cwd=sweep).stdout
     assert "running" not in text

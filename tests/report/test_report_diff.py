@@ -181,7 +181,7 @@ def test_verify_refuses_what_it_cannot_repeat(recorded: Path) -> None:
         before = (recorded / "a" / ".hydra" / name).read_text()
         (recorded / "a" / ".hydra" / name).write_text(content)
         ended = reported("verify", "a", "--trust", cwd=recorded)
-        said = f"ode-report: {Path('a') / named[name]} does not tell how the run was started"
+        said = f"ode-report: {Path('a') / named[name]} does not say how the run was started"
         assert (ended.returncode, ended.stderr[: len(said)], ended.stderr.count("\n")) == (2, said, 1)
         (recorded / "a" / ".hydra" / name).write_text(before)
 

@@ -154,7 +154,7 @@ def test_the_legend_of_many_configurations_says_what_varies(count: int, tmp_path
         metrics = {"test/accuracy": i / count, "eval/accuracy": 0.5}
         write_run(tmp_path, f"{i}", solver=solver, options=options, metrics=metrics, cost=cost)
     [picture] = [p for p in draw_all(make_table(find_runs([tmp_path]).runs), {}) if p.name == "trade_offs"]
-    assert picture.caption.endswith(" Colour: solver; marker: network.width; not told apart: optimizer.lr.")
+    assert picture.caption.endswith(" Colour: solver; marker: network.width; not distinguished: optimizer.lr.")
     [legend] = picture.figure.legends
     words = [text.get_text() for text in legend.get_texts()]
     assert words == ["Pareto front", "dopri5", "euler", "rk4", "width 1", "width 2", "width 4", "width 8"]

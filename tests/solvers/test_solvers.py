@@ -448,7 +448,8 @@ def test_a_senseless_coupling_is_refused(composed: Compose, coupling: float) -> 
 
 def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
     with pytest.raises(
-        RefusedInput, match=r"solver\.base: .*Dopri5 is not built, for it is no subclass of .*FixedStepRungeKutta"
+        RefusedInput,
+        match=r"solver\.base: .*Dopri5 is not built, because it is not a subclass of .*FixedStepRungeKutta",
     ):
         build(composed, "solver", "mccallum_foster", base=own_options(composed, "solver", "dopri5"))
     with pytest.raises(RefusedInput, match=r"solver\.base\.num_steps must be at least 1"):

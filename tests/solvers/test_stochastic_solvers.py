@@ -469,9 +469,7 @@ def test_what_would_be_wrong_is_refused_by_name() -> None:
         solved(HeunSDE, 8, general, y0)
     adaptive = Dopri5(rtol=1e-3, atol=1e-3, max_steps=99, per_sample=False)
     noise = Noise(path=PATH, samples=torch.arange(3))
-    with pytest.raises(
-        IncompatibleChoice, match="solver=dopri5 chooses its steps by what the noise does, and Rotating"
-    ):
+    with pytest.raises(IncompatibleChoice, match="solver=dopri5 adapts its steps to the noise, and Rotating"):
         Integrator(solver=adaptive, gradient=Backprop())(general, y0, torch.tensor([0.0, 1.0]), noise=noise)
     assert not Adjoint.takes(Milstein)
     with pytest.raises(RefusedInput, match="solver=milstein solves Ito's equations, which look ahead only"):

@@ -154,12 +154,12 @@ def test_cells_never_begun_come_first(three: list[Path], launcher: Noting, tmp_p
 def test_a_cell_that_ended_twice_is_passed_over(three: list[Path], launcher: Noting, tmp_path: Path) -> None:
     kill(three[0], times=2)
     planned = typed(*SWEEP, "plan=true", cwd=tmp_path).stdout
-    assert planned.startswith("passed over   seed=0  its process ended 2 times in the midst of it")
+    assert planned.startswith("passed over   seed=0  its process ended 2 times during it")
     assert statuses(tmp_path) == ["running", "completed", "completed"], "planned only"
     for _ in range(2):
         ended = typed(*SWEEP, cwd=tmp_path)
         assert (ended.returncode, launcher.seeds) == (1, [])
-        assert "passed over: seed=0: its process ended 2 times in the midst of it" in ended.stdout
+        assert "passed over: seed=0: its process ended 2 times during it" in ended.stdout
         assert "1 failed · 2 completed before" in ended.stdout
         assert statuses(tmp_path) == ["failed", "completed", "completed"]
     typed(*SWEEP, "rerun=failed", cwd=tmp_path)
@@ -170,7 +170,7 @@ def test_a_cell_that_ended_twice_is_passed_over(three: list[Path], launcher: Not
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (-9, "SIGKILL: for want of memory, perhaps"),
+        (-9, "SIGKILL: perhaps for lack of memory"),
         (-11, "SIGSEGV"),
         (-1000, "signal 1000"),
         (0, "exit code 0"),
@@ -190,9 +190,9 @@ def test_the_second_end_of_a_process_is_recorded_with_its_cause_and_the_sweep_go
     monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", end)
     ended = typed(*SWEEP, cwd=tmp_path)
     assert ended.returncode == 1
-    assert ended.stderr == f"ode-run: a process ended in the midst of its cell ({words})\n" * 2
+    assert ended.stderr == f"ode-run: a process ended during its cell ({words})\n" * 2
     assert statuses(tmp_path) == ["failed", "failed", "completed"]
-    reason = f"its process ended 2 times in the midst of it ({words}); rerun=failed tries it again"
+    reason = f"its process ended 2 times during it ({words}); rerun=failed tries it again"
     assert json.loads((three[0] / "record.json").read_text())["reason"] == reason
     assert f"  failed: seed=1: {reason}" in ended.stdout
 
@@ -209,7 +209,7 @@ def test_a_cell_that_has_saved_something_since_is_tried_again(
     monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", save_and_end)
     ended = typed(*SWEEP, cwd=tmp_path)
     assert ended.returncode == 1
-    assert "  failed: seed=0: its process ended in the midst of it (SIGKILL: for want of memory" in ended.stdout
+    assert "  failed: seed=0: its process ended during it (SIGKILL: perhaps for lack of memory" in ended.stdout
     assert statuses(tmp_path) == ["running", "completed", "completed"]
     monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", launcher.run_apart)
     typed(*SWEEP, cwd=tmp_path)
@@ -349,5 +349,5 @@ def test_of_cells_at_the_same_time_only_the_one_at_fault_is_passed_over(tmp_path
     finished = ode_run(*command, "hydra/launcher=local", cwd=tmp_path)
     assert finished.returncode == 1
     assert "2 failed · 2 completed" in finished.stdout
-    assert finished.stdout.count("2 times in the midst of it (SIGKILL: for want of memory, perhaps)") == 2
+    assert finished.stdout.count("2 times during it (SIGKILL: perhaps for lack of memory)") == 2
     assert "Traceback" not in finished.stdout + finished.stderr

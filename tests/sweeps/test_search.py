@@ -173,7 +173,7 @@ def test_a_search_with_a_pruner_that_is_interrupted_comes_to_the_same(
         train_step = Trainer.train_step
 
         def interrupted(self: Trainer, *positional: object, **named: object) -> object:
-            if next(steps) == 100:  # in the midst of the seventh trial or so
+            if next(steps) == 100:  # during the seventh trial or so
                 signal.raise_signal(signal.SIGINT)
             return train_step(self, *positional, **named)
 
@@ -251,7 +251,10 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
         (("task=digits,half_moons",), "a search is for one task"),
         (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
         (("seed=0,1", "hydra.sweeper.objectives=[test/accuracy]"), "sees 'test/accuracy'"),
-        (("seed=0,1", "hydra.sweeper.objectives=[class_accuracy]"), "reached by a model that makes the mean image"),
+        (
+            ("seed=0,1", "hydra.sweeper.objectives=[class_accuracy]"),
+            "reached by a model that generates only the mean image",
+        ),
         (("seed=0,1", "hydra.sweeper.pruner=median"), "this search is for [eval/accuracy,nfe]. Use hydra.sweeper."),
         (
             ("seed=0,1", "hydra.sweeper.pruner=mean", "hydra.sweeper.objectives=[objective]"),

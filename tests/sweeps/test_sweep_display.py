@@ -141,7 +141,7 @@ def test_a_narrow_screen_shows_the_epoch_and_the_time_left_before_all_numbers() 
 
 def test_a_warning_that_many_cells_are_given_is_printed_once(tmp_path: Path) -> None:
     ended = typed(*SWEEP, "seed=0,1,2", "optimizer.lr=1e-9", cwd=tmp_path)
-    assert ended.stdout.count("has found nothing in its inputs") == 1
+    assert ended.stdout.count("has learned nothing from its inputs") == 1
     assert " holds for 2 more, with numbers of their own: see their ode-run.log" in ended.stdout
     logs = [(folder / "ode-run.log").read_text() for folder in run_folders(tmp_path)]
-    assert all("has found nothing in its inputs" in log for log in logs)
+    assert all("has learned nothing from its inputs" in log for log in logs)

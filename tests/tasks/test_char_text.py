@@ -43,7 +43,7 @@ def test_what_training_has_not_seen_is_one_token_that_is_said_or_refused(tmp_pat
     text = TEXT + "\N{SNOWMAN}\N{COMET} the end of it"
     made = task(tmp_path / "a.txt", text)
     assert made.words[-1] == UNKNOWN
-    assert f"2 characters of the other parts, 2 different ones, do not occur there, and stand as {UNKNOWN}" in list(
+    assert f"2 characters of the other parts, 2 different ones, do not occur there, and become {UNKNOWN}" in list(
         made.introduction()
     )
     with pytest.raises(RefusedInput, match=r"task.unknown=refuse, and 2 of the characters .* Use task.unknown=map"):

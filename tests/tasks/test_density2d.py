@@ -102,7 +102,10 @@ def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sen
         (("task.name=9gaussians",), "8gaussians"),
         (("network=mlp", "network.width=1"), "moves the data themselves"),
         (("network=conv",), "network=conv needs images"),
-        (("task.conditional=true", "task.name=swissroll"), "task.conditional=true needs a law of several components"),
+        (
+            ("task.conditional=true", "task.name=swissroll"),
+            "task.conditional=true needs a distribution with several components",
+        ),
         (("task.test=1",), "task.test must be at least 2"),
         (("solver=leapfrog",), "separable"),
         (("solver=implicit_adams", "gradient=adjoint"), "no rule for integrals"),

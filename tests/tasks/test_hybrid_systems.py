@@ -148,7 +148,7 @@ def test_a_run_by_the_program_and_its_prediction_mark_the_end(tmp_path: Path) ->
     short = ("task=bouncing_ball", "trainer.epochs=2", "logger=none")
     ended = typed(*short, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert "each has steps of its own (solver.per_sample=true)" in ended.stdout
+    assert "each sample has its own steps (solver.per_sample=true)" in ended.stdout
     assert "model=hybrid does not use network: model.field=known" in ended.stdout.splitlines()
     folder = run_folder(tmp_path)
     ended = typed(f"predict={folder}", "times=[0,1,5,8]", cwd=tmp_path)
@@ -157,7 +157,7 @@ def test_a_run_by_the_program_and_its_prediction_mark_the_end(tmp_path: Path) ->
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert [row["valid"] for row in rows] == ["1", "1", "1", "0"]
     assert np.load(path.with_suffix(".npz"))["event_times"].shape == (4, 1)
-    assert "cannot be followed back" in typed(f"predict={folder}", "times=[-1,1]", cwd=tmp_path).stderr
+    assert "cannot be undone" in typed(f"predict={folder}", "times=[-1,1]", cwd=tmp_path).stderr
     for words, why in (
         (
             ("gradient=adjoint",),

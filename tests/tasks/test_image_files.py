@@ -143,7 +143,7 @@ def test_an_image_is_read_as_it_is_seen(tmp_path: Path) -> None:
     assert bool((upright[:4] == 0).all())
     assert bool((upright[4:] == 255).all())
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(RefusedInput, match="float.tiff has pixels of 32 bits, of which none is said to be white"):
+    with pytest.raises(RefusedInput, match="float.tiff has pixels of 32 bits, without a defined white level"):
         read_images(find_images(tmp_path / "float.tiff"), size=(8, 8), colour=False)
 
 

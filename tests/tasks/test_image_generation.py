@@ -179,4 +179,4 @@ def test_a_run_without_samples_has_none_to_write(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "outputs").relative_to(tmp_path)
     ended = typed(f"predict={folder}", "samples=4", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "samples=4: model=odenet on task=half_moons gives none, for it learns no law" in ended.stderr
+    assert "samples=4: model=odenet on task=half_moons gives none, because it learns no distribution" in ended.stderr

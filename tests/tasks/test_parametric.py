@@ -106,7 +106,7 @@ def test_a_first_state_is_learned_besides_and_a_pair_is_named(reaction: Path, mo
     two = typed(
         *COMMAND, "model.field={_target_: kinetics.TwoDecays, a: 1.0, b: 0.5}", "trainer.epochs=8", cwd=reaction
     )
-    assert "a and b cannot be told apart" in two.stdout
+    assert "a and b cannot be distinguished" in two.stdout
     assert "a = 1.54" in two.stdout  # both have moved by as much: 2.5871 - 1.5, halved
     logged = typed(
         *COMMAND, "model.field={_target_: kinetics.Decay, k: 1.0}", "model.log=[k]", "trainer.epochs=8", cwd=reaction
@@ -134,14 +134,14 @@ def test_what_the_data_do_not_tell_is_named() -> None:
     both = estimates_of([[1, 1, 2], [2, 2, 1], [3, 3, 5], [1, 1, 0]], [0.1, 0.1, -0.1, 0.1])
     assert both.unidentified == [["a", "b"]]
     assert set(both.errors) == {"c"}
-    assert next(_sentences(both, {})).startswith("a and b cannot be told apart")
+    assert next(_sentences(both, {})).startswith("a and b cannot be distinguished")
     none = estimates_of([[1, 0], [2, 0], [1, 0]], [0.1, 0.1, -0.1])
     assert none.unidentified == [["b"]]
     assert "b does not show in the data" in next(_sentences(none, {}))
     alike = estimates_of([[1, 1.001], [2, 2], [3, 3.002], [1, 1.0]], [0.1, 0.1, -0.1, 0.1])
-    assert "a and b are hardly told apart" in next(_sentences(alike, {}))
+    assert "a and b can hardly be distinguished" in next(_sentences(alike, {}))
     bound = list(_sentences(none, {"a": (0.0, 1.0)}))
-    assert "a stands at its bound 1" in bound[-1]
+    assert "a is at its bound 1" in bound[-1]
     few = estimates_of([[1, 0], [0, 1]], [0.0, 0.0])
     assert (few.freedom, dict(few.errors)) == (0, {})
 

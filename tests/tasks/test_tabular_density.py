@@ -126,7 +126,7 @@ def test_a_mass_that_a_fine_solve_misses_too_lies_beyond(make: Make, mass: float
     metrics = {"nll": nll, "nll_fine": 9.0, "nll_error": 0.1, "mass": mass, "mass_error": 1e-4, "log_prob_error": 1e-5}
     measured = {f"test/{name}": value for name, value in metrics.items()} | {"nfe/eval": 8.0}
     said = " ".join(make().remarks(measured))
-    assert ("the rest beyond, where no data are" in said) == beyond
+    assert ("the rest outside it, where there are no data" in said) == beyond
     assert ("Use a smaller tolerance" in said) == (not beyond)
 
 
@@ -138,7 +138,7 @@ def test_samples_that_are_far_off_are_laid_to_a_solver_where_there_is_one(
     assert why in said
     assert ("solver" in said) == bool(evaluations)
     [lost] = make().remarks({"test/sw2": math.nan, "test/sw2_floor": 0.1, "nfe/eval": evaluations})
-    assert ("The solver leaves all bounds" in lost) == bool(evaluations)
+    assert ("The solver diverges" in lost) == bool(evaluations)
 
 
 def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp_path: Path) -> None:

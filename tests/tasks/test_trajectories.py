@@ -288,7 +288,7 @@ def test_a_solver_that_blows_up_is_told_in_a_sentence_and_the_record_is_kept(tmp
     options = ("task=linear", "task.power=3", "task.y0=[3.0,0.0]", "task.points=3", "task.window=2", "logger=none")
     ended = typed(*options, "model=exact", "solver=euler", "solver.num_steps=1", cwd=tmp_path)
     assert ended.returncode == 1
-    assert "solver=euler leaves all bounds on the way. Try shorter steps" in ended.stdout
+    assert "solver=euler diverges on the way. Try shorter steps" in ended.stdout
     assert "or, if the problem is stiff, use solver=kvaerno3, which is implicit." in ended.stdout
     assert record_of(tmp_path)["status"] == "solver_failed"
 

@@ -290,7 +290,7 @@ def test_an_end_drawn_at_random_is_for_training_alone() -> None:
             ("regularizer=kinetic", "trainer.compile=on", "solver=kvaerno3", "trainer.device=cpu"),
             "implicit steps along which something is integrated (kinetic) have no compiled form",
         ),
-        (("regularizer=kinetic", "regularizer.kinetic=1"), "regularizer.kinetic=1 stands in the place of its options."),
+        (("regularizer=kinetic", "regularizer.kinetic=1"), "regularizer.kinetic=1 is typed in place of its options."),
         (("regularizer.kinetic.weight=1",), "It belongs to regularizer=kinetic."),
         (("~regularizer",), "Type regularizer=none for no regularizer."),
     ],

@@ -93,7 +93,9 @@ class Density2D(DensityTask):
         check_counts(2, MOST_EACH_WAY, grid=grid)
         law = law_of(name, radius, std)
         if conditional and law.components == 1:
-            raise RefusedInput(f"task.conditional=true needs a law of several components; task.name={name} has one.")
+            raise RefusedInput(
+                f"task.conditional=true needs a distribution with several components; task.name={name} has one."
+            )
         points, component = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed))
         if conditional:
             points = torch.cat([points, one_hot(component, law.components)], dim=1)
@@ -204,8 +206,8 @@ def _known_field(
     field = true_field(law, path)
     if field is None and path is not None:
         raise RefusedInput(
-            f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)} is none. "
-            f"Use task.name={' or '.join(GAUSSIANS)}."
+            f"task.path={path} needs a distribution whose noised densities are known, unlike that of "
+            f"{as_typed(name)}. Use task.name={' or '.join(GAUSSIANS)}."
         )
     if field is None:
         return None, None

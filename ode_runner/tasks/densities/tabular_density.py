@@ -174,8 +174,8 @@ class TabularDensity(DensityTask, OwnDataTask):
             values, given = (len(np.unique(x[:, place])) for x in (training, inputs))
             if values * ROUNDED <= len(training):
                 yield (
-                    f"  {name} has {values} values in {len(training)} rows: a law of so few has no density, and its "
-                    "NLL falls without end. Add noise of the width of a step, or leave it out."
+                    f"  {name} has {values} values in {len(training)} rows: a distribution of so few values has no "
+                    "density, and its NLL falls without bound. Add noise as wide as their distance, or leave it out."
                 )
             elif 2 * given < values:
                 positive = self.read.values[:, place].min() > 0
@@ -194,8 +194,8 @@ class TabularDensity(DensityTask, OwnDataTask):
         count = sum(row in learned for row in map(tuple, self.read.values[held].tolist()))
         if count:
             yield (
-                f"  {count} of {len(held)} test rows are the same as one to learn from: if that is no chance, leave "
-                "repeated rows out, for a model may know them by heart."
+                f"  {count} of {len(held)} test rows are the same as one to learn from: unless this is chance, leave "
+                "repeated rows out, because a model may memorise them."
             )
 
     def _mass(self, view: ModelView) -> dict[str, float]:

@@ -127,7 +127,7 @@ class ClosedForm(LeastSquaresTask):
         """
         if self.horizon >= self.problem.bound:
             raise RefusedInput(
-                f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, and nothing can be observed "
+                f"task.problem={self.name} becomes infinite at t={self.problem.bound:g}, and nothing can be observed "
                 f"up to t={self.horizon:g}. Use a smaller task.horizon."
             )
         return ((outputs.values - batch.targets) / self._spread)[1:].flatten()
@@ -137,8 +137,8 @@ class ClosedForm(LeastSquaresTask):
             return super().loss(outputs, batch)
         if self.horizon >= self.problem.bound:
             raise SolverFailed(
-                f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, over which the solver has "
-                f"stepped to t={self.horizon:g}. An adaptive solver, such as solver=dopri5, sees it coming."
+                f"task.problem={self.name} becomes infinite at t={self.problem.bound:g}, but the solver has stepped "
+                f"over it to t={self.horizon:g}. An adaptive solver, such as solver=dopri5, notices it."
             )
         return (outputs.values - batch.targets)[-1].square().sum(dim=-1).mean()
 

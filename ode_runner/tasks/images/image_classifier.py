@@ -101,7 +101,7 @@ def classifier_of(
         accuracy = float(stored["accuracy"])
     except (CheckpointRefused, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise RefusedInput(
-            f"{path} holds no classifier of this program. Remove it: it is then trained anew."
+            f"{path} holds no classifier of this program. Remove it: it is then trained again."
         ) from error
     weights = _hash(stored["weights"].values())
     return ImageClassifier(network=network.eval(), accuracy=accuracy, hash=weights, brightest=brightest)

@@ -81,7 +81,7 @@ def _as_seen(image: Image.Image, path: Path) -> Image.Image:
     """
     deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")  # how old Pillows read a PNG
     if image.mode in ("I", "F") and not deep:
-        raise RefusedInput(f"{path} has pixels of 32 bits, of which none is said to be white. Save it with 8 or 16.")
+        raise RefusedInput(f"{path} has pixels of 32 bits, without a defined white level. Save it with 8 or 16.")
     upright = ImageOps.exif_transpose(image)
     if deep:
         levels = np.asarray(upright).astype(np.int64)

@@ -89,7 +89,7 @@ class CharText(TokenTask):
         if self.missing:
             yield (
                 f"{self.unseen:,} {self.unit} of the other parts, {len(self.missing)} different ones, do not occur "
-                f"there, and stand as {UNKNOWN}"
+                f"there, and become {UNKNOWN}"
             )
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:

@@ -139,8 +139,8 @@ class TokenTask(SampledTask):
         nll = metrics.get("test/nll")
         if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
             yield (
-                f"the sampler seeks modes: its texts have a loss of {nll:.2f} nats under the true law, less than the "
-                f"entropy, {self.law.entropy:.2f}. A high valid rate then says nothing."
+                f"the sampler seeks modes: its texts have a loss of {nll:.2f} nats under the true distribution, less "
+                f"than the entropy, {self.law.entropy:.2f}. A high valid rate then says nothing."
             )
 
     def conclusion(self, view: ModelView) -> Iterator[str]:
