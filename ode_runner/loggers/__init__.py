@@ -1,1 +1,1 @@
-"""Where the curves of a run go besides metrics.jsonl: one module per logger, chosen by `conf/logger/*.yaml`."""
+"""Loggers: where a run's curves are written besides metrics.jsonl. One module each, chosen by `conf/logger/*.yaml`."""

@@ -1,4 +1,4 @@
-"""metrics.csv: a row for each time that something was logged, a column for each quantity, for a spreadsheet."""
+"""metrics.csv for spreadsheets: a row for each call of `log`, and a column for each quantity."""
 
 import csv
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ STEP = "step"
 
 @final
 class CsvLogger(MetricLogger):
-    """Numbers alone; a field is empty where a quantity was not measured.
+    """Writes numbers only. A field is empty if its quantity was not measured.
 
-    A new column has the file written anew, which happens a few times in the first epoch. Rows of an interrupted session
-    from `first_step` on are left out.
+    The file is rewritten when there is a new column, which happens a few times in the first epoch. Rows that an
+    interrupted session wrote from `first_step` on are dropped.
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
@@ -50,7 +50,7 @@ class CsvLogger(MetricLogger):
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Those of an earlier session; a line that was cut off is left out."""
+    """The rows of an earlier session, without an incomplete line."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""MLflow: curves, pictures, options and results, on a server or in a file of its own."""
+"""MLflow: curves, pictures, options and results, on a server or in a local file."""
 
 import io
 import logging
@@ -10,16 +10,16 @@ from typing import Any, ClassVar, final
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.logger import MetricLogger
 
-FOLDER = "ode_run.folder"  # tag by which a resumed run finds its own
-MOST_LETTERS = 500  # of an option's value; older servers take no more
+FOLDER = "ode_run.folder"  # the tag by which a resumed run finds its MLflow run
+MOST_LETTERS = 500  # longest value of an option that older servers accept
 
 
 @final
 class MlflowLogger(MetricLogger):
-    """One run of MLflow's for each run folder, in the experiment of the task's name.
+    """Uses one MLflow run for each run folder, by default in the experiment named after the run's parent folder.
 
-    A resumed run goes on in its own. MLflow forgets nothing: steps that an interrupted session made after its last
-    checkpoint are there twice. One that ends without results is FAILED there until it goes on.
+    A resumed run continues its MLflow run. MLflow deletes nothing: steps that an interrupted session made after its
+    last checkpoint appear twice. A run that ends without results has the status FAILED until it is resumed.
 
     Raises:
         RefusedInput: the server or the file cannot be reached.
@@ -31,12 +31,12 @@ class MlflowLogger(MetricLogger):
     def __init__(self, folder: Path, *, first_step: int, tracking_uri: str | None, experiment: str | None) -> None:
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of the tables that it makes
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # MLflow logs every table that it creates
         self.status = "FAILED"  # until there are results
         try:
             self.client = MlflowClient(tracking_uri=tracking_uri)
             self.run_id = self._run(folder, experiment or folder.parent.name, resumed=first_step > 0)
-        except Exception as error:  # of a server, a network, a database
+        except Exception as error:  # an error of a server, a network or a database
             raise RefusedInput(
                 f"logger=mlflow cannot begin: {' '.join(str(error).split())[:200]} Choose another place with "
                 "logger.mlflow.tracking_uri=..., or leave it out."
@@ -60,7 +60,7 @@ class MlflowLogger(MetricLogger):
         from mlflow.entities import Param
 
         params = [Param(_key(name), str(value)[:MOST_LETTERS]) for name, value in hyperparameters.items()]
-        for i in range(0, len(params), 100):  # the most that a server takes at once
+        for i in range(0, len(params), 100):  # the maximum in one request
             self.client.log_batch(self.run_id, params=params[i : i + 100])
         for name, value in metrics.items():
             self.client.log_metric(self.run_id, f"final/{_key(name)}", float(value))
@@ -81,5 +81,5 @@ class MlflowLogger(MetricLogger):
 
 
 def _key(name: str) -> str:
-    """Letters that MLflow takes in a name."""
+    """The name, with underscores for characters that MLflow does not accept."""
     return "".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name)

@@ -1,4 +1,4 @@
-"""All loggers of a run as one."""
+"""Combines all loggers of a run into one."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from ode_runner.recording.logger import MetricLogger
 
 @final
 class Loggers(MetricLogger):
-    """Hands everything to each logger, by its name; none leaves metrics.jsonl alone.
+    """Passes every call on to each of the named loggers. Without any, a run writes only metrics.jsonl.
 
-    A logger of another program, such as a server's, is left out from its first failure on, and the run goes on.
+    A logger to another program, such as a server, is dropped after its first failure, and the run continues.
     """
 
     def __init__(self, members: Mapping[str, MetricLogger]) -> None:

@@ -10,18 +10,18 @@ from typing import Any, final
 from ode_runner.loggers.layout import layout
 from ode_runner.recording.logger import MetricLogger
 
-RGBA = 4  # of Summary.Image: the number of its channels
+RGBA = 4  # number of channels, for Summary.Image
 
 
 @final
 class TensorBoardLogger(MetricLogger):
-    """Event files in the run folder itself, so that TensorBoard shows one run per folder.
+    """Writes event files into the run folder itself, so that TensorBoard shows one run per folder.
 
-    What an interrupted session wrote from `first_step` on is hidden.
+    Steps that an interrupted session wrote from `first_step` on are hidden.
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run needs it
 
         self._outer_hook, threading.excepthook = threading.excepthook, self._hook
         _wait_for_a_later_name(folder)
@@ -33,7 +33,7 @@ class TensorBoardLogger(MetricLogger):
             self.writer.add_scalar(name, value, step)
         if new := scalars.keys() - self._tags:
             self._tags |= new
-            self.writer.add_custom_scalars(layout(self._tags))  # in place of the one before
+            self.writer.add_custom_scalars(layout(self._tags))  # replaces the previous layout
 
     def picture(self, name: str, png: bytes, *, step: int) -> None:
         from PIL import Image
@@ -50,8 +50,8 @@ class TensorBoardLogger(MetricLogger):
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        # SummaryWriter.add_hparams would open a second run; these records belong to this one. The first of three, the
-        # list of options, is left out: TensorBoard would take that of one run for all, whose models have other options.
+        # SummaryWriter.add_hparams would start a second run; these records belong to this run. The first of the three,
+        # the list of options, is left out: TensorBoard would use it for all runs, whose models have other options.
         _, begin, end = hparams(dict(hyperparameters), dict(metrics))
         for summary in (begin, end):
             self.writer._get_file_writer().add_summary(summary)
@@ -63,16 +63,16 @@ class TensorBoardLogger(MetricLogger):
             threading.excepthook = self._outer_hook
 
     def _hook(self, failed: threading.ExceptHookArgs) -> None:
-        """Ignore a writer thread's OSError, as of a full disk: TensorBoard raises it again in the next call."""
+        """Ignores an OSError of a writer thread, such as a full disk: TensorBoard raises it again in the next call."""
         if not issubclass(failed.exc_type, OSError) or "tensorboard" not in type(failed.thread).__module__:
             self._outer_hook(failed)
 
 
 def _wait_for_a_later_name(folder: Path) -> None:
-    """Until no event file in `folder` is of this second.
+    """Waits until no event file in `folder` is named after the current second.
 
-    TensorBoard reads event files in the order of their names, which hold the second, then the process and a counter
-    without leading zeros: of two files of one second it may read the resumed session first and hide its steps.
+    TensorBoard reads event files in the order of their names. These hold the second, then the process and a counter
+    without leading zeros, so of two files of one second, the resumed session may be read first and its steps hidden.
     """
     while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
         time.sleep(0.05)

@@ -11,12 +11,12 @@ from ode_runner.recording.logger import MetricLogger
 
 @final
 class WandbLogger(MetricLogger):
-    """One run of theirs for each run folder, whose files are in its `wandb/`.
+    """Uses one W&B run for each run folder; its files are in the subfolder `wandb`.
 
-    A resumed run goes on under the same id. Curves are against `step`, for theirs may not go back.
+    A resumed run continues under the same id. Curves are over our `step`, because W&B's own step may not decrease.
 
     Raises:
-        RefusedInput: nobody is logged in, or the server cannot be reached.
+        RefusedInput: the user is not logged in, or the server cannot be reached.
     """
 
     remote: ClassVar[bool] = True
@@ -46,7 +46,7 @@ class WandbLogger(MetricLogger):
                 reinit="create_new",
                 settings=wandb.Settings(silent=True, console="off"),
             )
-        except Exception as error:  # of their client or the network
+        except Exception as error:  # an error of the client or the network
             raise RefusedInput(
                 f"logger=wandb cannot begin: {' '.join(str(error).split())[:200]} Type logger.wandb.mode=offline, or "
                 "leave it out."
@@ -75,6 +75,6 @@ class WandbLogger(MetricLogger):
 
 
 def _id(folder: Path) -> str | None:
-    """That of the latest session, from the name of its folder: offline-run-<time>-<id>."""
+    """The id of the latest session, from the name of its folder: offline-run-<time>-<id>."""
     sessions = sorted((folder / "wandb").glob("*run-*-*"), key=lambda path: path.name.split("run-")[-1])
     return sessions[-1].name.rpartition("-")[2] if sessions else None
