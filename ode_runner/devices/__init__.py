@@ -1,1 +1,1 @@
-"""Tensors on their devices: transfers, and snapshots of side effects of a computation."""
+"""Tensors on their devices: transfers, and snapshots of the side effects of a computation."""

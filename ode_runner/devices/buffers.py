@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Buffers:
-    """The buffers of a model at one moment: name, tensor, and a copy of its values."""
+    """The buffers of a model at one moment: name, tensor, and a copy of the values."""
 
     model: nn.Module
     kept: list[tuple[str, Tensor, Tensor]]
@@ -19,16 +19,16 @@ class Buffers:
         return cls(model=model, kept=[(name, buffer, buffer.detach().clone()) for name, buffer in named])
 
     def replaced(self) -> bool:
-        """Whether other tensors stand in the places of some of them, or there are more."""
+        """Whether a buffer was replaced by another tensor, added or removed."""
         now = dict(self.model.named_buffers(remove_duplicate=False))
         return len(now) != len(self.kept) or any(now.get(name) is not buffer for name, buffer, _ in self.kept)
 
     def changed(self) -> bool:
-        """Whether some of them have other values, or have been replaced."""
+        """Whether a buffer's values changed, or `replaced`."""
         return self.replaced() or any(not torch.equal(buffer, value) for _, buffer, value in self.kept)
 
     def restore(self) -> None:
-        """Put the tensors back, with their values, whether a call has written into them or replaced them."""
+        """Restores tensors and values, whether a call has written into the tensors or replaced them."""
         with torch.no_grad():
             for name, buffer, value in self.kept:
                 owner, _, last = name.rpartition(".")

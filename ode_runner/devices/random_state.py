@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class RandomState:
-    """The state of the generators that models draw from."""
+    """The states of the random number generators from which models draw."""
 
     cpu: Tensor
-    cuda: list[Tensor]  # of the run's GPU; runs of before 2026-11-28 have kept one for each GPU there was
+    cuda: list[Tensor]  # of the run's GPU; runs from before 2026-11-28 stored one for every GPU of the machine
 
     @classmethod
     def now(cls, device: torch.device) -> "RandomState":
@@ -22,16 +22,16 @@ class RandomState:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Inside, generators go on from this snapshot; afterwards, from where they stood before."""
+        """Inside, the generators continue from this snapshot; afterwards, from their state before."""
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if self.cuda else []):
             self.restore()
             yield
 
     def restore(self) -> None:
-        """Set the generators back to this snapshot, which may have been taken where there were other GPUs, or none."""
+        """Resets the generators to this snapshot, which may be from a machine with other GPUs, or none."""
         torch.set_rng_state(self.cpu)
         if self.cuda and torch.cuda.is_available():
-            place = torch.cuda.current_device()  # of the run: `find_device` has made it this one
+            place = torch.cuda.current_device()  # the run's GPU: `find_device` has made it the current one
             torch.cuda.set_rng_state(self.cuda[place if place < len(self.cuda) else 0])
 
     def same_as(self, other: "RandomState") -> bool:

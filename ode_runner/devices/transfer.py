@@ -1,4 +1,4 @@
-"""Transfers between the CPU and a GPU that make the CPU wait as rarely as possible."""
+"""Transfers between CPU and GPU that rarely make the CPU wait for the GPU."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,33 +7,33 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-SYNC_IS_AN_ERROR = 2  # of torch.cuda.get_sync_debug_mode()
-_read = WeakIdKeyDictionary()  # by tensor of times: its version, and the numbers in it
-_converted = WeakIdKeyDictionary()  # by tensor of times: its version, and what it is in other types
-_sent = WeakIdKeyDictionary()  # by tensor of the CPU: the same by device
-_holders: list[list[Tensor]] = []  # of graphs that are being recorded
+SYNC_IS_AN_ERROR = 2  # a value of torch.cuda.get_sync_debug_mode()
+_read = WeakIdKeyDictionary()  # by tensor of times: its version, and its values as numbers
+_converted = WeakIdKeyDictionary()  # by tensor of times: its version, and its conversions by dtype
+_sent = WeakIdKeyDictionary()  # by CPU tensor: its copies by device
+_holders: list[list[Tensor]] = []  # one list for each `holding`: tensors that a graph being recorded reads
 
 
 def read_times(ts: Tensor) -> list[float]:
-    """`ts.tolist()`; of a tensor on a GPU it is kept, because reading waits for the GPU.
+    """`ts.tolist()`, cached for a tensor on a GPU, because reading it makes the CPU wait.
 
-    Tasks hand out the same tensor of times with every batch.
+    Tasks return the same tensor of times with every batch.
     """
     if ts.device.type != "cuda":
         return list(ts.tolist())
     known = _read.get(ts)
-    if known is None or known[0] != ts._version:  # written into since
+    if known is None or known[0] != ts._version:  # modified since
         known = _read[ts] = (ts._version, ts.tolist())
     return list(known[1])
 
 
 def own_times(ts: Tensor) -> Tensor:
-    """`ts` in memory that nobody else writes into; on a GPU `ts` itself, whose numbers may be known."""
+    """A copy of `ts`, safe from later writes; on a GPU, `ts` itself, so that its cached values stay known."""
     return ts if ts.device.type == "cuda" else ts.clone()
 
 
 def times_in(ts: Tensor, dtype: torch.dtype) -> Tensor:
-    """`ts.to(dtype)`; of a tensor on a GPU it is kept, so that `read_times` knows it again."""
+    """`ts.to(dtype)`, cached for a tensor on a GPU, so that `read_times` finds its values again."""
     if ts.dtype == dtype or ts.device.type != "cuda":
         return ts.to(dtype)
     known = _converted.get(ts)
@@ -46,7 +46,7 @@ def times_in(ts: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
-    """`ts[places]`, whose numbers `read_times` then knows without reading."""
+    """`ts[places]`; on a GPU, `read_times` then knows the values without another transfer."""
     some = torch.stack([ts[place] for place in places])
     if ts.device.type == "cuda":
         numbers = read_times(ts)
@@ -55,13 +55,13 @@ def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
 
 
 def read_scalars(found: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Numbers by name; those on a GPU are read in one transfer."""
+    """Values as numbers, by name; all values on a GPU are read in one transfer."""
     [numbers] = read_all([found])
     return numbers
 
 
 def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, float]]:
-    """`read_scalars` of several mappings, in one transfer."""
+    """`read_scalars` for several mappings, in a single transfer."""
     waiting = [value for one in found for value in one.values() if isinstance(value, Tensor) and value.is_cuda]
     read = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else [])
     return [
@@ -74,15 +74,15 @@ def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, fl
 
 
 def may_wait(device: torch.device) -> bool:
-    """Whether the CPU may wait for a device: not where PyTorch makes that an error, as while a graph is recorded."""
+    """Whether the CPU may wait for a device. PyTorch can make that an error, as it does while a graph is recorded."""
     return device.type != "cuda" or torch.cuda.get_sync_debug_mode() < SYNC_IS_AN_ERROR
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU, on a device; a copy to a GPU is queued like any other operation.
+    """A CPU tensor, copied to `device`. A copy to a GPU is asynchronous: it is queued like any other operation.
 
     Raises:
-        RuntimeError: a CUDA graph is being recorded, whose replays would read the CPU's memory when it is another's.
+        RuntimeError: a CUDA graph is being recorded. Its replays would read CPU memory that may be in other use.
     """
     if device.type != "cuda":
         return x.to(device)
@@ -92,7 +92,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
 
 
 def send_once(x: Tensor, device: torch.device) -> Tensor:
-    """`send` a tensor that nobody writes into; the copy is kept as long as `x` lives, and graphs that read it."""
+    """`send`, cached, for a tensor that is never written into. The copy lives as long as `x` and graphs using it."""
     if device.type != "cuda":
         return x.to(device)
     known: dict[torch.device, Tensor] = _sent.setdefault(x, {})
@@ -105,7 +105,7 @@ def send_once(x: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def holding(tensors: list[Tensor]) -> Iterator[None]:
-    """Inside, what `send_once` returns is added to `tensors`."""
+    """Inside, copies that `send_once` returns are also added to `tensors`, which keeps them alive."""
     _holders.append(tensors)
     try:
         yield
