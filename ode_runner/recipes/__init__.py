@@ -1,1 +1,1 @@
-"""`make recipes`: experiments from the literature, repeated and compared with the published results. No torch here."""
+"""`make recipes`: repeats experiments from the literature and compares with the published results. No torch here."""

@@ -21,10 +21,10 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 if every recipe run has passed, 1 if not, 130 if interrupted.
+    """Runs the chosen recipes and writes the page. Exit code: 0 if all of them pass, 1 if not, 130 if interrupted.
 
     Raises:
-        RefusedInput: a name is of no recipe.
+        RefusedInput: a name is not that of a recipe.
     """
     parser = argparse.ArgumentParser(prog="python -m ode_runner.recipes", description=__doc__)
     parser.add_argument("names", nargs="*", help="recipes to run; by default those for a CPU")
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(recipes: Sequence[Recipe]) -> int:
-    """Each by its own command, whatever becomes of the one before; 130 once one is interrupted.
+    """Runs the command of each recipe, even if an earlier one failed; returns 130 at once if one is interrupted.
 
-    Ctrl-C reaches ode-run from the terminal as well, which saves and ends; waiting for that is all there is to do
-    here, where Python would kill it after a quarter of a second.
+    Ctrl-C reaches ode-run from the terminal, too, and ode-run saves and exits by itself. So the signal is ignored here:
+    otherwise, subprocess.run would kill ode-run after 0.25 s.
     """
     earlier = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:

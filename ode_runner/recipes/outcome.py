@@ -1,4 +1,4 @@
-"""Whether an expectation of a recipe is met, from the records of its runs."""
+"""Checks the expectations of recipes against the records of their runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import Run
 from ode_runner.report.where import choose
 
-Runs = Mapping[str, Sequence[Run]]  # by the name of their recipe, whatever their status
+Runs = Mapping[str, Sequence[Run]]  # by the name of the recipe; runs of any status
 
 
 class BandCheck(StrEnum):
-    """Whether a result lies in its band, or why that cannot be said."""
+    """Whether a result lies in its band, or why this cannot be decided."""
 
     PASS = "pass"
     FAIL = "fail"
     NO_BAND = "no band"
-    INCOMPLETE = "incomplete"  # some seeds are missing: a mean over the others decides nothing
+    INCOMPLETE = "incomplete"  # some seeds are missing, and a mean over the others decides nothing
     NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An expectation, and the values that its runs reached, in its unit."""
+    """An expectation, and the values that its runs reached, in the unit of the expectation."""
 
     recipe: Recipe
     expectation: Expectation
-    values: Sequence[float]  # one for each seed that has it
+    values: Sequence[float]  # one for each seed that has a value
 
     @property
     def statistic(self) -> Statistic | None:
@@ -58,15 +58,15 @@ def outcomes(recipes: Mapping[str, Recipe], runs: Runs) -> list[Outcome]:
 
 
 def latest(recipe: Recipe, runs: Sequence[Run], conditions: Sequence[str]) -> dict[int, Run]:
-    """The completed runs that the conditions choose, by seed.
+    """The completed runs that satisfy the conditions, by seed.
 
-    A recipe that has been changed leaves the runs of before in the same folder: of several configurations, the one
-    finished last counts.
+    After a change of a recipe, runs from before it are still in the same folder. If there are several configurations,
+    only the one that finished last counts.
     """
     completed = [run for run in runs if run.completed and run.record.seed in recipe.seeds]
     try:
         chosen = choose(completed, conditions) if completed else []
-    except RefusedInput:  # no run meets them
+    except RefusedInput:  # no run satisfies them
         return {}
     if not chosen:
         return {}
@@ -88,7 +88,7 @@ def _values(recipe: Recipe, expectation: Expectation, recipes: Mapping[str, Reci
 
 
 def _measured(recipe: Recipe, metric: str, runs: Runs, conditions: Sequence[str]) -> dict[int, float]:
-    """By seed; a run that lacks the metric, or has no number there, is as good as missing."""
+    """The metric by seed; runs in which it is missing or not finite are left out."""
     by_seed = latest(recipe, runs.get(recipe.name, []), conditions)
     found = {seed: run.measurements.get(metric) for seed, run in by_seed.items()}
     return {seed: value for seed, value in sorted(found.items()) if value is not None and math.isfinite(value)}

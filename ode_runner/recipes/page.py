@@ -1,28 +1,28 @@
-"""Reads the page of results as it is: results of recipes that were run elsewhere stand nowhere else."""
+"""Reads the existing page of results, which is the only record of recipes that were run on other machines."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ESCAPED = "&#124;"  # a bar within a cell
+ESCAPED = "&#124;"  # a vertical bar within a cell
 BEFORE = ", before"
-RESULT, ORIGIN = 8, 7  # how many cells a row has
+RESULT, ORIGIN = 8, 7  # number of cells in a row of results, and of origins
 
 Cells = list[str]
 
 
 @dataclass(kw_only=True)
 class Page:
-    """Rows as they were written, in words."""
+    """The rows of the page, as text."""
 
-    results: dict[tuple[str, str], Cells] = field(default_factory=dict)  # by recipe and what is measured, without them
-    origins: dict[str, list[Cells]] = field(default_factory=dict)  # by recipe, with its name
-    failures: dict[str, list[str]] = field(default_factory=dict)  # lines by recipe
+    results: dict[tuple[str, str], Cells] = field(default_factory=dict)  # other cells, by recipe and what is measured
+    origins: dict[str, list[Cells]] = field(default_factory=dict)  # whole rows, by recipe
+    failures: dict[str, list[str]] = field(default_factory=dict)  # lines, by recipe
 
     @classmethod
     def read(cls, path: Path) -> "Page":
-        """The page in a file; an empty one where there is none, or another text."""
+        """The page in a file; an empty page if the file does not exist or contains something else."""
         page, recipe = cls(), ""
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -42,12 +42,12 @@ class Page:
 
 
 def written(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that can be read back."""
+    """A Markdown table that `Page.read` can read."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', ESCAPED) for cell in line)} |\n" for line in lines)
 
 
 def before(origins: Sequence[Cells]) -> list[Cells]:
-    """Those rows on where a recipe's results are from that stay when some results are newer."""
+    """The rows about the origin of older results, which remain when some results of a recipe are newer."""
     older = [cells for cells in origins if cells[0].endswith(BEFORE)]
     return older or [[cells[0] + BEFORE, *cells[1:]] for cells in origins]

@@ -1,4 +1,4 @@
-"""What an experiment's yaml says of itself under `recipe`: where it comes from, how to run it, what should come out."""
+"""The `recipe` section of an experiment's yaml: its source, how to run it, and the expected results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from ode_runner.config.help import conf_dir, did_you_mean
 from ode_runner.config.yaml_faults import told_by_place
 from ode_runner.errors import RefusedInput
 
-FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from a record's numbers to those of a recipe
-SIZES = ("cpu", "full")  # minutes on two cores; hours on a GPU
+FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from the units of records to those of recipes
+SIZES = ("cpu", "full")  # cpu: minutes on two cores; full: hours on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A number, or the ratio of two, and the band that it must fall in.
+    """An expected metric, or ratio of metrics, and the band that must contain it.
 
-    With `against`, the metric of the runs that `where` chooses is divided by that of the runs that `against` chooses,
-    seed by seed; the latter may be another recipe's. With `against_metric`, it is divided by another metric of the same
+    With `against`, the metric of the runs selected by `where` is divided, seed by seed, by that of the runs selected by
+    `against`, which may belong to another recipe. With `against_metric`, it is divided by another metric of the same
     runs, such as its floor.
     """
 
-    metric: str  # as a record names it: test/accuracy, cost/saved_bytes
-    band: Sequence[float] | None  # [low, high], fixed before anything is run; None: not comparable, shown all the same
+    metric: str  # its name in records: test/accuracy, cost/saved_bytes
+    band: Sequence[float] | None  # [low, high], fixed before any run; None: not comparable, but shown
     published: float | None
     unit: str = ""  # of `published` and `band`
-    where: Sequence[str] = ()  # conditions such as model=odenet, as ode-report --where takes them
+    where: Sequence[str] = ()  # conditions such as model=odenet, as for ode-report --where
     against: Sequence[str] = ()
-    against_recipe: str = ""  # another one's name; by default the runs are its own
+    against_recipe: str = ""  # name of the other recipe; by default, the runs are of the same recipe
     against_metric: str = ""
     note: str = ""
 
@@ -50,22 +50,22 @@ class Expectation:
 
     @property
     def own_conditions(self) -> list[Sequence[str]]:
-        """What chooses among its own recipe's runs, a configuration each."""
+        """The conditions that select runs of this recipe; each must select a single configuration."""
         return [self.where, self.against] if self.is_ratio and not self.against_recipe else [self.where]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One experiment, how often and over what it is run, and what is expected."""
+    """An experiment, its sweep and seeds, and the expected results."""
 
     name: str
     source: str
     size: str
-    minutes: float | None  # of all its runs together; None where nobody has measured it
-    sweep: Sequence[str]  # axes as they are typed: model=resnet,odenet
+    minutes: float | None  # of all runs together; None: not measured
+    sweep: Sequence[str]  # as typed on the command line: model=resnet,odenet
     seeds: Sequence[int]
     expect: Sequence[Expectation]
-    grid: str = ""  # a grid whose cells are run instead of axes
+    grid: str = ""  # the grid to run, instead of `sweep`
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -78,28 +78,28 @@ class Recipe:
 
     @property
     def command(self) -> list[str]:
-        """What to type; the same again runs what is missing."""
+        """The command to run; repeated, it runs only what is missing."""
         seeds = ",".join(map(str, self.seeds))
         swept = [f"grid={self.grid}"] if self.grid else self.sweep
         return ["ode-run", "-m", f"experiment={self.name}", *swept, f"seed={seeds}", f"sweep={self.name}"]
 
     @property
     def count(self) -> int:
-        """How many runs its expectations rest on; its command may make more."""
+        """The number of runs that the expectations use; the command may make more."""
         chosen = {tuple(conditions) for expectation in self.expect for conditions in expectation.own_conditions}
         return len(self.seeds) * len(chosen)
 
     @property
     def folder(self) -> Path:
-        """Where its runs lie, below the folder in which the command is typed."""
+        """The folder of the runs, relative to the folder in which the command is run."""
         return Path("outputs") / "sweeps" / self.name
 
     @classmethod
     def read(cls, path: Path) -> "Recipe | None":
-        """The recipe in an experiment's yaml; None where there is none, as in most of one's own.
+        """The recipe in an experiment's yaml; None if it has none, like most experiments of users.
 
         Raises:
-            RefusedInput: it cannot be read, or is not complete.
+            RefusedInput: the file cannot be parsed, or the recipe is incomplete.
         """
         with told_by_place(str(path)):
             content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -113,10 +113,10 @@ class Recipe:
             raise RefusedInput(f"{path}: the recipe is not complete ({error}).") from error
 
     def _check_one_configuration(self, conditions: Sequence[str]) -> None:
-        """A mean over anything but seeds would be no result.
+        """Checks that runs selected by `conditions` differ only in the seed; other means would be meaningless.
 
         Raises:
-            RefusedInput: the conditions leave runs that differ in what is swept.
+            RefusedInput: the conditions select runs that differ in a swept option.
         """
         swept = {word.partition("=")[0] for word in self.sweep}
         open_axes = sorted(swept - {condition.partition("=")[0] for condition in conditions})
@@ -125,14 +125,14 @@ class Recipe:
 
 
 class ReadRecipes(NamedTuple):
-    """Recipes by name, those for a CPU first, and of the others what is wrong with them."""
+    """Recipes by name, those for a CPU first, and an error message for each recipe that cannot be read."""
 
     recipes: dict[str, Recipe]
     faults: dict[str, str]
 
 
 def read_recipes() -> ReadRecipes:
-    """All there are; one that cannot be read leaves the others as they are."""
+    """All recipes; one that cannot be read does not affect the others."""
     recipes, faults = [], dict[str, str]()
     for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
         try:
@@ -144,10 +144,10 @@ def read_recipes() -> ReadRecipes:
 
 
 def choose(recipes: Mapping[str, Recipe], names: Sequence[str], *, faults: Mapping[str, str]) -> list[Recipe]:
-    """The named ones, or those for a CPU.
+    """The named recipes; without names, those for a CPU.
 
     Raises:
-        RefusedInput: there is none of that name, or it cannot be read.
+        RefusedInput: there is no recipe of that name, or it cannot be read.
     """
     for name in names:
         if name in faults:

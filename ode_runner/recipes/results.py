@@ -1,4 +1,4 @@
-"""The results of all recipes as Markdown: what was published, what came out here, and from what."""
+"""The results of all recipes as Markdown: published numbers, our numbers, and the runs they come from."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,12 +22,12 @@ larger setting. Rows that were not run again, or with fewer seeds, are kept from
 machine.
 """
 NONE = "-"
-OURS = 2  # the cell of a row that has our number
+OURS = 2  # index of the cell with our number
 MOST_DIGITS = 8
 
 
 def markdown(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> str:
-    """The whole page; what was not run here, or of fewer seeds, stays as the earlier page has it."""
+    """The whole page. Results that were not run here, or with fewer seeds, are kept from the earlier page."""
     found = [_row(outcome, earlier) for outcome in outcomes(recipes, runs)]
     counts = Counter(row.cells[5].strip("*") for row in found)
     parts = [
@@ -44,15 +44,15 @@ def markdown(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A result in words."""
+    """A result as the cells of a row."""
 
     recipe: str
     cells: list[str]
-    kept: bool  # from the earlier page
+    kept: bool  # taken from the earlier page
 
 
 def _row(outcome: Outcome, earlier: Page) -> Row:
-    """The earlier result stands until there is one of as many seeds: of the same number, held against the same."""
+    """The new result; the earlier one, if it has more seeds and the same published number and band."""
     name, cells, total = outcome.recipe.name, _result(outcome), len(outcome.recipe.seeds)
     what, published, _, _, band, _, note = cells
     old = earlier.results.get((name, what))
@@ -103,7 +103,7 @@ def _result(outcome: Outcome) -> list[str]:
 
 
 def _named(outcome: Outcome) -> str:
-    """What is measured, and of which runs."""
+    """The metric, and the conditions that select its runs."""
     expectation = outcome.expectation
     words = f"{expectation.metric}" + (f" [{expectation.unit}]" if expectation.unit else "")
     words += f" / {expectation.against_metric}" if expectation.against_metric else ""
@@ -115,7 +115,7 @@ def _named(outcome: Outcome) -> str:
 
 
 def _writer(unit: str, band: Sequence[float]) -> Callable[[float], str]:
-    """Hundredths of a per cent; else four digits, more where the band is narrow, and thousands as they are counted."""
+    """A format: % with 2 decimals, others with 4 digits or as many as the band needs; from 1000 on, whole numbers."""
     if unit == "%":
         return lambda value: f"{value:.2f}"
     digits = next((n for n in range(4, MOST_DIGITS) if _told_apart(band, n)), MOST_DIGITS)
@@ -123,7 +123,7 @@ def _writer(unit: str, band: Sequence[float]) -> Callable[[float], str]:
 
 
 def _told_apart(band: Sequence[float], digits: int) -> bool:
-    """Whether rounding moves no end of the band by more than a tenth of its width."""
+    """Whether rounding to `digits` moves the ends of the band by at most a tenth of its width."""
     return all(abs(float(f"{end:.{digits}g}") - end) <= (max(band) - min(band)) / 10 for end in band)
 
 
@@ -142,7 +142,7 @@ def _provenance(recipe: Recipe, runs: Sequence[Run]) -> list[str]:
 
 
 def _counted(recipe: Recipe, runs: Sequence[Run]) -> list[Run]:
-    """The runs that a number of the recipe rests on, each once."""
+    """The runs used by any expectation of the recipe, each once."""
     by_folder = {
         run.folder: run
         for expectation in recipe.expect
