@@ -1,1 +1,1 @@
-"""One run over several processes."""
+"""One run over several processes: data parallelism, on this machine or under torchrun."""

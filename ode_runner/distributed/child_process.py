@@ -1,6 +1,6 @@
-"""Entry points of child processes, which end when their parent does.
+"""Entry points of child processes, which end when their parent process ends.
 
-Imports nothing that takes long: until a child watches its parent, it may outlive it.
+Imports nothing slow: a child could outlive its parent until it starts to watch it.
 """
 
 import os
@@ -14,15 +14,15 @@ from ode_runner.experiment.signals import ignore_stop_signals
 
 
 def run_child(work: bytes, *arguments: Any) -> None:
-    """Call the pickled function `work` with `arguments`; signals are left to the parent process."""
+    """Calls the pickled function `work` with `arguments`; signals are ignored, because the parent handles them."""
     ignore_stop_signals()
     _run(work, *arguments)
 
 
 def run_in_own_group(work: bytes, *arguments: Any) -> None:
-    """Call the pickled function `work` in a process group of its own: Ctrl-C is for the parent, which sends SIGTERM.
+    """Calls the pickled function `work` in its own process group: Ctrl-C reaches only the parent, which sends SIGTERM.
 
-    Windows has no such groups: there Ctrl-C reaches the child, too, which then saves its progress by itself.
+    Windows has no such groups: Ctrl-C reaches the child, too, which then saves its progress by itself.
     """
     if sys.platform != "win32":
         os.setpgid(0, 0)

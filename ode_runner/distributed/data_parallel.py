@@ -1,8 +1,8 @@
-"""One run over several processes: all make the same step, each from its share of the batch.
+"""Data-parallel training: all processes make the same step, each with its share of the batch.
 
-The main process holds the lock, the record, the files and the screen, evaluates and draws. The workers build the same
-objects from the same configuration, load the weights, and hold nothing that is lost when they are ended. They are
-started by spawned.py or by torchrun (torchrun.py).
+The main process holds the lock, the record, the files and the screen; it evaluates and draws. Workers build the same
+objects from the same configuration and load the weights; nothing is lost when they are ended. They are started by
+spawned.py or by torchrun (torchrun.py).
 """
 
 import abc
@@ -20,11 +20,11 @@ from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.distributed.rendezvous import PeerLost, broadcast, raising_peer_lost
 from ode_runner.errors import Interrupted, RefusedInput
 
-STOP = (-1, -1)  # in place of an epoch and a batch's number in it
+STOP = (-1, -1)  # sent instead of (epoch, number of the batch in the epoch)
 
 
 class WorkerTrainer(Protocol):
-    """What a worker needs of a trainer."""
+    """What a worker needs from a trainer."""
 
     options: Any
     task: Any
@@ -36,13 +36,13 @@ class WorkerTrainer(Protocol):
     def train_step(self, batch: Batch, *, measure_memory: bool) -> Mapping[str, Any]: ...
 
 
-BuildTrainer = Callable[[ProcessGroup], WorkerTrainer]  # is pickled: a function of a module, or a partial of one
+BuildTrainer = Callable[[ProcessGroup], WorkerTrainer]  # is pickled: a module-level function, or a partial of one
 
 
 class Job(NamedTuple):
     """What a worker needs to build its trainer."""
 
-    device: str  # its type
+    device: str  # device type
     every_time: bool
     build_trainer: BuildTrainer
 
@@ -50,20 +50,20 @@ class Job(NamedTuple):
 class WorkerPool(abc.ABC):
     """The workers as the main process sees them."""
 
-    size: int  # processes of the run, the main one among them
+    size: int  # processes of the run, including the main process
 
     @abc.abstractmethod
     def connected(self, job: Job) -> AbstractContextManager[None]:
-        """While the workers are in one process group with this process, each with the job's trainer."""
+        """Inside, the workers form a process group with this process, and each has built the job's trainer."""
 
     @abc.abstractmethod
     def cause_of(self, error: RuntimeError) -> BaseException:
-        """The error that ended a worker, after communication failed with `error`; `error` itself if that is unknown."""
+        """The error that ended a worker, if communication failed with `error`; `error` itself if it is unknown."""
 
     @final
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raises the error that ended a worker in place of PeerLost."""
+        """Inside, a PeerLost is replaced by the error that ended the worker."""
         try:
             yield
         except PeerLost as lost:
@@ -72,29 +72,29 @@ class WorkerPool(abc.ABC):
 
 
 class DataParallel(ProcessGroup):
-    """Shares of a batch and sums over all processes, common to main process and workers.
+    """What main process and workers share: each takes its share of a batch, and sums go over all processes.
 
-    Gradients are summed by hand in one flat buffer once the backward pass has ended. DistributedDataParallel would sum
-    them while it goes on, by hooks on each parameter; but a gradient mode that returns the gradients of all parameters
-    from one autograd function leaves nothing to overlap, and a field that is called by a solver a number of times that
-    differs between processes is not the one forward call that its wrapper counts on.
+    Gradients are summed in one flat buffer after the backward pass. DistributedDataParallel would overlap the sums with
+    the backward pass, by hooks on each parameter, but a gradient mode that returns the gradients of all parameters from
+    one autograd function leaves nothing to overlap. Its wrapper also expects one forward call of the field, whereas a
+    solver makes many calls, and their number differs between processes.
     """
 
     def __init__(self, *, size: int, rank: int, every_time: bool) -> None:
         self.size, self.rank, self.every_time = size, rank, every_time
-        self.weight = 1.0  # of this process's share in the mean over the present batch
+        self.weight = 1.0  # of this process's share in the mean over the current batch
 
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
         own = slice(self.rank, None, self.size)
         self.weight = len(batch.inputs[own]) / len(batch.inputs)
-        if not self.weight:  # fewer samples than processes: one that has none takes any, and it does not count
+        if not self.weight:  # more processes than samples: a process without any takes the first, with weight 0
             own = slice(0, 1)
         return batch.rows(own, every_time=self.every_time)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         parameters = list(parameters)
         present = torch.tensor([float(p.grad is not None) for p in parameters])
-        self.sum(present)  # on the CPU: if a process is missing, an error here rather than a wait for it on a GPU
+        self.sum(present)  # on the CPU: a missing process gives an error here; on a GPU it would be waited for
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([part.flatten() for part in parts]) * self.weight
         self.sum(flat)
@@ -109,13 +109,13 @@ class DataParallel(ProcessGroup):
         return dict(zip(scalars, values.tolist(), strict=True))
 
     def sum(self, values: Tensor) -> None:
-        """Sum `values` over all processes, in place."""
+        """Sums `values` over all processes, in place."""
         with raising_peer_lost():
             dist.all_reduce(values)
 
 
 class MainProcess(DataParallel):
-    """The process that has the run's files and screen, and workers besides."""
+    """The process that has the run's files and screen, and controls the workers."""
 
     def __init__(
         self, workers: WorkerPool, *, device: torch.device, every_time: bool, build_trainer: BuildTrainer
@@ -129,7 +129,7 @@ class MainProcess(DataParallel):
             self._broadcast_state(state)
             try:
                 yield
-            except Interrupted:  # a scheduler may send a signal because another process has ended
+            except Interrupted:  # a scheduler may send the signal because another process has ended
                 self._stop_workers()
                 raise
             self._stop_workers()
@@ -153,32 +153,32 @@ class MainProcess(DataParallel):
             dist.broadcast(torch.tensor([epoch, place]), src=0)
 
     def _stop_workers(self) -> None:
-        """End the workers' loop, between two steps; raises the error of a worker that has ended before."""
+        """Ends the workers' loops between two steps. Raises the error of a worker that has ended before."""
         self._announce(*STOP)
         self.sum(torch.zeros(1))
 
 
 class Worker(DataParallel):
-    """A process other than the main one."""
+    """A process other than the main process."""
 
     def train_along(self, trainer: WorkerTrainer) -> None:
-        """Make the steps that the main process makes, until it stops the workers.
+        """Makes the same steps as the main process, until that stops the workers.
 
         Raises:
             PeerLost: another process has ended.
         """
-        seed = torch.initial_seed()  # the run's
+        seed = torch.initial_seed()  # the seed of the run
         state = io.BytesIO(broadcast(None))
         trainer.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
         batches: Iterator[Batch] = iter(())
-        expected = (-1, 0)  # position of the next batch of the iterator
+        expected = (-1, 0)  # position of the iterator's next batch
         while (position := self._next_position()) != STOP:
             epoch, place = position
             if position != expected:
                 batches = trainer.task.batches(Split.TRAIN, batch_size=trainer.options.batch_size, epoch=epoch)
                 for _ in range(place):
                     next(batches)
-            torch.manual_seed((seed << 32) + (self.rank << 24) + trainer.step)  # resumed without a state
+            torch.manual_seed((seed << 32) + (self.rank << 24) + trainer.step)  # resumed without a stored state
             trainer.train_step(next(batches), measure_memory=False)
             trainer.step += 1
             expected = (epoch, place + 1)
@@ -193,16 +193,16 @@ class Worker(DataParallel):
 
 
 def build_worker(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Worker, WorkerTrainer]:
-    """A worker and its trainer.
+    """Builds a worker and its trainer.
 
     Args:
-        job: what to build.
+        job: describes the trainer.
         rank: of this process.
         size: processes of the run.
-        gpu: the number of this process's GPU, if the job is for GPUs.
+        gpu: index of this process's GPU; used only if the job is for GPUs.
 
     Raises:
-        RefusedInput: this machine lacks the device that the run uses.
+        RefusedInput: this machine does not have the device that the run uses.
     """
     if job.device == "cuda":
         if gpu >= torch.cuda.device_count():

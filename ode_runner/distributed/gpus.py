@@ -1,4 +1,4 @@
-"""GPUs of runs at the same time on one machine: each launcher process takes a slot of its own."""
+"""Assigns GPUs to runs in parallel on one machine: each launcher process locks its own slot of GPUs."""
 
 import getpass
 import itertools
@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-_held: list[FileLock] = []  # the slot of this process, until it ends
+_held: list[FileLock] = []  # the lock of this process's slot, held until the process ends
 
 
 def take_gpus(count: int) -> None:
-    """Set CUDA_VISIBLE_DEVICES to `count` of the visible GPUs, those of the first slot that no other process holds.
+    """Sets CUDA_VISIBLE_DEVICES to `count` of the visible GPUs: those of the first slot that no other process holds.
 
-    Call it before CUDA is used, which reads the variable once: a process keeps its slot for all its runs. With more
-    processes than slots, GPUs are shared; with fewer than two slots nothing is changed.
+    Call it before CUDA is initialized, because CUDA reads the variable only once. A process keeps its slot for all its
+    runs. If there are more processes than slots, GPUs are shared; if there are fewer than two slots, nothing changes.
     """
     visible = _visible()
     slots = len(visible) // count

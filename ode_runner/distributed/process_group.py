@@ -1,4 +1,4 @@
-"""The processes that make a training step together, each from its share of the batch."""
+"""The group of processes that make a training step together, each with its share of the batch."""
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,27 +11,27 @@ from ode_runner.batch import Batch
 
 
 class ProcessGroup(abc.ABC):
-    """The group as one of its processes sees it; all processes call the methods, in the same order."""
+    """The group, as seen by one of its processes. All processes call the methods in the same order."""
 
-    size: int  # processes
+    size: int  # number of processes
 
     @contextmanager
     def training(self, state: Mapping[str, Any]) -> Iterator[None]:
-        """Around the training steps; workers begin with the trainer's `state`."""
+        """Context of the training steps; workers start with the trainer's `state`."""
         del state
         yield
 
     @abc.abstractmethod
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
-        """This process's part of the batch with the number `place` in the epoch."""
+        """This process's share of the batch, which is number `place` of the epoch."""
 
     @abc.abstractmethod
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each parameter's `.grad` by that of the mean loss over the whole batch."""
+        """Replaces each parameter's `.grad` by the gradient of the mean loss over the whole batch."""
 
     @abc.abstractmethod
     def mean(self, scalars: Mapping[str, float]) -> dict[str, float]:
-        """Means over the whole batch, from the means over this process's share."""
+        """Means over the whole batch, from means over this process's share."""
 
 
 @final

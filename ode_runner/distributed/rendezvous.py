@@ -1,4 +1,4 @@
-"""Communication between the processes of one run: back ends, broadcasts, loss of a process, sharing of cores."""
+"""Communication between the processes of a run: back ends, broadcasts, lost processes, sharing of cores."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ class PeerLost(Exception):
 
 @contextmanager
 def raising_peer_lost() -> Iterator[None]:
-    """Around collective operations: raises PeerLost, in place of RuntimeError, where a process is missing."""
+    """For collective operations: inside, a RuntimeError, which means that a process is missing, becomes PeerLost."""
     try:
         yield
     except RuntimeError as error:
@@ -33,7 +33,7 @@ def raising_peer_lost() -> Iterator[None]:
 
 
 def broadcast(message: Any) -> Any:
-    """Send the main process's message to all; returns it in every process. The others' arguments are ignored."""
+    """Sends the main process's message to all processes, and returns it in each; their arguments are ignored."""
     received = [message]
     with raising_peer_lost():
         dist.broadcast_object_list(received, src=0)
@@ -42,21 +42,21 @@ def broadcast(message: Any) -> Any:
 
 def cores() -> int:
     """The number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # which is Linux's
+    affinity = getattr(os, "sched_getaffinity", None)  # exists on Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def share_cores(processes: int) -> None:
-    """Set torch's threads to this process's share of the cores, unless OMP_NUM_THREADS is set."""
+    """Sets torch's number of threads to this process's share of the cores, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // processes))
 
 
 def transferable(error: BaseException, *, rank: int) -> BaseException:
-    """The error that is being handled, with its traceback as a note, in a form that can be pickled."""
+    """The exception being handled, in a form that can be pickled, with its traceback as a note."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an error of a class that cannot be pickled
+    except Exception:  # the exception's class cannot be pickled
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(f"in process {rank} of the run:\n{traceback.format_exc()}")
     return error

@@ -1,4 +1,4 @@
-"""Worker processes that the main process starts on its own machine when training begins."""
+"""Worker processes that the main process starts on its machine when training begins."""
 
 import os
 import pickle
@@ -20,11 +20,11 @@ from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, share_
 
 
 class SpawnedPool(WorkerPool):
-    """Workers that are child processes of the main process, and end when it ends, also when it is killed."""
+    """Workers that are child processes of the main process. They end with it, even if it is killed."""
 
     def __init__(self, *, size: int) -> None:
         self.size = size
-        self.processes: list[tuple[Any, Any]] = []  # and our ends of their pipes
+        self.processes: list[tuple[Any, Any]] = []  # each process with our end of its pipe
         share_cores(size)
 
     @contextmanager
@@ -44,7 +44,7 @@ class SpawnedPool(WorkerPool):
                 dist.destroy_process_group()
 
     def cause_of(self, error: RuntimeError) -> BaseException:
-        for process, _ in self.processes:  # once one has ended, the others end too
+        for process, _ in self.processes:  # once one process has ended, the others end, too
             process.join(timeout=5)
         for _, pipe in self.processes:
             with suppress(EOFError):
@@ -56,7 +56,7 @@ class SpawnedPool(WorkerPool):
         return error
 
     def _start(self, job: Job, rendezvous_folder: Path) -> None:
-        context = get_context("spawn")  # a fork would take CUDA and threads along
+        context = get_context("spawn")  # a forked child would inherit CUDA's state and threads
         for rank in range(1, self.size):
             own_end, child_end = context.Pipe()
             work = pickle.dumps(partial(run_worker, job, rank, self.size, rendezvous_folder))
@@ -75,9 +75,9 @@ class SpawnedPool(WorkerPool):
 
 
 def run_worker(job: Job, rank: int, size: int, rendezvous_folder: Path, pipe: Connection) -> None:
-    """The whole of a worker process: build a trainer, join the process group, train until the main process stops.
+    """The main function of a worker: builds a trainer, joins the process group, trains until the main process stops it.
 
-    Sends None through `pipe` once the trainer is built, or the exception that ended it.
+    Sends None through `pipe` once the trainer is built, or the exception that ended the process.
     """
     code = 0
     try:
@@ -95,7 +95,7 @@ def run_worker(job: Job, rank: int, size: int, rendezvous_folder: Path, pipe: Co
 
 
 def _join(rank: int, size: int, device: str, rendezvous_folder: Path) -> None:
-    """Join the process group, and wait until all processes have."""
-    place = (rendezvous_folder / "processes").as_posix().lstrip("/")  # of Windows it begins with a drive: C:/
+    """Joins the process group, and waits until all processes have joined."""
+    place = (rendezvous_folder / "processes").as_posix().lstrip("/")  # on Windows, it begins with a drive: C:/
     init_method = f"file:///{place}"
     dist.init_process_group(BACKEND[device], init_method=init_method, rank=rank, world_size=size, timeout=TIMEOUT)

@@ -1,7 +1,7 @@
-"""Worker processes that `torchrun` has started, each with the same command, on one machine or more.
+"""Worker processes started by `torchrun`, all with the same command, on one or more machines.
 
-All processes join a group before anything else. That of rank 0 is the main process and runs the command. The others do
-not read the command: they wait for jobs of rank 0, and end when the connection to it does.
+All processes first join a process group. The process of rank 0 is the main process, which runs the command. The others
+do not interpret the command: they wait for jobs from rank 0, and end when the connection to it ends.
 """
 
 import os
@@ -24,12 +24,12 @@ from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, broadc
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import ignore_stop_signals
 
-TO_BEGIN = timedelta(minutes=10)  # between the first process that starts and the last
-AT_ONCE = timedelta(seconds=10)  # for a store that exists
+TO_BEGIN = timedelta(minutes=10)  # longest time between the start of the first process and of the last
+AT_ONCE = timedelta(seconds=10)  # timeout for a store that already exists
 
 
 class TorchrunPool(WorkerPool):
-    """Workers that are the processes of rank 1 and up, as the process of rank 0 sees them."""
+    """The workers as seen by the process of rank 0: the processes of all other ranks."""
 
     def __init__(self, rank: Rank, *, asked: int, device: torch.device) -> None:
         if asked not in (1, rank.size):
@@ -46,11 +46,11 @@ class TorchrunPool(WorkerPool):
                 broadcast(pickle.dumps(job))
             yield
         except BaseException:
-            dist.destroy_process_group()  # in the middle of a step they would wait for this process's share
+            dist.destroy_process_group()  # in the middle of a step, workers would wait for this process's share
             raise
 
     def cause_of(self, error: RuntimeError) -> BaseException:
-        with suppress(RuntimeError):  # torchrun itself may have ended, and the store with it
+        with suppress(RuntimeError):  # torchrun may have ended, and the store with it
             store = _store(0, self.size, within=AT_ONCE)
             for rank in range(1, self.size):
                 if store.check([_key(rank)]):
@@ -59,7 +59,7 @@ class TorchrunPool(WorkerPool):
 
 
 def join_group(rank: Rank, run: Callable[[], None]) -> None:
-    """Join the group; then call `run` in the process of rank 0, and be a worker in the others."""
+    """Joins the process group, then calls `run` in the process of rank 0, and `run_worker` in the others."""
     if rank.number > 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the main process handles it for all
     _rendezvous(rank)
@@ -73,9 +73,9 @@ def join_group(rank: Rank, run: Callable[[], None]) -> None:
 
 
 def run_worker(rank: Rank) -> None:
-    """The whole of a worker process: take jobs until the main process ends.
+    """The main function of a worker: takes jobs until the main process ends.
 
-    The exit code is always 0: the status of the run is that of the main process. An error is left in the store.
+    The exit code is always 0: the main process determines the status of the run. An error is put into the store.
     """
     ignore_stop_signals()
     share_cores(rank.size_here)
@@ -87,15 +87,15 @@ def run_worker(rank: Rank) -> None:
     except PeerLost:
         pass
     except BaseException as error:
-        with suppress(RuntimeError):  # the store ended with the main process
+        with suppress(RuntimeError):  # the store has ended with the main process
             store = _store(rank.number, rank.size, within=AT_ONCE)
             store.set(_key(rank.number), pickle.dumps(transferable(error, rank=rank.number)))
-            store.get(_key(rank.number))  # returns once the error has arrived
+            store.get(_key(rank.number))  # returns only when the error is in the store
     os._exit(0)  # destroy_process_group would wait for the other processes
 
 
 def _rendezvous(rank: Rank) -> None:
-    backend = BACKEND["cuda" if torch.cuda.is_available() else "cpu"]  # nccl does nothing until it is used
+    backend = BACKEND["cuda" if torch.cuda.is_available() else "cpu"]  # nccl is not initialized until it is used
     try:
         store = _store(rank.number, rank.size, within=TO_BEGIN)
         dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.size, timeout=TIMEOUT)
@@ -105,7 +105,7 @@ def _rendezvous(rank: Rank) -> None:
 
 
 def _store(rank: int, size: int, *, within: timedelta) -> Any:
-    """The key-value store of this attempt of torchrun; its entries outlive the process that made them."""
+    """The key-value store of this torchrun attempt. Entries outlive the process that wrote them."""
     store, _, _ = next(rendezvous("env://", rank, size, timeout=within))  # at MASTER_ADDR and MASTER_PORT
     return PrefixStore(f"ode-run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 

@@ -1,4 +1,4 @@
-"""Whether a run has worker processes, and of which kind."""
+"""Decides whether a run has worker processes, and of which kind."""
 
 import torch
 
@@ -12,17 +12,17 @@ from ode_runner.errors import RefusedInput, as_typed
 
 
 def worker_pool(processes: object, device: torch.device, *, oversubscribe: object) -> WorkerPool | None:
-    """The workers of a run over `processes` processes; None for a single process.
+    """The worker pool of a run over `processes` processes; None for a single process.
 
     Args:
-        processes: the option of that name; under torchrun, which sets the number itself, 1 or that number.
-        device: of the main process.
-        oversubscribe: the option of that name; true allows more processes than cores.
+        processes: the option `processes`; under torchrun, 1 or the number of processes that torchrun has started.
+        device: device of the main process.
+        oversubscribe: the option `oversubscribe`; true allows more processes than cores.
 
     Raises:
-        RefusedInput: a value is impossible, or there is no room for as many processes.
+        RefusedInput: a value is invalid, or there are not enough cores or GPUs.
     """
-    if type(processes) is not int or processes < 1:  # true is an int to isinstance
+    if type(processes) is not int or processes < 1:  # isinstance would accept true
         raise RefusedInput(f"processes={as_typed(processes)} is no whole number from 1 on.")
     check_boolean("oversubscribe", oversubscribe)
     if (rank := Rank.of_this_process()) is not None:
@@ -34,7 +34,7 @@ def worker_pool(processes: object, device: torch.device, *, oversubscribe: objec
 
 
 def check_room_for_processes(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
-    """Raises RefusedInput where there is no room for so many processes: each takes a core, or a GPU, and 200 MB."""
+    """Raises RefusedInput if there are not enough cores or GPUs: each process takes a core or a GPU, and 200 MB."""
     if device.index is not None:
         raise RefusedInput(f"processes={processes} take a GPU each, and trainer.device={device} is one. Use cuda.")
     if device.type == "cuda":
