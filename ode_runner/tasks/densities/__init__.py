@@ -1,1 +1,1 @@
-"""Distributions of points whose density is learned."""
+"""Tasks with distributions of points, whose density is learned."""

@@ -1,4 +1,4 @@
-"""In which units a density model is given the columns of a table, and what that does to a density."""
+"""The scaling of table columns for density models, and its log determinant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,15 +10,16 @@ from torch.nn.functional import logsigmoid
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ColumnScales:
-    """Columns as (g(x) - mean) / std, where g is the logarithm, the logit within bounds, or nothing; float64.
+    """Scales columns as (g(x) - mean) / std; g is the logarithm, the logit within bounds, or the identity. In float64.
 
-    Where a column has another g, the arguments of this one are replaced: a NaN there would be one of derivatives, too.
+    A g is computed for all columns; where it does not apply, its argument is replaced by a safe value, since a NaN
+    there would also make derivatives NaN.
     """
 
-    mean: Tensor  # (columns,), of g(x) in the training rows
+    mean: Tensor  # (columns,), mean of g(x) in the training rows
     std: Tensor
     log: Tensor  # (columns,), bool
-    bounded: Tensor  # (columns,), bool: within `low` and `high`, which are 0 and 1 where it is not
+    bounded: Tensor  # (columns,), bool: within `low` and `high`, which are 0 and 1 for the others
     low: Tensor
     high: Tensor
 
@@ -30,7 +31,7 @@ class ColumnScales:
         return cls(mean=seen.mean(dim=0), std=seen.std(dim=0, correction=0), **kinds)
 
     def inputs(self, data: Tensor) -> Tensor:
-        """Rows (..., columns) in their own units as a model receives them, in float64."""
+        """Rows (..., columns) in the file's units as model inputs, in float64."""
         x = data.double()
         share = torch.where(self.bounded, (x - self.low) / (self.high - self.low), 0.5)
         positive = torch.where(self.log, x, 1.0)
@@ -38,13 +39,13 @@ class ColumnScales:
         return (seen - self.mean) / self.std
 
     def data(self, inputs: Tensor) -> Tensor:
-        """The reverse of `inputs`."""
+        """The inverse of `inputs`."""
         seen = inputs.double() * self.std + self.mean
         within = self.low + (self.high - self.low) * seen.sigmoid()
         return torch.where(self.log, self._logarithms(seen).exp(), torch.where(self.bounded, within, seen))
 
     def log_determinant(self, inputs: Tensor) -> Tensor:
-        """log |d inputs / d data| of each row, (batch,), to be added to a log density of inputs."""
+        """log |d inputs / d data| for each row, (batch,), to be added to a log density of inputs."""
         seen = inputs.double() * self.std + self.mean
         logit = -(self.high - self.low).log() - logsigmoid(seen) - logsigmoid(-seen)
         slope = torch.where(self.bounded, logit, 0.0) - self._logarithms(seen)
@@ -61,5 +62,5 @@ class ColumnScales:
         return ColumnScales(**{name: x.to(device) for name, x in self.state_dict().items()})
 
     def _logarithms(self, seen: Tensor) -> Tensor:
-        """Those of the columns that are given as logarithms, 0 elsewhere."""
+        """The logarithms of the columns that have g = log; 0 for the others."""
         return torch.where(self.log, seen, 0.0)

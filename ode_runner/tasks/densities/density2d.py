@@ -1,4 +1,4 @@
-"""Densities in the plane, from points drawn of a known law."""
+"""The task of learning a density in the plane from samples of a known distribution."""
 
 import math
 from collections.abc import Iterator
@@ -38,33 +38,33 @@ Name = Literal[
     "swissroll",
     "rings",
 ]
-NEAR = 3.0  # standard deviations of a component, within which samples are at its centre
-REACH = 5.0  # the mass is summed up in [-REACH, REACH] each way,
-SHOWN = 3.5  # a picture holds [-SHOWN, SHOWN], with the noise that samples begin as,
-MARGIN = 0.25  # and both hold the data with so much of their extent around
-FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # where a learned field is compared with the true one; a seed
-CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in the still one, frames in the moving one
+NEAR = 3.0  # standard deviations from a component's centre within which samples are near it
+REACH = 5.0  # the mass is summed over at least [-REACH, REACH]^2
+SHOWN = 3.5  # a picture shows at least [-SHOWN, SHOWN]^2, where the initial noise of samples is
+MARGIN = 0.25  # the extent of both is at least that of the data, plus this share of it on each side
+FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # times at which a learned field is compared with the true one; seed
+CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of pictures: cells, samples, times, frames of the animation
 
 
 @final
 class Density2D(DensityTask):
-    """Points of a law in the plane, chosen by `name` from those of `plane_laws`.
+    """Points of a distribution in the plane, chosen by `name` from those of `plane_laws`.
 
-    `mass` is the integral of the learned density over a square around the data, by the run's own solver, from `grid`
-    times `grid` cells: 1 for a flow that is solved well enough. `mass_error` is that of the sum.
+    `mass` is the integral of the learned density over a square around the data, by the run's own solver, as a sum over
+    `grid` times `grid` cells: it is 1 for an accurately solved flow. `mass_error` is the error of the sum.
 
-    Where it is `conditional`, the model is told the component that each point is of, in ones and zeros behind it; the
-    density of mass and pictures is the mean over components. `right_centre` is then the share of samples that are
-    nearest to the centre of their own component, where components have centres. `near_centres` is the share of samples
-    within three standard deviations of a centre: of normal components 1 - exp(-9/2), 0.9889, where they are apart.
+    If `conditional`, the component of each point is appended to it one-hot, as the condition; the density of mass and
+    pictures is the mean over components. `right_centre` is then the share of samples whose nearest centre is that of
+    their component, if components have centres. `near_centres` is the share of samples within three standard deviations
+    of a centre: for separate normal components 1 - exp(-9/2) = 0.9889.
 
     Args:
-        radius: of the circle of eight normal laws, whose name begins with 8gaussians; None: that of the name.
+        radius: of the circle of eight normal distributions (8gaussians*); None: the default for this name.
         std: of each of them.
-        path: between the law and noise, for the true field; None: linear.
+        path: between distribution and noise, for the true field; None: linear.
         start_time: where samples by the true field begin; None: at 1.
-        end_time: where they end; None: where the path says.
-        clock: what a solve by the true field counts steps in: `rho`, sigma / alpha, of x / alpha; None: t.
+        end_time: where they end; None: the path's default.
+        clock: variable of integration of the true field: `rho` = sigma / alpha, for the state x / alpha; None: t.
     """
 
     of_known_law: ClassVar[bool] = True
@@ -119,7 +119,7 @@ class Density2D(DensityTask):
         return super().model_metrics(view) | mass
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """How far the field of a path is from the true one: the root mean square of the difference, where data go."""
+        """The root mean square difference between a path model's field and the true one, at noised data."""
         law = self.spec.field
         if not isinstance(law, KnownLaw) or not isinstance(field, DenoisingField) or isinstance(field, KnownLaw):
             return {}
@@ -169,20 +169,20 @@ class Density2D(DensityTask):
         return mass_of(self._density(view, cells).view(self.grid, self.grid), area)
 
     def _density(self, view: ModelView, points: Tensor) -> Tensor:
-        """The learned density at points of the plane, by the run's own solver: the mean over conditions."""
+        """The learned density at points of the plane, by the run's own solver; a mean over the conditions."""
         told = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
         parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
         return torch.stack(parts).exp().mean(dim=0)
 
     def _side(self, least: float) -> tuple[float, float]:
-        """From where to where, in both directions: the data and what is around them, and [-least, least]."""
+        """The interval shown in each dimension: [-least, least], extended to the data and a margin around them."""
         points, _ = self.spec.parted(torch.cat(list(self.points.values())))
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
         return min(-least, low - margin), max(least, high + margin)
 
     def _cells(self, count: int, side: tuple[float, float]) -> tuple[Tensor, float]:
-        """Middles of cells, (count^2, 2), first coordinate first, and the area of each."""
+        """Centres of the cells, (count^2, 2), with the first coordinate varying slowest, and the area of a cell."""
         low, high = side
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
@@ -198,10 +198,10 @@ def _known_field(
     name: Name,
     clock: Literal["t", "rho"] | None,
 ) -> tuple[GaussianMixture | None, tuple[float, float] | None]:
-    """The law's field along a path, and where a solve begins and ends; None where noised densities are not known.
+    """The true field along a path, and the span of a solve; None if the noised densities are not known.
 
     Raises:
-        RefusedInput: a path is named, and there is no such field.
+        RefusedInput: a path is named, but there is no such field.
     """
     field = true_field(law, path)
     if field is None and path is not None:
@@ -216,17 +216,17 @@ def _known_field(
 
 
 def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
-    """The field between the law and noise, along the linear path unless another is named; None: it is not known."""
+    """The field between distribution and noise, along the named path or the linear one; None if it is not known."""
     if law.centres is None or law.std is None:
         return None
     return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)
 
 
 def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tuple[GaussianMixture, tuple[float, float]]:
-    """The field of x / alpha over rho = sigma / alpha, and where a solve of it begins and ends.
+    """The field of x / alpha as a function of rho = sigma / alpha, and the span of a solve.
 
     Raises:
-        RefusedInput: it would begin at an infinite rho.
+        RefusedInput: the initial rho would be infinite.
     """
     start, end = (float(rho) for rho in field.path.rho(torch.tensor(sampled, dtype=torch.float64)))
     if not math.isfinite(start):
@@ -238,10 +238,10 @@ def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tupl
 
 
 def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> tuple[float, float]:
-    """Where a solve from noise to data begins and ends.
+    """The first and last time of a solve from noise to data.
 
     Raises:
-        RefusedInput: it does not run from later to earlier, within the path.
+        RefusedInput: they do not decrease within [0, 1], or the path's velocity is infinite at the end.
     """
     first, last = 1.0 if start is None else start, path.end_time if end is None else end
     if not 0 <= last < first <= 1:
@@ -260,7 +260,7 @@ def law_of(name: Name, radius: float | None, std: float | None) -> PlaneLaw:
     """The distribution of this name.
 
     Raises:
-        RefusedInput: a radius or a standard deviation that is not positive, or of another law than eight normal ones.
+        RefusedInput: a radius or standard deviation is not positive, or the distribution does not have it.
     """
     for option, value in (("radius", radius), ("std", std)):
         if value is not None and name not in GAUSSIANS:

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians in closed form, at every noise level."""
+"""The field of a Gaussian mixture, in closed form at every noise level."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from ode_runner.types import State, Time
 
 @final
 class GaussianMixture(KnownLaw):
-    """The field of a path whose data are, in equal parts, N(m_k, std^2 I).
+    """The field of a path from data that are a mixture of N(m_k, std^2 I) with equal weights.
 
-    With v = alpha^2 std^2 + sigma^2, x_t is the mixture of N(alpha m_k, v I). With m the mean of m_k under the weights
-    softmax(-|x - alpha m_k|^2 / 2v) and r = x - alpha m, E[x_0 | x] = m + alpha std^2 r / v and E[e | x] = sigma r / v;
-    both are regular at every time.
+    With v = alpha^2 std^2 + sigma^2, x_t is the mixture of N(alpha m_k, v I). Let m be the mean of m_k with weights
+    softmax(-|x - alpha m_k|^2 / 2v), and r = x - alpha m. Then E[x_0 | x] = m + alpha std^2 r / v and E[e | x] = sigma
+    r / v; both are finite at every time.
 
-    A condition, where one is given, says which of the components count: 1 for those, 0 for others, and all 0 for all.
+    A condition, if given, selects components: 1 for those that count, 0 for others; all 0 selects all.
 
     Args:
         path: from the data to noise.
@@ -56,7 +56,7 @@ class GaussianMixture(KnownLaw):
         return GaussianMixture(path, means=self.means, std=self.std)
 
     def _posterior(self, t: Time, x: State, given: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The mean of the components' means, what is left of x over the variance, alpha and sigma."""
+        """The posterior mean of m_k, the residual of x divided by the variance, alpha and sigma."""
         time = broadcast_time(t, x)
         alpha, sigma, variance = self.path.alpha(time), self.path.sigma(time), self._variance(time)
         mean = torch.softmax(self._logits(x, alpha, variance, given), dim=1) @ self.means.to(x)
@@ -66,7 +66,7 @@ class GaussianMixture(KnownLaw):
         return (self.path.alpha(time) * self.std).square() + self.path.sigma(time).square()
 
     def _logits(self, x: State, alpha: Tensor, variance: Tensor, given: Sequence[Tensor]) -> Tensor:
-        """-|x - alpha m_k|^2 / 2v without the part that all components share: (batch, components)."""
+        """-|x - alpha m_k|^2 / 2v, (batch, components), without the constant that all components share."""
         apart = x[:, None] - alpha[..., None] * self.means.to(x)
         logits = -apart.square().sum(dim=-1) / (2 * variance)
         for condition in given:

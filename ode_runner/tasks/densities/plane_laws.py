@@ -1,6 +1,6 @@
-"""Laws of points in the plane from which densities are learned: how to draw from them, and their entropies.
+"""Distributions of points in the plane for density tasks: sampling and entropies.
 
-Definitions as in FFJORD's `lib/toy_data.py` (rtqichen/ffjord), with every angle drawn uniformly and at random.
+Definitions are those of FFJORD's `lib/toy_data.py` (rtqichen/ffjord), with every angle drawn uniformly at random.
 """
 
 import math
@@ -11,25 +11,25 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-Points = tuple[Tensor, Tensor]  # (points, 2), float64, and the component of the law that each is of, (points,)
+Points = tuple[Tensor, Tensor]  # (points, 2), float64, and the component of each point, (points,)
 Draw = Callable[[int, Generator], Points]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneLaw:
-    """A law of points in the plane, in equal parts of its components."""
+    """A distribution of points in the plane; its components have equal weights."""
 
     draw: Draw
     entropy: float  # nats
-    exact: bool = False  # otherwise estimated from 400,000 points by nearest neighbours, to about 0.006
+    exact: bool = False  # whether the entropy is exact; else from 400,000 points by nearest neighbours, to about 0.006
     components: int = 1
-    entropy_within: float | None = None  # mean entropy of a component, nats, where it is known
-    centres: Tensor | None = None  # (components, 2), where they have some
-    std: float | None = None  # of each component, where all are normal laws around their centres
+    entropy_within: float | None = None  # mean entropy of a component, nats; None: not known
+    centres: Tensor | None = None  # (components, 2); None: components have no centres
+    std: float | None = None  # of each component, if all are normal distributions around their centres
 
 
 def gaussians(radius: float, std: float) -> PlaneLaw:
-    """Eight normal laws of standard deviation `std` around even points of a circle."""
+    """Eight normal distributions with standard deviation `std`, centred at evenly spaced points of a circle."""
     return PlaneLaw(
         draw=partial(_gaussians, radius, std),
         entropy=gaussians_entropy(radius, std),
@@ -42,7 +42,7 @@ def gaussians(radius: float, std: float) -> PlaneLaw:
 
 
 def gaussians_entropy(radius: float, std: float) -> float:
-    """The entropy of eight normal laws on a circle, by a sum over a grid around one of them: they are all alike."""
+    """The entropy of eight equal normal distributions on a circle, by a sum over a grid around one of them."""
     offsets = std * torch.linspace(-10.0, 10.0, 201, dtype=torch.float64)
     apart = torch.cartesian_prod(offsets, offsets)
     squares = (apart[:, None] + _centres(radius)[0] - _centres(radius)).square().sum(dim=-1)
@@ -63,7 +63,7 @@ def _gaussians(radius: float, std: float, count: int, generator: Generator) -> P
 
 
 def _moons(count: int, generator: Generator) -> Points:
-    """scikit-learn's make_moons with noise 0.1, times 2, plus (-1, -0.2)."""
+    """scikit-learn's make_moons with noise 0.1, scaled by 2 and shifted by (-1, -0.2)."""
     angle, component = math.pi * _uniform(count, generator), torch.randint(2, (count,), generator=generator)
     x = torch.where(component == 1, 1 - angle.cos(), angle.cos())
     y = torch.where(component == 1, 0.5 - angle.sin(), angle.sin())
@@ -72,13 +72,13 @@ def _moons(count: int, generator: Generator) -> Points:
 
 
 def _circles(count: int, generator: Generator) -> Points:
-    """scikit-learn's make_circles with factor 0.5 and noise 0.08, times 3."""
+    """scikit-learn's make_circles with factor 0.5 and noise 0.08, scaled by 3."""
     component = torch.randint(2, (count,), generator=generator)
     return 3 * (_on_circles(1 - component.double() / 2, generator) + 0.08 * _normal(count, generator)), component
 
 
 def _pinwheel(count: int, generator: Generator) -> Points:
-    """Five arms, radius and height from N((1, 0), (0.3, 0.1)), turned by 2 pi k / 5 + exp(radius) / 4, times 2."""
+    """Five arms, radius and height from N((1, 0), (0.3, 0.1)), rotated by 2 pi k / 5 + exp(radius) / 4, scaled by 2."""
     arm = torch.randint(5, (count,), generator=generator)
     along, across = _normal(count, generator).T * torch.tensor([[0.3], [0.1]], dtype=torch.float64)
     along = along + 1
@@ -88,7 +88,7 @@ def _pinwheel(count: int, generator: Generator) -> Points:
 
 
 def _checkerboard(count: int, generator: Generator) -> Points:
-    """Uniform on eight squares of side 2, of sixteen that fill a square of side 8."""
+    """Uniform on eight of the sixteen squares of side 2 that fill a square of side 8."""
     x, height = 4 * _uniform(count, generator) - 2, _uniform(count, generator)
     y = height - 2 * torch.randint(2, (count,), generator=generator) + x.floor() % 2
     return 2 * torch.stack([x, y], dim=1), torch.zeros(count, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Points from the columns of a file: a row each, all of them numbers."""
+"""Points from the numeric columns of a file, one per row."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ NO_NUMBER = "Name the columns of numbers: task.columns=[...]."
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Points:
-    """What was read."""
+    """The points that were read."""
 
     source: str  # the file, in words
     columns: list[str]
-    rows: np.ndarray  # (points,) numbers of the rows in the file, as a spreadsheet counts them
+    rows: np.ndarray  # (points,): numbers of the rows in the file, as a spreadsheet counts them
     values: np.ndarray  # (points, columns), float64
 
     def content(self) -> str:
-        """A hash of names and numbers, in 12 hexadecimal digits."""
+        """A hash of names and numbers, 12 hexadecimal digits."""
         digest = hashlib.sha256(repr((self.columns, self.values.shape)).encode())
         digest.update((self.values + 0.0).tobytes())  # -0.0 is 0.0
         return digest.hexdigest()[:12]
 
 
 def read_points(path: Path, columns: Sequence[str] | None, *, option: str = "task.file") -> Points:
-    """The points of a file, without rows that are blank.
+    """The points of a file, without blank rows.
 
     Args:
         path: of the file.
-        columns: that are wanted; None: all.
-        option: by which the file was named, for messages.
+        columns: names of the columns to read; None: all.
+        option: the option that named the file, for messages.
 
     Raises:
-        RefusedInput: it cannot be read, a column is missing or named twice, or a cell is no number or blank.
+        RefusedInput: the file cannot be read, a column is missing or named twice, or a cell is blank or not a number.
     """
     if not path.is_file():
         raise RefusedInput(f"{option}={path}: {why_missing(path)}. Type the path of a csv, parquet or npz file.")
@@ -63,7 +63,7 @@ def read_points(path: Path, columns: Sequence[str] | None, *, option: str = "tas
 
 
 def content_of(name: str, columns: Sequence[str] | None) -> str | None:
-    """`Points.content` of a file; None where it cannot be read. One that has not changed is not read again."""
+    """`Points.content` of a file, None if it cannot be read. It is cached until the file changes."""
     try:
         stat = Path(name).stat()
         wanted = None if columns is None else tuple(columns)
@@ -74,15 +74,15 @@ def content_of(name: str, columns: Sequence[str] | None) -> str | None:
 
 @lru_cache(maxsize=64)
 def _content(path: Path, columns: tuple[str, ...] | None, size: int, changed: int) -> str:
-    del size, changed  # for the cache alone
+    del size, changed  # only keys of the cache
     return read_points(path, columns).content()
 
 
 def _named(columns: Sequence[str] | None, there: Sequence[str], path: Path, option: str) -> list[str]:
-    """The names of the columns that are wanted.
+    """The names of the columns to read.
 
     Raises:
-        RefusedInput: one is not there, or two have one name.
+        RefusedInput: a column does not exist, or is named twice.
     """
     names = list(there if columns is None else columns)
     for name in names:

@@ -1,4 +1,4 @@
-"""The density of points from a file of one's own."""
+"""The task of learning the density of points from the user's file."""
 
 import copy
 import math
@@ -24,32 +24,32 @@ from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series.series_splits import drawn_parts, share_of
 from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts
 
-DRAWN, DRAW = 6000, 0  # points where no file is named; their seed
-LEAST = 10  # rows to learn from
-ROUNDED = 10  # a column with as many rows for each of its values is one of rounded or whole numbers
-MARGIN = 0.25  # of the extent of the data around them, within which the mass is summed up
-MOST_CELLS = 2  # columns of which a mass is summed up: the cells of more would be millions
+DRAWN, DRAW = 6000, 0  # number of generated points, and their seed
+LEAST = 10  # training rows
+ROUNDED = 10  # a column with so many rows per distinct value holds rounded numbers or integers
+MARGIN = 0.25  # margin around the data, as a share of their extent, within which the mass is summed
+MOST_CELLS = 2  # columns up to which a mass is summed: more would need millions of cells
 
 
 @final
 class TabularDensity(DensityTask, OwnDataTask):
-    """Points of a file, a row each, whose density is learned in the columns' own units.
+    """Points of a file, one per row, whose density is learned in the units of the columns.
 
-    Models are given columns of mean 0 and standard deviation 1 in the training rows; log densities, `nll` and samples
-    are of the file's units. Rows are held back at random, the same ones for every seed. With one or two columns `mass`
-    is the integral of the density over the data and a quarter of their extent around them, by the run's own solver.
+    Model inputs are columns with mean 0 and standard deviation 1 in the training rows; log densities, `nll` and samples
+    are in the file's units. Rows are held back at random, the same ones for every seed. With one or two columns, `mass`
+    is the integral of the density, by the run's own solver, over the data's extent and a quarter of it on each side.
 
-    Without a file, the points are drawn of a law whose entropy is known: `height`, a normal law; `load`, around the
-    square of how far the height is from its mean; `price`, the exponential of that and noise.
+    Without a file, points are generated with known entropy: `height` is normal, `load` is the squared standardized
+    height plus noise, and `price` is the exponential of the standardized height plus noise.
 
     Args:
         file: csv, parquet or npz.
-        columns: by name; None: all.
-        log: columns that models are given as logarithms, such as prices.
-        bounds: by name, low and high: columns that models are given as logits, so that no mass is beyond.
-        validation: part of the rows.
-        test: part of the rows.
-        grid: cells each way, by which the mass is summed up.
+        columns: names; None: all.
+        log: columns whose logarithms are model inputs, such as prices.
+        bounds: low and high by column; their logits are model inputs, so that there is no mass outside of them.
+        validation: share of the rows.
+        test: share of the rows.
+        grid: cells along each axis for summing the mass.
     """
 
     test_only: ClassVar[frozenset[str]] = frozenset({"grid"})
@@ -87,7 +87,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         new = copy.copy(self)
         new.read = read_points(path, self.column_names, option="data")
         _check_values(new.read, self.log, self.bounds)
-        new.parts, new.entropy = dict.fromkeys(Split, list(range(len(new.read.rows)))), None  # of another law
+        new.parts, new.entropy = dict.fromkeys(Split, list(range(len(new.read.rows)))), None  # not known of new data
         new.points = new._inputs(self.ts.device)
         return new
 
@@ -145,7 +145,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         yield "samples", draw_scatter_matrix(test, samples, names=self.column_names)
 
     def _measured(self) -> ColumnScales:
-        """The scales of the training rows; columns that do not change are refused."""
+        """The scales of the training rows. Raises RefusedInput for a constant column."""
         names, values = self.read.columns, self.read.values
         low, high = torch.tensor([self.bounds.get(name, (0.0, 1.0)) for name in names], dtype=torch.float64).T
         scales = ColumnScales.measured(
@@ -168,7 +168,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         return {split: inputs[torch.tensor(own, device=device)] for split, own in self.parts.items()}
 
     def _rounded(self, training: np.ndarray) -> Iterator[str]:
-        """Which columns sit on few values, or are told apart no more as models are given them."""
+        """Warnings about columns with few distinct values, or with values that coincide as float32 model inputs."""
         inputs = self.points[Split.TRAIN].cpu().numpy()
         for place, name in enumerate(self.column_names):
             values, given = (len(np.unique(x[:, place])) for x in (training, inputs))
@@ -186,10 +186,10 @@ class TabularDensity(DensityTask, OwnDataTask):
                 )
 
     def _repeated(self, training: np.ndarray) -> Iterator[str]:
-        """How many test rows are rows to learn from, too, whose density is learned by heart."""
+        """A warning about test rows that also occur in the training rows, since a model may memorize their density."""
         held = self.parts[Split.TEST]
         if held == self.parts[Split.TRAIN]:
-            return  # none is held back
+            return  # no rows are held back
         learned = set(map(tuple, training.tolist()))
         count = sum(row in learned for row in map(tuple, self.read.values[held].tolist()))
         if count:
@@ -199,7 +199,7 @@ class TabularDensity(DensityTask, OwnDataTask):
             )
 
     def _mass(self, view: ModelView) -> dict[str, float]:
-        """The mass of the density of the models' inputs, which is that of the data: a map changes no mass."""
+        """The mass of the density of the model inputs; it equals that of the data, as a transform keeps mass."""
         points = torch.cat(list(self.points.values()))
         low, high = points.amin(dim=0), points.amax(dim=0)
         size = (high - low) * (1 + 2 * MARGIN) / self.grid
@@ -210,10 +210,10 @@ class TabularDensity(DensityTask, OwnDataTask):
 
 
 def _drawn(columns: list[str] | None) -> tuple[Points, float]:
-    """Points of a known law, and its entropy in nats.
+    """Points of a known distribution, and its entropy in nats.
 
     Raises:
-        RefusedInput: columns are named, of which there is no file.
+        RefusedInput: columns are named, but no file.
     """
     if columns is not None:
         raise RefusedInput(f"task.columns={as_typed(columns)} are those of a file. Name it: task.file=points.csv.")
@@ -227,7 +227,7 @@ def _drawn(columns: list[str] | None) -> tuple[Points, float]:
 
 
 def _split(read: Points, validation: float, test: float) -> dict[Split, list[int]]:
-    """Numbers of the rows of each split; where none are held back, those of training."""
+    """The indices of the rows of each split; an empty split gets those of training."""
     for name, part in (("validation", validation), ("test", test)):
         if not 0 <= part < 1:
             raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {part}.")
@@ -249,7 +249,7 @@ def _checked_bounds(bounds: Mapping[str, Sequence[float]]) -> dict[str, tuple[fl
 
 
 def _check_values(read: Points, log: Sequence[str], bounds: Mapping[str, tuple[float, float]]) -> None:
-    """Raises RefusedInput unless these are columns, whose cells have logarithms or are within their bounds."""
+    """Raises RefusedInput unless these are columns, and all their values have logarithms or are within their bounds."""
     limits = {**{("log", name): (0.0, math.inf) for name in log}, **{("bounds", k): v for k, v in bounds.items()}}
     for (option, name), (low, high) in limits.items():
         if name not in read.columns:

@@ -1,1 +1,1 @@
-"""Points on a line or in the plane, to be classified or moved."""
+"""Tasks with points on a line, in the plane or in space, to be classified or moved."""

@@ -1,4 +1,4 @@
-"""A ball and a shell around it, or two spheres."""
+"""The task of classifying points of a ball and a shell around it, or of two concentric spheres."""
 
 import math
 from collections.abc import Sequence
@@ -13,21 +13,22 @@ from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.points.base import Points
 from ode_runner.tasks.sizes import check_counts, check_deviations
 
-Radii = tuple[float, float]  # of one class, the least and the largest
+Radii = tuple[float, float]  # smallest and largest radius of a class
 
 
 @final
 class Annuli(Points):
-    """Points in `dim` dimensions, class 1 around class 0, which no flow of `dim` dimensions can part by a plane.
+    """Points in `dim` dimensions, class 1 around class 0: no flow in `dim` dimensions makes them linearly separable.
 
-    Filled, a class is uniform in the volume between its two radii, and a third of the points is of class 0. Otherwise
-    it is uniform on a sphere, and half of them are. `noise` is the standard deviation of what is added to each
-    coordinate. On a line (`task.dim=1`) a flow keeps the order of points, so a plain ODE-Net is right on 2/3 at best.
+    If `filled`, a class is uniform in the volume between its two radii, and a third of the points is in class 0.
+    Otherwise a class is uniform on a sphere, and half of the points are in class 0. `noise` is the standard deviation
+    of noise added to each coordinate. On a line (`task.dim=1`) a flow keeps the order of points, so that the accuracy
+    of a plain ODE-Net is at most 2/3 (on spheres 3/4).
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019.
     """
 
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
 
     def __init__(
         self,
@@ -61,10 +62,10 @@ class Annuli(Points):
 
 
 def _two_classes(radii: Sequence[Any], *, filled: bool) -> tuple[Radii, Radii]:
-    """Least and largest radius of class 0, and of class 1.
+    """The smallest and largest radius of class 0, and of class 1.
 
     Raises:
-        RefusedInput: they are none, or class 1 is not around class 0.
+        RefusedInput: they are not valid radii, or class 1 is not around class 0.
     """
     form = "[[low,high],[low,high]], such as [[0,0.5],[1,1.5]]" if filled else "two numbers, such as [1,2]"
     try:
@@ -80,10 +81,10 @@ def _two_classes(radii: Sequence[Any], *, filled: bool) -> tuple[Radii, Radii]:
 
 
 def _between(radii: Radii, count: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Points (count, dim), uniform in the volume between two radii, or on a sphere where they are equal."""
+    """Points (count, dim), uniform in the volume between two radii, or on a sphere if these are equal."""
     directions = torch.randn(count, dim, generator=generator)
     directions = directions / directions.norm(dim=1, keepdim=True)
     low, high = radii
-    hollow = (low / high) ** dim  # of the volume within `high`, which itself may be beyond any number
+    hollow = (low / high) ** dim  # relative to the volume within `high`, which may overflow
     volumes = hollow + (1 - hollow) * torch.rand(count, 1, generator=generator)
     return high * directions * volumes ** (1 / dim)

@@ -1,4 +1,4 @@
-"""What the tasks share that classify points on a line, in the plane or in space: pictures."""
+"""The base of tasks that classify points on a line, in the plane or in space, with their pictures."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -16,8 +16,8 @@ from ode_runner.plots.space import draw_states_in_space
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification
 
-FRAMES, LINES, NODES = 31, 15, 250  # of the moving picture: states along the way, lines of a mesh each way, of so many
-SHOWN = 200  # test points whose ways are drawn
+FRAMES, LINES, NODES = 31, 15, 250  # of the animation: frames, grid lines in each direction, points of a line
+SHOWN = 200  # test points whose paths are drawn
 
 
 class Points(Classification):
@@ -36,7 +36,7 @@ class Points(Classification):
             )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield from super().figures(view)  # first, for they ask nothing of the model
+        yield from super().figures(view)  # first, since they do not need the model
         test = self.splits[Split.TEST]
         dimensions = test.inputs.shape[1]
         if dimensions == 2:
@@ -54,11 +54,11 @@ class Points(Classification):
             yield "flow", draw_flow(states, classes, tested=tested)
             if view.animate and dimensions == 2:
                 yield "flow_in_motion", self._in_motion(view, points, classes)
-            if view.animate and dimensions > 2:  # a mesh of the plane would say nothing of points beside it
+            if view.animate and dimensions > 2:  # a grid in a plane would not represent the other points
                 yield "flow_in_motion", animate_flow(states, classes, lines=None, tested=tested)
 
     def _in_motion(self, view: ModelView, points: Tensor, classes: Tensor) -> Animation:
-        """The points on their way, and the lines of a mesh that covers them at first."""
+        """An animation of the points and of a grid that covers them at first."""
         low, high = points.amin(0) - 0.2, points.amax(0) + 0.2
         across, along = (
             [torch.linspace(float(low[i]), float(high[i]), count) for i in (0, 1)] for count in (LINES, NODES)

@@ -1,4 +1,4 @@
-"""Two interleaved half circles in the plane."""
+"""The task of classifying two interleaved half circles in the plane."""
 
 from typing import final
 
@@ -13,7 +13,7 @@ from ode_runner.tasks.sizes import check_deviations, split_sizes
 
 @final
 class HalfMoons(Points):
-    """scikit-learn's `make_moons`: `noise` is the standard deviation added to points on circles of radius 1."""
+    """scikit-learn's `make_moons`; `noise` is the standard deviation of noise on points on circles of radius 1."""
 
     def __init__(
         self, *, train: int, validation: int, test: int, noise: float, seed: int, device: torch.device
@@ -27,7 +27,7 @@ class HalfMoons(Points):
 
 
 def make_moons(count: int, *, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (count, 2) and classes (count,), the numbers of scikit-learn, importing which takes a second."""
+    """The points (count, 2) and classes (count,) of scikit-learn, whose import would take a second."""
     random = np.random.RandomState(seed)
     outer, inner = np.linspace(0, np.pi, count // 2), np.linspace(0, np.pi, count - count // 2)
     x, y = np.concatenate([np.cos(outer), 1 - np.cos(inner)]), np.concatenate([np.sin(outer), 1 - np.sin(inner) - 0.5])

@@ -1,4 +1,4 @@
-"""A map that no flow on the line can be."""
+"""The task of learning the map x to -x, which is impossible for a flow on the line."""
 
 from collections.abc import Iterator
 from typing import ClassVar, final
@@ -18,10 +18,10 @@ from ode_runner.types import Scalar
 
 @final
 class Reflection(Task):
-    """x to -x, at as many even `points` of [-1, 1], the same in all three splits.
+    """Maps x to -x, for `points` evenly spaced points of [-1, 1], which are the same in all splits.
 
-    The state itself is the answer, for a linear head could turn the line around. Then a flow on the line, which keeps
-    the order of points, is best where it brings all of them to 0: its mean squared error is that of x, and no smaller.
+    The output is the state itself, since a linear head could invert the line. A flow on the line keeps the order of
+    points, so that its best result is to move all of them to 0: the mean squared error is then that of x.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -61,5 +61,5 @@ class Reflection(Task):
 
 
 def _at_the_end(values: Tensor, targets: Tensor) -> Scalar:
-    """Mean square at the last time: at the first the state is the input."""
+    """The mean squared error at the last time; at the first time the state is the input."""
     return (values[-1] - targets[-1]).square().mean()

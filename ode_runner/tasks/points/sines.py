@@ -1,4 +1,4 @@
-"""Two sine curves in the plane, one above the other."""
+"""The task of classifying two sine curves in the plane, one above the other."""
 
 import math
 from typing import ClassVar, final
@@ -14,14 +14,14 @@ from ode_runner.tasks.sizes import check_deviations, split_sizes
 
 @final
 class Sines(Points):
-    """y = sin(pi x) + shift of class 1 and sin(pi x) - shift of class 0, x uniform in [-1, 1]; half of either.
+    """y = sin(pi x) + shift for class 1 and sin(pi x) - shift for class 0, x uniform in [-1, 1]; half are in each.
 
-    `noise` is the standard deviation of what is added to y. A plain flow parts them: it need only push them apart.
+    `noise` is the standard deviation of noise added to y. A plain flow can separate them by pushing them apart.
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019; the shifted sines of its code.
     """
 
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
 
     def __init__(
         self, *, train: int, validation: int, test: int, shift: float, noise: float, seed: int, device: torch.device

@@ -1,4 +1,4 @@
-"""A point on a circle, to be followed."""
+"""The task of following a point that moves on a circle."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,31 +21,32 @@ from ode_runner.types import Scalar, State, Time
 MOST_PERIODS = 1000
 COST = "squared_distance"
 SHOWN, NODES = 40, 40  # of the pictures: samples, and times of a period
-PERIODS, SKIPPED = 5, 4  # of the moving picture: periods at most, and one frame for so many times
+PERIODS, SKIPPED = 5, 4  # of the animation: periods at most, and times per frame
 
 
 @final
 class Tracking(Task):
-    """Follow (cos 2 pi t, sin 2 pi t) from initial states drawn from a normal law around (1, 0).
+    """Follow (cos 2 pi t, sin 2 pi t), from initial states drawn from a normal distribution around (1, 0).
 
-    What is minimised is the integral of the squared distance over one period, and nothing is asked of the end. Step
-    control judges it, for it has a clock of its own, which a field that stands still would not show.
+    The loss is the integral of the squared distance over one period, without a terminal cost. Step size control
+    includes this integral, since its integrand depends on time, which a field at rest would not show.
 
-    After training the flow runs on to as many `periods`: `deviation` is the mean distance over all times that are asked
-    for, one period in validation, and `deviation_last_period` that over the last. `squared_distance` is the integral
-    from these distances, to be compared with the loss. Networks are not told the time where they have a choice, so that
-    what they learn repeats if their weights do.
+    After training, the solve continues for `periods` periods. `deviation` is the mean distance over all times asked for
+    (one period in validation), and `deviation_last_period` is that over the last period. `squared_distance` is the
+    integral computed from these distances, to be compared with the loss. Networks do not receive the time if that is
+    optional, so that the learned motion is periodic if their weights are.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
 
     Args:
-        std: standard deviation of the initial states, `test_std` of those of the test split.
+        std: standard deviation of the initial states.
+        test_std: the same for the test split.
         points: times in a period at which the distance is measured.
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     gives_points: ClassVar[bool] = True
-    test_only: ClassVar[frozenset[str]] = frozenset({"test", "test_std", "periods"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test", "test_std", "periods"})  # drawn last by the generator
     objective: ClassVar[str] = "deviation"
     higher_is_better: ClassVar[bool] = False
 
@@ -85,7 +86,7 @@ class Tracking(Task):
             yield Batch(starts[chosen], ts, circle(ts)[:, None].expand(-1, len(chosen), -1))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """The running cost alone."""
+        """Zero: the running cost is the whole loss."""
         return outputs.values.new_zeros(())
 
     def running_costs(self) -> Mapping[str, Integral]:
@@ -93,7 +94,7 @@ class Tracking(Task):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         if len(batch.ts) == 2:
-            return {}  # of training, which asks for no state on the way
+            return {}  # training asks for no intermediate states
         apart = (outputs.values - batch.targets).norm(dim=-1)
         integral = torch.trapezoid(apart.square(), batch.ts, dim=0).mean()
         found = {"deviation": apart[1:].mean(), COST: integral}
@@ -120,18 +121,18 @@ class Tracking(Task):
             yield "tracking_in_motion", animate_tracking(states[some], circle(ts[some]), ts[some], tested=tested)
 
     def _times(self, split: Split) -> Tensor:
-        """Of training both ends of the period alone: its loss is the integral, and outputs on the way cost steps."""
+        """In training only both ends of the period: the loss is an integral, and other output times cost steps."""
         if split is Split.TRAIN:
             return self._grid(1, 1)
         return self._grid(self.points * (self.periods if split is Split.TEST else 1), self.points)
 
     def _grid(self, count: int, each: int) -> Tensor:
-        """So many times after 0, and so many of them in a period."""
+        """`count` times after 0, `each` of them in a period."""
         return torch.arange(count + 1, device=self.device) / each
 
 
 def circle(t: Tensor) -> Tensor:
-    """Where the point is at times (...), (..., 2)."""
+    """The position (..., 2) of the point at times (...)."""
     angle = 2 * math.pi * t
     return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
@@ -141,6 +142,6 @@ def _starts(count: int, std: float, generator: torch.Generator) -> Tensor:
 
 
 def _squared_distance(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-    """Of the first two coordinates, which are the state itself, whatever a model has put behind them."""
+    """Of the first two coordinates, which are the position; a model may append others."""
     del dy, pull, given
     return (y[:, :2] - circle(t)).square().sum(dim=1)

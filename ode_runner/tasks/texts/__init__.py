@@ -1,1 +1,1 @@
-"""Sequences of tokens: to be generated, or mapped to another sequence."""
+"""Tasks with sequences of tokens, to be generated, or mapped to another sequence."""

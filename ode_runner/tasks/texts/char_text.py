@@ -1,4 +1,4 @@
-"""The characters of a text."""
+"""The task of modelling a text by characters or bytes."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,32 +16,32 @@ from ode_runner.tasks.texts.text_file import SHOWN, UNKNOWN, Unit, Vocabulary, c
 from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.types import Scalar
 
-# Of the laws that models are compared with. Of Python's help the fifth is the best; a sixth has too little to count.
+# Orders of the n-gram models for comparison. On Python's help, the fifth is the best; a sixth has too few counts.
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3, "fourgram": 4, "fivegram": 5}
 
 
 @final
 class CharText(TokenTask):
-    """Pieces of one text, of so many characters or bytes each: Python's own help, or a file.
+    """Pieces of one text, each of `length` characters or bytes; the text is Python's own help, or a file.
 
-    The text is cut in three, training first, validation behind it and the test at its end, and each of them into
-    pieces, in training at twice as many places. What stands only behind the training part is unknown.
+    The text is split into three parts: training first, then validation, and the test at the end. Each part is cut into
+    pieces; those of training overlap by half. Units that do not occur in the training part are unknown.
 
-    `bits_per_char` is the loss of a unit, and `unigram_bits` to `fivegram_bits` are those of laws that count, see
-    `NGrams`, which are told as much of a piece as a model is.
+    `bits_per_char` is the loss per unit; `unigram_bits` to `fivegram_bits` are those of n-gram models (`NGrams`), which
+    see as much of a piece as the model does.
 
     Args:
         file: its path, or `python_help`.
-        unit: `characters`, of a file in UTF-8, or `bytes`.
+        unit: `characters`, for a file in UTF-8, or `bytes`.
         length: units of a piece.
-        unknown: `map`: all unknown units are one token; `refuse`: there may be none.
+        unknown: `map`: all unknown units are one token; `refuse`: they are an error.
         validation: share of the text.
-        test: likewise.
-        samples: by which a model is judged.
+        test: share of the text.
+        samples: number of samples by which a model is judged.
     """
 
     of_known_law: ClassVar[bool] = False
-    blank = "░"  # an underscore is a character of texts
+    blank = "░"  # underscores occur in texts
 
     def __init__(
         self, *, file: str, unit: Unit, length: int, unknown: str, validation: float, test: float, samples: int,
@@ -96,7 +96,7 @@ class CharText(TokenTask):
         return super().model_metrics(view) | self.baselines()
 
     def baselines(self) -> dict[str, float]:
-        """Bits of a unit of the test split by laws that count, by name."""
+        """Bits per unit of the test split by n-gram models, by name."""
         test, learned = self.texts[Split.TEST].cpu(), self.texts[Split.TRAIN].cpu()
         counted = NGrams(learned, tokens=len(self.words), order=max(ORDERS.values()))
         return {f"{name}_bits": counted.bits(test, order=order) for name, order in ORDERS.items()}
@@ -119,10 +119,10 @@ def _cut(text: str, ends: list[int]) -> list[str]:
 
 
 def _pieces(tokens: Tensor, length: int, apart: int) -> Tensor:
-    """(piece, position), whose beginnings are so far apart."""
+    """Pieces (piece, position), which begin `apart` tokens after each other."""
     return tokens.unfold(0, length, apart)
 
 
 def _shuffled(pieces: Tensor, seed: int) -> Tensor:
-    """Pieces in random order, so that the first ones are from anywhere in the text."""
+    """Shuffles pieces, so that the first ones are from anywhere in the text."""
     return pieces[torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed))]

@@ -1,4 +1,4 @@
-"""Balanced brackets."""
+"""The task of generating balanced brackets."""
 
 from typing import final
 
@@ -12,18 +12,18 @@ from ode_runner.tasks.texts.token_laws import BracketLaw
 from ode_runner.tasks.texts.token_task import TokenTask, split_texts
 
 BRACKETS = "()[]{}<>"
-LONGEST = 64  # brackets: sums over their spans grow with the cube of the length
+LONGEST = 64  # brackets: sums over spans take cubic time
 
 
 @final
 class Dyck(TokenTask):
-    """Balanced brackets of several kinds, all texts of a length equally likely.
+    """Balanced brackets of several kinds; all texts of the given length are equally likely.
 
     `distinct` is the share of different texts among the samples; its floor is that of true texts.
 
     Args:
-        kinds: of brackets, up to 4.
-        length: brackets of a text, an even number.
+        kinds: number of kinds of brackets, up to 4.
+        length: brackets in a text, an even number.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Texts of a Markov chain."""
+"""The task of generating texts of a Markov chain."""
 
 from typing import final
 
@@ -10,20 +10,20 @@ from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
 from ode_runner.tasks.texts.token_task import TokenTask, split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-MOST_SCALE = 50  # where normal numbers are 10 apart, a probability is 1e-217: not 0, which has no logarithm
+MOST_SCALE = 50  # for normal numbers 10 apart, the probability is 1e-217: not yet 0, whose logarithm is infinite
 
 
 @final
 class MarkovText(TokenTask):
-    """Letters, each of which depends on the one before it, by transition probabilities that are a softmax of normals.
+    """Letters, each of which depends on the one before; transition probabilities are a softmax of normal numbers.
 
-    A text is valid if none of its transitions has a probability of 0.01 or less; of true texts most are.
+    A text is valid if none of its transitions has a probability of 0.01 or less; most true texts are valid.
 
     Args:
-        letters: so many, up to 26.
+        letters: number of letters, up to 26.
         length: letters of a text.
-        scale: of the normal numbers: the larger, the more one letter says of the next.
-        chain_seed: of the transitions, which are the same whatever the seed of a run.
+        scale: of the normal numbers; the larger it is, the better a letter predicts the next.
+        chain_seed: seed of the transitions, which do not depend on the seed of a run.
     """
 
     def __init__(

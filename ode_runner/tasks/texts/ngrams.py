@@ -1,4 +1,4 @@
-"""Laws of a token given the few before it, by counting: what a model of texts is compared with."""
+"""N-gram models, with which models of texts are compared."""
 
 import math
 from collections import Counter, defaultdict
@@ -10,10 +10,10 @@ Context = tuple[int, ...]
 
 
 class NGrams:
-    """Counts of tokens after every context of fewer than `order` tokens, each law a mixture with that of a shorter one.
+    """Counts of tokens after every context of fewer than `order` tokens, interpolated with those of shorter contexts.
 
-    p(x | h) = (c(h x) + d(h) p(x | h')) / (c(h) + d(h)), where d(h) is how many different tokens have followed h, and
-    h' is h without its first token; under all of them lies an equal law.
+    p(x | h) = (c(h x) + d(h) p(x | h')) / (c(h) + d(h)), where d(h) is the number of different tokens that followed h,
+    and h' is h without its first token; the shortest context is interpolated with the uniform distribution.
 
     Witten, Bell. The Zero-Frequency Problem. IEEE Transactions on Information Theory 37, 1991.
     """
@@ -28,13 +28,13 @@ class NGrams:
         self.totals = {context: found.total() for context, found in self.followers.items()}
 
     def bits(self, texts: Tensor, *, order: int) -> float:
-        """The mean of -log2 p of a token of these texts (text, position), by contexts of fewer than `order` tokens."""
+        """The mean of -log2 p per token of texts (text, position), with contexts of fewer than `order` tokens."""
         nats = [-math.log(self._law(text, i, order)) for text in texts.tolist() for i in range(len(text))]
         return sum(nats) / len(nats) / math.log(2)
 
     def _law(self, text: Sequence[int], i: int, order: int) -> float:
         p = 1 / self.tokens
-        for context in _contexts(text, i, order):  # from the shortest on
+        for context in _contexts(text, i, order):  # from the shortest
             found = self.followers.get(context)
             if found is None:
                 return p
@@ -44,5 +44,5 @@ class NGrams:
 
 
 def _contexts(text: Sequence[int], i: int, order: int) -> list[Context]:
-    """Those of fewer than `order` tokens before place i, the empty one first."""
+    """The contexts of fewer than `order` tokens before position i, the empty one first."""
     return [tuple(text[i - k : i]) for k in range(min(order - 1, i) + 1)]

@@ -1,4 +1,4 @@
-"""Names of two words that belong together."""
+"""The task of generating names of two words that belong together."""
 
 from typing import final
 
@@ -24,12 +24,12 @@ CITIES = (
 
 @final
 class Pairs(TableTask):
-    """Names of cities, equally likely, of two words that no other name has.
+    """Names of cities, equally likely; no two of them share a word.
 
-    A model that draws both words at once, each by itself, hits a name with probability 1 / `pairs`; one that draws the
-    second after the first always does.
+    A model that draws both words independently hits a name with probability 1 / `pairs`; one that draws the second word
+    after the first always does.
 
-    Gu, Bradbury, Xiong, Li, Socher. Non-Autoregressive Neural Machine Translation. ICLR 2018, for the question.
+    Gu, Bradbury, Xiong, Li, Socher. Non-Autoregressive Neural Machine Translation. ICLR 2018, for the problem.
     """
 
     separator = " "

@@ -1,4 +1,4 @@
-"""Reversing."""
+"""The task of reversing a sequence of tokens."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from ode_runner.tasks.texts.token_sequences import TokenSequences
 
 @final
 class SequenceReverse(TokenSequences):
-    """The tokens of a sequence from the last to the first."""
+    """The target is the tokens in reverse order."""
 
     def answer(self, tokens: Tensor) -> Tensor:
         return tokens.flip(1)

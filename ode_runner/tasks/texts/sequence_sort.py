@@ -1,4 +1,4 @@
-"""Sorting."""
+"""The task of sorting a sequence of tokens."""
 
 from typing import final
 
@@ -9,7 +9,7 @@ from ode_runner.tasks.texts.token_sequences import TokenSequences
 
 @final
 class SequenceSort(TokenSequences):
-    """The tokens of a sequence in rising order."""
+    """The target is the tokens in ascending order."""
 
     def answer(self, tokens: Tensor) -> Tensor:
         return tokens.sort(dim=1).values

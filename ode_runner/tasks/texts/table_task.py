@@ -1,4 +1,4 @@
-"""What the tasks share whose texts have probabilities in a table."""
+"""The base of tasks with texts whose probabilities are in a table."""
 
 from torch import Tensor
 
@@ -10,10 +10,10 @@ from ode_runner.tasks.variation import total_variation
 
 
 class TableTask(TokenTask):
-    """Texts whose frequencies among the samples can be compared with the law itself, one by one.
+    """Texts for which the frequencies among the samples can be compared with all probabilities.
 
-    Besides what is measured of other texts, `tv` is the distance in total variation, and `kl` the sum of
-    q log(q / p) where q are the frequencies and p the law: infinite where a text was drawn that the law does not know.
+    In addition to the metrics of other texts, `tv` is the total variation distance, and `kl` is the sum of q log(q /
+    p), where q are the frequencies and p the probabilities; infinite if a sampled text has p = 0.
     """
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:

@@ -1,4 +1,4 @@
-"""Texts as they stand in files, as sequences of units: characters, or bytes."""
+"""Texts from files, as sequences of units: characters or bytes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,37 +10,37 @@ from ode_runner.errors import RefusedInput
 from ode_runner.tasks.missing_file import why_missing
 
 Unit = Literal["characters", "bytes"]
-PYTHON_HELP = "python_help"  # the texts of Python's own help(), of whichever version it is
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for units that training has not seen
+PYTHON_HELP = "python_help"  # the texts of Python's own help(), of the running version
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for units that do not occur in training
 SHOWN = 5  # unknown units that a message names
 IN_PRINT = {"\n": "⏎", "\r": "↵", "\t": "⇥", " ": " "}
 
 
 class Vocabulary(NamedTuple):
-    """The units that a model knows, each of which is a token."""
+    """The units that a model knows; each is a token."""
 
     units: Sequence[str]
 
     @classmethod
     def of(cls, text: Sequence[str], *, unknown: bool) -> "Vocabulary":
-        """The vocabulary of a text, sorted, and one token more for `unknown` units where that is True."""
+        """The units of a text, sorted; if `unknown`, followed by a token for unknown units."""
         return cls([*sorted(set(text)), *([UNKNOWN] if unknown else [])])
 
     def words(self) -> list[str]:
-        """How they are printed, each in one place of a line."""
+        """The printed form of each unit, one character if possible."""
         return [IN_PRINT.get(unit, unit if unit.isprintable() else f"\\x{ord(unit):02x}") for unit in self.units]
 
     def tokens(self, text: Sequence[str]) -> list[int]:
-        """The tokens of a text; units that the vocabulary lacks become its token for unknown ones."""
+        """The tokens of a text; units that the vocabulary lacks become the token for unknown units."""
         numbers = {unit: token for token, unit in enumerate(self.units)}
         return [numbers[unit] if unit in numbers else numbers[UNKNOWN] for unit in text]
 
 
 def read_text(name: str, unit: Unit) -> str:
-    """The text of a file, or of Python's help: a character stands for each unit, which of bytes has their number.
+    """The text of a file, or of Python's help, with one character per unit; for bytes, its code is the byte.
 
     Raises:
-        RefusedInput: there is no such file, or what it holds is no text.
+        RefusedInput: there is no such file, or it is not a text.
     """
     content = python_help() if name == PYTHON_HELP else _read(Path(name))
     if unit == "bytes":
@@ -54,7 +54,7 @@ def read_text(name: str, unit: Unit) -> str:
 
 
 def content_of_text(name: str) -> str | None:
-    """A hash of what a file holds, in 12 hexadecimal digits; None where nothing can be read."""
+    """A hash of the contents of a file, 12 hexadecimal digits; None if it cannot be read."""
     try:
         content = python_help() if name == PYTHON_HELP else _read(Path(name))
     except RefusedInput:
@@ -64,10 +64,10 @@ def content_of_text(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def python_help() -> bytes:
-    """All topics of `help()`, one after another by their names.
+    """All topics of `help()`, sorted by name.
 
     Raises:
-        RefusedInput: this Python comes without them, as some distributions' does.
+        RefusedInput: this Python is distributed without them.
     """
     try:
         from pydoc_data.topics import topics

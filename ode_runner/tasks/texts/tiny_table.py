@@ -1,4 +1,4 @@
-"""Texts so short that every one has a probability in a table."""
+"""The task of generating texts so short that a table holds all their probabilities."""
 
 from typing import final
 
@@ -12,18 +12,18 @@ from ode_runner.tasks.texts.token_task import split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LARGEST = 1 << 16  # entries of a table
-LEAST_CONCENTRATION = 0.001  # below, gamma variates are too small for a float, and all come out equal
+LEAST_CONCENTRATION = 0.001  # with less, gamma variates underflow, and all are equal
 
 
 @final
 class TinyTable(TableTask):
-    """All texts of a few letters, with probabilities that are drawn of a Dirichlet law: none is 0, most are small.
+    """All texts of a few letters, with probabilities from a Dirichlet distribution: none is 0, most are small.
 
     Args:
-        letters: so many.
+        letters: number of letters.
         length: letters of a text.
-        concentration: of the Dirichlet law.
-        table_seed: of the probabilities, which are the same whatever the seed of a run.
+        concentration: of the Dirichlet distribution.
+        table_seed: seed of the probabilities, which do not depend on the seed of a run.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Laws of texts that can be summed up: chains, tables, brackets."""
+"""Distributions of texts with tractable sums: Markov chains, tables, brackets."""
 
 import abc
 import math
@@ -13,14 +13,14 @@ from ode_runner.paths.token_field import KnownTokenField
 
 
 class TextLaw(KnownTokenField):
-    """A law of texts of so many tokens, as the field between it and masks, of which the share rises evenly.
+    """A distribution of texts, as the field between it and all masks; the share of masks rises linearly in time.
 
-    `entropy` is in nats a text.
+    `entropy` is in nats per text.
     """
 
     entropy: float
-    always_possible: bool  # no text has a probability of 0
-    has_invalid: bool  # there are texts that are not valid
+    always_possible: bool  # whether every text has a positive probability
+    has_invalid: bool  # whether some texts are not valid
 
     def __init__(self, *, tokens: int, length: int) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class TextLaw(KnownTokenField):
         """Texts (count, position), on the CPU."""
 
     def valid(self, x: Tensor) -> Tensor:
-        """Whether texts (batch, position) are such as the law knows, (batch,)."""
+        """Whether texts (batch, position) are valid under the distribution, (batch,)."""
         return self.log_density(x) > -math.inf
 
     def bigrams(self) -> Tensor:
-        """The law of two neighbours, wherever they stand: (token, token), of the sum 1."""
+        """The distribution of adjacent token pairs, averaged over positions: (token, token), sum 1."""
         x, time = torch.full((self.tokens, self.length), self.mask, device=self.device), torch.ones(())
         joint = torch.zeros(self.tokens, self.tokens, dtype=torch.float64, device=self.device)
         for i in range(self.length - 1):
@@ -53,12 +53,12 @@ class TextLaw(KnownTokenField):
 
 @final
 class MarkovLaw(TextLaw):
-    """A Markov chain: each token depends on the one before it, and the first has the stationary distribution.
+    """A Markov chain: each token depends on the one before, and the first has the stationary distribution.
 
-    Texts in which a transition of no more than `UNLIKELY` occurs are not valid, though possible.
+    A text is invalid, though possible, if one of its transitions has a probability of at most `UNLIKELY`.
 
     Args:
-        transition: (token, token), of the sum 1 in every row, none 0.
+        transition: (token, token), positive, with rows that sum to 1.
         length: tokens of a text.
     """
 
@@ -95,7 +95,7 @@ class TableLaw(TextLaw):
     """A distribution of texts given by a table of probabilities.
 
     Args:
-        table: (token, ..., token), an axis for each position, of the sum 1.
+        table: (token, ..., token), with an axis for each position and sum 1.
     """
 
     table: Tensor
@@ -120,12 +120,12 @@ class TableLaw(TextLaw):
 
 @final
 class BracketLaw(TextLaw):
-    """Balanced brackets of several kinds, all texts of a length equally likely.
+    """Balanced brackets of several kinds; all texts of the given length are equally likely.
 
-    Token 2k opens a bracket of the kind k, and 2k + 1 closes it. A text is empty, or a bracket around a text and behind
-    it another: each in one way, so that a sum over texts is one over spans, as in parsing.
+    Token 2k opens a bracket of kind k, and 2k + 1 closes it. A text is empty, or a pair of brackets around a text,
+    followed by a text. This grammar is unambiguous, so that a sum over texts can be computed over spans, as in parsing.
 
-    Baker. Trainable grammars for speech recognition. 1979, for the sums inside spans.
+    Baker. Trainable grammars for speech recognition. 1979, for the inside algorithm.
     """
 
     always_possible, has_invalid = False, True
@@ -150,7 +150,7 @@ class BracketLaw(TextLaw):
         return torch.stack(found, dim=1)
 
     def _ways(self) -> Tensor:
-        """In how many ways so many brackets of one kind end so many open ones, (left, depth)."""
+        """The number of ways to balance `depth` open brackets with `left` more of one kind, (left, depth)."""
         ways = torch.zeros(self.length + 1, self.length + 2, dtype=torch.float64)
         ways[0, 0] = 1
         for left in range(1, self.length + 1):
@@ -172,20 +172,20 @@ class BracketLaw(TextLaw):
 
 
 def random_transition(tokens: int, *, scale: float, seed: int) -> Tensor:
-    """Softmax of normal numbers times a scale, row by row: (token, token)."""
+    """Row-wise softmax of scaled normal numbers: (token, token)."""
     normal = torch.randn(tokens, tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     return torch.softmax(scale * normal.double(), dim=1)
 
 
 def random_table(tokens: int, length: int, *, concentration: float, seed: int) -> Tensor:
-    """Probabilities of a symmetric Dirichlet law, (token, ..., token)."""
+    """Probabilities from a symmetric Dirichlet distribution, (token, ..., token)."""
     rates = torch.full((tokens**length,), concentration, dtype=torch.float64)
     drawn = torch._standard_gamma(rates, generator=torch.Generator().manual_seed(seed))
     return (drawn / drawn.sum()).view(*[tokens] * length)
 
 
 def pairs_table(pairs: Sequence[Sequence[int]], tokens: int) -> Tensor:
-    """So many texts of two tokens, equally likely: (token, token)."""
+    """The probabilities of texts of two tokens, equal for `pairs` and 0 for others: (token, token)."""
     table = torch.zeros(tokens, tokens, dtype=torch.float64)
     for first, second in pairs:
         table[first, second] = 1 / len(pairs)
@@ -195,7 +195,7 @@ def pairs_table(pairs: Sequence[Sequence[int]], tokens: int) -> Tensor:
 def stationary(transition: Tensor) -> Tensor:
     """The stationary distribution of a transition matrix (token, token).
 
-    By eliminating one token after another, without a subtraction, so that the least probability is as exact as any.
+    Tokens are eliminated one by one without any subtraction, so that small probabilities are relatively accurate too.
 
     Grassmann, Taksar, Heyman. Regenerative Analysis and Steady State Distributions for Markov Chains. Operations
     Research 33, 1985.

@@ -1,4 +1,4 @@
-"""What the tasks share that answer a sequence of tokens by another, as long."""
+"""The base of tasks that map a sequence of tokens to another of the same length."""
 
 import abc
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ AT_ONCE = 1000
 
 
 class TokenSequences(Classification, abc.ABC):
-    """Sequences of `length` tokens drawn evenly from `symbols`; outputs are logits of a token at each position.
+    """Sequences of `length` tokens drawn uniformly from `symbols`; outputs are logits of a token at each position.
 
-    `accuracy` is of tokens, `sequence_accuracy` of whole sequences.
+    `accuracy` is that of tokens, `sequence_accuracy` that of whole sequences.
     """
 
     gives_tokens: ClassVar[bool] = True
     objective: ClassVar[str] = "sequence_accuracy"
-    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
 
     def __init__(
         self, *, length: int, symbols: int, train: int, validation: int, test: int, seed: int, device: torch.device
@@ -43,7 +43,7 @@ class TokenSequences(Classification, abc.ABC):
 
     @abc.abstractmethod
     def answer(self, tokens: Tensor) -> Tensor:
-        """The right answer to sequences (sequences, length), in the same shape."""
+        """The targets for sequences (sequences, length), in the same shape."""
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         return F.cross_entropy(outputs.values.flatten(0, 1), batch.targets.flatten())
@@ -53,7 +53,7 @@ class TokenSequences(Classification, abc.ABC):
         return {"accuracy": right.float().mean(), "sequence_accuracy": right.all(dim=1).float().mean()}
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield from super().figures(view)  # first, for they ask nothing of the model
+        yield from super().figures(view)  # first, since they do not need the model
         test = self.splits[Split.TEST]
         answers = [view.predict(part, None).argmax(dim=2) for part in test.inputs.split(AT_ONCE)]
         yield "positions", draw_accuracy_by_position((torch.cat(answers) == test.targets).double().mean(dim=0))

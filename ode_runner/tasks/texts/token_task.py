@@ -1,4 +1,4 @@
-"""What the tasks share whose data are texts: sequences of tokens."""
+"""The base of tasks whose data are texts: sequences of tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -21,35 +21,35 @@ from ode_runner.tasks.texts.token_laws import TextLaw
 from ode_runner.tasks.texts.token_metrics import bigram_frequencies, bigram_variation, unigram_loss
 from ode_runner.types import Scalar, Trajectory
 
-SHOWN, TIMES = 16, 17  # texts of a picture, and times on their way
-PRINTED, EVERY = 4, 2  # texts that are printed; of the times on the way of the first, each of so many
-NO_DEPENDENCE = 0.97  # a bound of no less than this part of the unigram loss is that of a model of single tokens
-FEW = 12  # words that a message names
+SHOWN, TIMES = 16, 17  # texts in a picture, and times on their way
+PRINTED, EVERY = 4, 2  # printed texts; the first one is printed at every so many of these times
+NO_DEPENDENCE = 0.97  # a loss above this share of the unigram loss shows no dependence between tokens
+FEW = 12  # words in a message
 CERTAIN = 3  # standard errors
-APART = 1 << 32  # from the seeds by which true texts are drawn for comparison
+APART = 1 << 32  # keeps the data's seeds apart from those of true texts for comparison
 
 
 class TokenTask(SampledTask):
-    """Texts of one length, whole numbers (text, position), of which models draw more.
+    """Texts of equal length, integers (text, position), for models that generate texts.
 
-    A model's values are log likelihoods of texts, or bounds from below, in nats, (batch,). `nelbo` is the mean of their
-    negative: a bound of the loss that no model can go below the entropy with, and of a model that knows its likelihood
-    that loss itself. `unigram_nll` is that of the shares of single tokens in the training split.
+    A model's outputs are log likelihoods of texts, or lower bounds of these, in nats, (batch,). `nelbo` is their
+    negative mean: the negative log likelihood, or an upper bound of it, whose expectation is at least the entropy for
+    every model. `unigram_nll` is that of the frequencies of single tokens in the training split.
 
-    Of `samples` texts that a model draws:
+    Metrics of `samples` texts that a model draws:
 
-    - `bigram_tv`: the distance in total variation of the frequencies of two neighbours from their law, or from those of
-      the test split where no law is known; its floor is that of as many true texts.
-    - `valid_rate`: where there is such a thing, the share of texts that are valid; its floor is that of true texts. It
-      is no objective: a sampler that seeks modes has more valid texts than the law.
-    - `nll`: where every text is possible, their mean -log p under the true law, which should be its entropy, not less;
-      its floor is that of true texts.
+    - `bigram_tv`: the total variation distance between the frequencies of adjacent pairs and their distribution, or
+    those of the test split if this is not known; its floor is that of as many true texts.
+    - `valid_rate`: the share of valid texts, if there are invalid ones; its floor is that of true texts. It is no
+    objective: a mode-seeking sampler has more valid texts than the true distribution.
+    - `nll`: if every text is possible, the mean of -log p under the true distribution, which should be its entropy and
+    not less; its floor is that of true texts.
 
     Args:
         texts: (text, position) of each split.
-        words: how each token is written.
-        law: of the texts, where it is known.
-        samples: by which a model is judged.
+        words: the printed form of each token.
+        law: the distribution of the texts, if it is known.
+        samples: number of samples by which a model is judged.
     """
 
     gives_tokens: ClassVar[bool] = True
@@ -59,8 +59,8 @@ class TokenTask(SampledTask):
     objective: ClassVar[str] = "nelbo"
     higher_is_better: ClassVar[bool] = False
     drawn_times: ClassVar[int] = TIMES
-    separator: ClassVar[str] = ""  # between two tokens, in print
-    blank: ClassVar[str] = "_"  # what stands for a masked token in print
+    separator: ClassVar[str] = ""  # printed between two tokens
+    blank: ClassVar[str] = "_"  # printed for a masked token
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class TokenTask(SampledTask):
         return {"nelbo": self.loss(outputs, batch)}
 
     def of_bound(self, bound: Scalar) -> dict[str, Scalar]:
-        """The bound of the loss of a text, in nats, in other units: by name."""
+        """The bound of the loss of a text, given in nats, in other units, by name."""
         del bound
         return {}
 
@@ -116,7 +116,7 @@ class TokenTask(SampledTask):
         return {"unigram_nll": self._unigram()} | with_floors(self.sample_metrics(self.drawn(view).path[-1]))
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
-        """Metrics of texts that a model has drawn, beside those of as many true ones."""
+        """Metrics of texts that a model has drawn, with those of as many true texts as floors."""
         true, found = self._true(len(texts)), dict[str, SetMetric]()
         bigrams = self._bigrams()
         found["bigram_tv"] = SetMetric(bigram_variation(texts, bigrams), bigram_variation(true, bigrams))
@@ -144,12 +144,12 @@ class TokenTask(SampledTask):
             )
 
     def conclusion(self, view: ModelView) -> Iterator[str]:
-        """A text on its way from noise to text, and a few more."""
+        """The generation of a text step by step, and a few more texts."""
         assert view.sample is not None
         yield from self.printed(view.sample(SHOWN, TIMES, []).path[:, :PRINTED])
 
     def printed(self, path: Trajectory) -> Iterator[str]:
-        """The first of some texts (time, text, position) on its way, and the others at the end."""
+        """The first of the texts (time, text, position) at several times, and the others at the end."""
         others = ", and others at the end" if path.shape[1] > 1 else ""
         yield f"a text on its way from noise, at t = 1{others}:"
         for i in range(0, len(path), EVERY):
@@ -158,14 +158,14 @@ class TokenTask(SampledTask):
             yield f"         {self.written(text)}"
 
     def written(self, text: Sequence[int]) -> str:
-        """A text in words; a mask is written as `blank`."""
+        """A text as printed, with masks as `blank`."""
         return self.separator.join(self.words[token] if token < len(self.words) else self.blank for token in text)
 
     def with_blanks(self, text: str) -> Tensor:
-        """A text as it is typed, with blanks, as token numbers (position,): the reverse of `written`.
+        """The tokens (position,) of a typed text with blanks: the inverse of `written`.
 
         Raises:
-            RefusedInput: it has another length, or a word that no token has.
+            RefusedInput: it has the wrong length, or a word that is not a token.
         """
         words, [length] = text.split(self.separator) if self.separator else list(text), self.spec.input_shape
         numbers = {word: token for token, word in enumerate([*self.words, self.blank])}
@@ -200,7 +200,7 @@ class TokenTask(SampledTask):
         yield "unmasking", draw_unmasking(drawn.path[:, :SHOWN], words=self.words, samples=drawn.path.shape[1])
 
     def _levels(self) -> dict[str, float]:
-        """What a bound is compared with: what a model of single tokens has, and the least, where that is known."""
+        """Levels for comparison with a bound: the loss of single tokens and, if known, the entropy."""
         known = {} if self.law is None else {"entropy of the texts": self.law.entropy}
         return {"loss of single tokens": self._unigram()} | known
 
@@ -213,13 +213,13 @@ class TokenTask(SampledTask):
         return bigram_frequencies(self.texts[Split.TEST], self.spec.tokens)
 
     def _true(self, count: int) -> Tensor:
-        """So many true texts: of the law, or of the training split."""
+        """`count` true texts: from the distribution, or else from the training split."""
         if self.law is None:
             return self.texts[Split.TRAIN][:count]
         return self.law.draw(count, torch.Generator().manual_seed(self.seed)).to(self.ts.device)
 
     def _margin(self) -> float:
-        """What chance may take from the mean loss of so many samples of the law."""
+        """The margin of chance in the mean loss of `samples` samples of the true distribution."""
         assert self.law is not None
         return CERTAIN * float(self.law.log_density(self.texts[Split.TEST]).std()) / self.samples**0.5
 
