@@ -52,8 +52,8 @@ USAGE = {
     "cite": "cite FOLDER",
     "prune": "prune [FOLDER ...] [--remove]",
 }
-FLAGS = {"verify": "--trust", "prune": "--remove"}  # each command has one at most
-FOLDERS = {"diff": 2, "verify": 1, "cite": 1}  # of prune, any number
+FLAGS = {"verify": "--trust", "prune": "--remove"}  # each command has at most one
+FOLDERS = {"diff": 2, "verify": 1, "cite": 1}  # how many each command takes; prune takes any number
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     except RefusedInput as refusal:
         print(printable(f"ode-report: {refusal}"), file=sys.stderr)
         code = 2
-    except OSError as error:  # of a run that is removed meanwhile, say
+    except OSError as error:  # for example if a run is removed meanwhile
         named = f": {error.filename}" if error.filename else ""
         print(printable(f"ode-report: {error.strerror or error}{named}."), file=sys.stderr)
         code = 1
@@ -75,10 +75,10 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out the command; returns the exit code.
+    """Run the command; returns the exit code.
 
     Raises:
-        RefusedInput: it cannot be done as typed.
+        RefusedInput: the command is not valid as typed.
     """
     if {"-h", "--help"} & set(arguments):
         print(HELP.strip())
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Refuses in one line; argparse prints its whole usage."""
+    """Refuses in one line, where argparse would print the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         raise RefusedInput(f"{message}. ode-report --help lists the options.")
@@ -140,7 +140,7 @@ def _tabulate(typed: argparse.Namespace) -> int:
 
 
 def show_results(folder: Path) -> None:
-    """Print the table of the completed runs of a sweep, and nothing of the others."""
+    """Print the table of the completed runs of a sweep, without the other runs."""
     runs, _ = without_repeats(find_runs([folder]).runs)
     incomparable = find_incomparable(runs)
     unshown = {name: found.sentence for found in incomparable for name in found.metrics}
@@ -153,7 +153,7 @@ def show_results(folder: Path) -> None:
 def _draw(
     report: Report, *, plots: Path | None, kind: str, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
 ) -> None:
-    """The pictures, as files and in the page; one line for each that cannot be drawn."""
+    """Write the pictures as files and into the page; prints a line for each that cannot be drawn."""
     from ode_runner.report.picture_files import Failures, failure_sentences, write_pictures
     from ode_runner.report.pictures import draw_all
 
@@ -176,7 +176,7 @@ def _print(report: Report, format_name: str | None) -> None:
         show(report)
         return
     print(printable(FORMATS[format_name](report)), end="")
-    if format_name == "csv":  # has no room for words
+    if format_name == "csv":  # which has no place for text
         for absence in report.absences:
             print(printable(f"{absence.status} ({absence.count}: {absence.named}): {absence.reason}"), file=sys.stderr)
         for warning in report.warnings:

@@ -1,4 +1,4 @@
-"""Measurements that have a meaning for one thing alone, such as the classifier in whose features they were made."""
+"""Finds metrics that are comparable only if measured with the same thing, such as the classifier for its features."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from ode_runner.report.runs import Run
 
-FLOOR = "_floor"  # ends the name of what a metric is compared with
-UNNAMED = "what the task takes"  # by a run whose record names nothing for a metric
+FLOOR = "_floor"  # suffix of the reference value of a metric
+UNNAMED = "what the task takes"  # if a run's record names nothing for a metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Incomparable:
 
     task: str
     metrics: Sequence[str]
-    things: Counter[str]  # and how many runs have measured with each
+    things: Counter[str]  # by thing, how many runs measured with it
 
     @property
     def sentence(self) -> str:
@@ -30,7 +30,7 @@ class Incomparable:
 
 
 def find_incomparable(runs: Sequence[Run]) -> list[Incomparable]:
-    """What must not stand in one table, task by task."""
+    """The metrics that must not be in one table, task by task."""
     by_task: dict[str, list[Run]] = {}
     for run in runs:
         by_task.setdefault(str(run.options["task"]), []).append(run)
@@ -38,7 +38,7 @@ def find_incomparable(runs: Sequence[Run]) -> list[Incomparable]:
 
 
 def _of_task(task: str, runs: Sequence[Run]) -> list[Incomparable]:
-    """Metrics measured with the same things stand in one sentence; floors and validations with their test metric."""
+    """Metrics measured with the same things are grouped; floors and validation metrics go with their test metric."""
     used = {name: _things(runs, name) for name in dict.fromkeys(x for run in runs for x in run.record.measured_with)}
     used = {name: things for name, things in used.items() if len(things) > 1}
     together: dict[str, tuple[Counter[str], list[str]]] = {}
@@ -49,17 +49,17 @@ def _of_task(task: str, runs: Sequence[Run]) -> list[Incomparable]:
 
 
 def _things(runs: Sequence[Run], name: str) -> Counter[str]:
-    """What the runs that have a metric have measured it with, and how many with each."""
+    """What a metric was measured with, and by how many runs."""
     return Counter(run.record.measured_with.get(name, UNNAMED) for run in runs if name in run.record.metrics)
 
 
 def _main(name: str) -> str:
-    """The test metric that a floor or a number of the validation belongs to, or itself."""
+    """The test metric to which a floor or a validation metric belongs; other names are returned as they are."""
     return name.removesuffix(FLOOR).replace("eval/", "test/", 1)
 
 
 def without_incomparable(runs: Sequence[Run], found: Sequence[Incomparable]) -> list[Run]:
-    """The runs, as if they had not measured what is not comparable."""
+    """The runs without the metrics that are not comparable."""
     left_out: dict[str, set[str]] = {}
     for incomparable in found:
         left_out.setdefault(incomparable.task, set()).update(incomparable.metrics)
@@ -68,6 +68,6 @@ def without_incomparable(runs: Sequence[Run], found: Sequence[Incomparable]) -> 
 
 def _without(run: Run, names: set[str]) -> Run:
     if not names:
-        return run  # with what it has computed of itself
+        return run  # the same object keeps its cached properties
     kept = {name: value for name, value in run.record.metrics.items() if name not in names}
     return replace(run, record=replace(run.record, metrics=kept))

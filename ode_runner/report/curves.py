@@ -1,4 +1,4 @@
-"""Curves over epochs, the seeds of a configuration together."""
+"""Curves over epochs, with one curve for all seeds of a configuration."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from ode_runner.recording.record import UNUSED
 from ode_runner.report.rows import Row
 from ode_runner.report.runs import Run
 
-MOST_POINTS = 200  # of a curve; more are averaged, for noise and for the size of a page
+MOST_POINTS = 200  # of a curve; more are averaged, which reduces noise and the size of a page
 
 
 def curves_of(rows: Sequence[Row], looks: Mapping[str, Look], names: Sequence[str]) -> dict[str, list[Curve]]:
-    """One curve for each row that has logged a scalar, by scalar. Each metrics.jsonl is read once."""
+    """By scalar, a curve for each row that has logged it. Each metrics.jsonl is read once."""
     curves: dict[str, list[Curve]] = {name: [] for name in names}
     for row in rows:
         points = [logged(run, names) for run in row.completed]
@@ -24,7 +24,7 @@ def curves_of(rows: Sequence[Row], looks: Mapping[str, Look], names: Sequence[st
 
 
 def logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """(epoch, value) of the scalars; evaluations of a model that solves nothing are no evaluations."""
+    """(epoch, value) of the scalars; evaluations of a model that makes no solves are left out."""
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     solves = run.options["solver"] != UNUSED
     for row in run.rows():
@@ -36,7 +36,7 @@ def logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float]
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """Neighbours averaged until at most so many points are left."""
+    """The points, with neighbours averaged so that at most `most` are left."""
     size = -(-len(points) // most) or 1
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups]

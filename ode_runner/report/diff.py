@@ -20,7 +20,7 @@ NO_VALUE = "-"
 
 
 def show_differences(a: Run, b: Run) -> None:
-    """Configuration, environment, code and result, each with what differs or that nothing does."""
+    """Print the differences in configuration, environment, code and result, or that there are none."""
     console = Console(width=WIDE, highlight=False)
     console.print(printable(f"A  {a.folder}\nB  {b.folder}"), soft_wrap=True, markup=False)
     sections = {
@@ -38,12 +38,12 @@ def show_differences(a: Run, b: Run) -> None:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two values are equal, or both of them are not known, which NaN stands for."""
+    """Whether two values are equal; NaN, which stands for unknown, equals NaN."""
     return bool(first == second) or (first != first and second != second)
 
 
 def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
-    """Names, both values and, of numbers, by how much they differ."""
+    """A table of names, both values and, for numbers, their difference."""
     rows = [["", "A", "B", *(["B - A"] if numbers else [])]]
     for name, first, second in differences:
         rows.append([f"  {name}", _written(first), _written(second), *([_distance(first, second)] if numbers else [])])
@@ -52,7 +52,7 @@ def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
 
 
 def configuration_differences(a: Run, b: Run) -> list[Difference]:
-    """Options that decide what is computed, by name, and the seed; a class only where its name does not tell."""
+    """Options that determine what is computed, and the seed; a class only if the name of its choice is the same."""
     named = _differences({**a.options, "seed": a.record.seed}, {**b.options, "seed": b.record.seed})
     named_groups = {f"{name}._target_" for name, _, _ in named}
     classes = _differences(_classes(a), _classes(b))
@@ -69,7 +69,7 @@ def environment_differences(a: Run, b: Run) -> list[Difference]:
 
 
 def code_differences(a: Run, b: Run) -> list[Difference]:
-    """The commit of the program, whether there were changes beyond it, and hashes of files of one's own."""
+    """The commit of the program, whether there were uncommitted changes, and hashes of the user's files."""
     first, second = (
         {**{name: run.record.environment.get(name) for name in CODE}, **{f: h[:12] for f, h in run.record.code.items()}}
         for run in (a, b)
@@ -83,7 +83,7 @@ def result_differences(a: Run, b: Run) -> list[Difference]:
 
 
 def curves_part(a: Run, b: Run) -> str:
-    """Where the training losses of the runs first differ, in a sentence."""
+    """A sentence that says at which step the training losses of the runs first differ."""
     first, second = (
         {row["step"]: row["train/loss"] for row in run.rows() if {"step", "train/loss"} <= row.keys()} for run in (a, b)
     )
@@ -102,7 +102,7 @@ def _classes(run: Run) -> dict[str, Any]:
 
 
 def _instruments(run: Run) -> dict[str, str]:
-    """What metrics were measured with that are not comparable with others."""
+    """What metrics were measured with, if they are comparable only within that."""
     things = dict.fromkeys(run.record.measured_with.values())
     return {"measured with": ", ".join(things)} if things else {}
 

@@ -1,4 +1,4 @@
-"""The table as Markdown, CSV, LaTeX or HTML. Failures and warnings go along where the format has room for words."""
+"""The table as Markdown, CSV, LaTeX or HTML, with failures and warnings if the format has a place for text."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from ode_runner.report.quantities import direction
 from ode_runner.report.remarks import Absence
 from ode_runner.report.table import Cell, Column, Table
 
-FEW = 5  # reasons why runs are not in a table, which are shown unfolded
+FEW = 5  # reasons why runs are not in a table: more are folded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A table and what must be said beside it."""
+    """A table, with the runs that are not in it and the warnings about it."""
 
     table: Table
     absences: list[Absence] = field(default_factory=list)
@@ -43,7 +43,7 @@ def markdown(report: Report) -> str:
 
 
 def comma_separated(report: Report) -> str:
-    """Raw numbers in the units of the record, mean and standard deviation apart; empty where there is none."""
+    """Raw numbers in the units of the record, mean and standard deviation in separate columns; empty if missing."""
     table = report.table
     head: list[str] = []
     for column in table.columns:
@@ -58,7 +58,7 @@ def comma_separated(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    """A tabular in the style of booktabs; what must be said beside it as comments."""
+    """A tabular in the style of booktabs; failures and warnings are comments."""
     table = report.table
     kinds = "".join("r" if column.is_metric else "l" for column in table.columns)
     lines = [f"% {line}" for line in _remarks(report)]
@@ -70,7 +70,7 @@ def latex(report: Report) -> str:
 
 
 def hypertext(report: Report) -> str:
-    """A table element, and lists: a fragment, which the whole page has inside it."""
+    """A table element, and lists: an HTML fragment, which is also part of the page."""
     table = report.table
     head = "".join(head_cell(column) for column in table.columns)
     body = "\n".join(
@@ -88,7 +88,7 @@ def hypertext(report: Report) -> str:
 
 
 def _listed(absences: Sequence[Absence]) -> list[str]:
-    """What is not in the table, as a list; folded where it is long, for what comes after it would be out of sight."""
+    """A list of what is not in the table; folded if it is long, so that what follows stays in sight."""
     if not absences:
         return []
     items = [
@@ -104,7 +104,7 @@ def _listed(absences: Sequence[Absence]) -> list[str]:
 
 
 def head_cell(column: Column) -> str:
-    """A heading; of measurements it says which way a page sorts first, so that the best come first."""
+    """A heading; for measurements, with the direction in which the page sorts first, so that the best come first."""
     words = html.escape(heading(column))
     if not column.is_metric:
         return f"<th>{words}</th>"

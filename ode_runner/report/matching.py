@@ -1,7 +1,7 @@
-"""Rows that are alike in what they cost: of equal parameters, and of equal evaluations, the best first.
+"""Groups of rows with equal cost: with equal parameters, and with equal evaluations, the best first.
 
-A scheme of more evaluations looks free beside one of equal parameters, and one of more layers beside one of equal
-evaluations. Only both together say what it buys.
+Among equal parameters, more evaluations look free; among equal evaluations, more layers do. Only both comparisons
+together show what a scheme gains.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,21 @@ from ode_runner.report.rows import Row, plain
 from ode_runner.report.table import Column, Table
 
 EVALUATIONS = "cost/nfe_forward"
-ALIKE = 1.01  # quotient of two numbers of parameters that count as equal: a scheme may have some weights of its own
+ALIKE = 1.01  # largest ratio of parameter counts that are taken as equal: a scheme may have a few weights of its own
 IN_WORDS = {PARAMETERS: "equal parameters (within 1%)", EVALUATIONS: "equal evaluations (nfe_forward)"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """Groups of rows that have equally much of one quantity, from the least on."""
+    """Groups of rows in which one quantity is equal, in increasing order of the quantity."""
 
     title: str
-    entries: str  # what an entry says, in words
-    groups: Mapping[str, Sequence[str]]  # by the quantity's value: a row's choices and its result, the best first
+    entries: str  # a description of the entries
+    groups: Mapping[str, Sequence[str]]  # by value of the quantity: entries of choices and result, the best first
 
 
 def matchings(table: Table) -> Sequence[Matching]:
-    """Both matchings; none where one of them has nothing to compare, or rows are of several tasks."""
+    """Both matchings; none if one of them has nothing to compare, or rows are of several tasks."""
     metric = _told_by(table)
     if metric is None or not direction(metric.name) or len({row.task for row in table.rows}) != 1:
         return []
@@ -36,7 +36,7 @@ def matchings(table: Table) -> Sequence[Matching]:
 
 
 def _told_by(table: Table) -> Column | None:
-    """The first metric in which rows differ, as they do not where none has a whole sequence right; or the first."""
+    """The first metric in which rows differ; if there is none (all at 0 %, for example), the first metric."""
     metrics = [column for column in table.columns if column.is_metric]
     different = (column for column in metrics if len({row.statistic(column.name) for row in table.rows}) > 1)
     return next(different, metrics[0] if metrics else None)
@@ -50,7 +50,7 @@ def _matching(table: Table, metric: Column, equal: str, other: str) -> Matching:
     measured = [row for row in table.rows if all(row.statistic(name) for name in (equal, other, metric.name))]
     for rows in _alike(measured, equal):
         if len({_mean(row, other) for row in rows}) > 1:
-            value = _mean(rows[0], equal)  # the least of them
+            value = _mean(rows[0], equal)  # the least of the group
             rows.sort(key=lambda row: -sign * _mean(row, metric.name))
             groups[f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"] = [
                 f"{_choices(row, names)}: {said[id(row)]}" for row in rows
@@ -60,7 +60,7 @@ def _matching(table: Table, metric: Column, equal: str, other: str) -> Matching:
 
 
 def _alike(rows: Sequence[Row], name: str) -> Sequence[list[Row]]:
-    """Rows whose numbers are equal, in rising order."""
+    """Groups of rows with an equal number of this name, in increasing order."""
     groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: _mean(row, name)):
         if groups and _mean(row, name) <= _mean(groups[-1][0], name) * (ALIKE if name == PARAMETERS else 1):

@@ -1,4 +1,4 @@
-"""Names as a person types them: whole, or the end of one that is unmistakable."""
+"""Resolves names as a person types them: whole, or an unambiguous ending."""
 
 import difflib
 from collections.abc import Sequence

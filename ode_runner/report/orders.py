@@ -1,4 +1,4 @@
-"""The order at which an error falls with the step: its slope over a sweep of steps."""
+"""The observed order of convergence: the slope of an error over a sweep of step sizes."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from ode_runner.report.rows import Row, SweptOrder, plain
 
-ENDING = "/order"  # of the column's name: test/rmse/order is the order of test/rmse
-STEPS = ("solver.num_steps", "solver.step_size")  # rows of a sweep differ in these alone
-ERRORS = (  # metrics that a finer grid makes fall to zero
+ENDING = "/order"  # suffix of a column: test/rmse/order is the order of test/rmse
+STEPS = ("solver.num_steps", "solver.step_size")  # rows of a sweep differ only in these
+ERRORS = (  # metrics that converge to zero as the grid gets finer
     "test/rmse",
     "test/global_error",
     "test/strong_error",
@@ -16,13 +16,13 @@ ERRORS = (  # metrics that a finer grid makes fall to zero
     "test/tv",
     "test/endpoint_rmse",
 )
-ROUNDING = {"fp64": 1e-12, "fp32": 1e-5}  # errors below say nothing of the method
-NEAR_THE_FLOOR = 2.0  # nor do those of fewer floors than this, where a metric has one
+ROUNDING = {"fp64": 1e-12, "fp32": 1e-5}  # smaller errors are dominated by rounding
+NEAR_THE_FLOOR = 2.0  # errors of less than so many floors are dominated by sampling, if a metric has a floor
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """The error of a row, and the steps that led to it."""
+    """The error of a row, and its steps per unit of time."""
 
     row: Row
     steps: float
@@ -30,7 +30,7 @@ class _Point:
 
 
 def with_orders(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each with the order of every error that falls over the sweep which it belongs to."""
+    """The rows, each with the order of every error over the sweep that the row belongs to."""
     orders: dict[int, dict[str, SweptOrder]] = {id(row): {} for row in rows}
     for sweep in _sweeps(rows):
         for error in ERRORS:
@@ -42,7 +42,7 @@ def with_orders(rows: Sequence[Row]) -> list[Row]:
 
 
 def legend(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """What the columns of orders mean, where there are any."""
+    """What the columns of orders mean; "" if there are none."""
     shown = [name.removesuffix(ENDING) for name in names if name.endswith(ENDING)]
     if not any(row.orders for row in rows) or not shown:
         return ""
@@ -53,7 +53,7 @@ def legend(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """The slope of the line through the logarithms that fits best; NaN where there is none."""
+    """The slope of the least-squares line through the logarithms; NaN if there is none."""
     if len(set(x)) < 2 or min(*x, *y) <= 0:
         return math.nan
     across, up = [math.log(value) for value in x], [math.log(value) for value in y]
@@ -63,7 +63,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def _sweeps(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that are alike but for their steps."""
+    """Groups of rows that differ only in their steps."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         others = {name: value for name, value in row.columns.items() if name not in STEPS}
@@ -72,7 +72,7 @@ def _sweeps(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _point(row: Row, error: str) -> _Point | None:
-    """None where the row has no such error or no fixed steps, or where its error is that of rounding or sampling."""
+    """None if the row has no such error or no fixed steps, or if its error is dominated by rounding or sampling."""
     statistic, steps = row.statistic(error), _steps(row)
     if statistic is None or steps is None:
         return None
@@ -83,7 +83,7 @@ def _point(row: Row, error: str) -> _Point | None:
 
 
 def _steps(row: Row) -> float | None:
-    """Steps per unit of time; None where no column of the row tells them."""
+    """The number of steps, or the inverse of the step size; None if the row has no column for either."""
     count, size = (row.columns.get(name) for name in STEPS)
     if isinstance(count, int):
         return float(count)

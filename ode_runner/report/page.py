@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: tables to sort and filter, curves, pictures, links to the run folders.
+"""A self-contained HTML page: tables to sort and filter, curves, pictures, links to the run folders.
 
 `page.css` and `page.js` are its style and its script.
 """
@@ -28,10 +28,10 @@ def write_page(
     runs: Sequence[Run],
     folders: Sequence[Path],
 ) -> None:
-    """Write the page; what cannot be drawn is named in its place, and in `undrawn`.
+    """Write the page; pictures that cannot be drawn are named in it, and in `undrawn`.
 
     Raises:
-        RefusedInput: it cannot be written there.
+        RefusedInput: the page cannot be written there.
     """
     title = f"ode-report {' '.join(map(str, folders))}"
     when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
@@ -66,7 +66,7 @@ def _beside(name: str) -> str:
 
 
 def _matched(both: Sequence[Matching]) -> list[str]:
-    """Two lists beside each other; no tables, which the script would make sortable."""
+    """Two lists side by side; not tables, because the script would make those sortable."""
     if not both:
         return []
     lists = [f"<div><h3>{html.escape(one.title)}</h3><dl>{_groups(one)}</dl></div>" for one in both]
@@ -82,7 +82,7 @@ def _groups(matching: Matching) -> str:
 
 
 def _metrics(report: Report) -> list[str]:
-    """The measurements of the report's table that a single run has, too."""
+    """The measurements in the report's table that a single run has as well: all but orders."""
     return [column.name for column in report.table.columns if column.is_metric and not column.name.endswith(ENDING)]
 
 

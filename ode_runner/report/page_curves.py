@@ -1,4 +1,4 @@
-"""The curves of all runs as data, which the page draws and answers to the pointer with."""
+"""The curves of all runs as data, from which the page's script draws interactive curves."""
 
 import json
 import math
@@ -13,15 +13,15 @@ from ode_runner.report.rows import labels, value_of
 from ode_runner.report.runs import Run
 
 OF_ANY_MODEL = ("train/loss", "nfe/forward", "nfe/backward")
-MOST_POINTS = 150_000  # in a page, which then has some megabytes
+MOST_POINTS = 150_000  # in a page, which then has a few megabytes
 LEAST, MOST = 20, 200  # points of a curve
 DIGITS = 4
 
 
 def curve_data(runs: Sequence[Run]) -> str | None:
-    """JSON that may stand in a script element: names of the runs, colours, and by scalar the curves of the runs.
+    """JSON that is safe in a script element: names of the runs, colours, and for each scalar the curves of the runs.
 
-    None where no run has logged anything.
+    None if no run has logged anything.
     """
     candidates = _candidates(runs)
     points = [logged(run, candidates) for run in runs]
@@ -34,7 +34,7 @@ def curve_data(runs: Sequence[Run]) -> str | None:
     data = {
         "runs": _named(runs, options),
         "colours": CLASSES,
-        "colourable": 1 + len(options) + 2,  # the first columns, which may set the colour: up to seed and status
+        "colourable": 1 + len(options) + 2,  # columns that may set the colour, up to status
         "scalars": [_scalar(name, [curves[name] for curves in points], most=most) for name in names],
     }
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -64,6 +64,6 @@ def _rounded(value: float) -> float:
 
 
 def _named(runs: Sequence[Run], options: Sequence[str]) -> list[str]:
-    """By what differs among them, and the seed."""
+    """Names of the runs: what differs among them, and the seed."""
     said = labels([{name: value_of(run, name) for name in options} for run in runs])
     return [f"{name} seed={run.record.seed}".strip() for name, run in zip(said, runs, strict=True)]

@@ -1,4 +1,4 @@
-"""The table of all runs in the page: options, measurements, a small picture, and links to what is in the folder."""
+"""The table of all runs in the page: options, measurements, a thumbnail, and links to files of the run folder."""
 
 import html
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from ode_runner.report.thumbnails import pictures_of, thumbnail
 
 
 def shown_options(runs: Sequence[Run]) -> list[str]:
-    """The options that the table has as its first columns; the seed and the status come behind them."""
+    """The options that are the first columns of the table; seed and status come after them."""
     return differing_options(runs) or ["model", "solver", "gradient"]
 
 
 def run_table(runs: Sequence[Run], metrics: Sequence[str], here: Path) -> str:
-    """A row for every run, with links that open from the folder `here`."""
+    """A row for every run, with links that are relative to the folder `here`."""
     names = shown_options(runs)
     values = {name: [run.measurements[name] for run in runs if name in run.measurements] for name in metrics}
     styles = {name: Style.of(name, values[name]) for name in metrics}
@@ -43,7 +43,7 @@ def _measured(run: Run, name: str, style: Style) -> str:
 
 
 def _places(run: Run, here: Path) -> list[str]:
-    """A small picture, the folder and what to open in it, each as links."""
+    """A thumbnail, the folder, and the files to open in it, each as links."""
     pictures = pictures_of(run)
     small = next((f'<img class="thumbnail" alt="" src="{data}">' for data in map(thumbnail, pictures[:1]) if data), "")
     places = [*pictures, run.folder / "error.txt", run.folder / "record.json"]

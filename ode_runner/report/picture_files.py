@@ -12,18 +12,18 @@ from ode_runner.plots.figure_types import Figure
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, its file name without ending, and what it shows."""
+    """A figure, its file name without extension, and a caption."""
 
     name: str
     caption: str
     figure: Figure
 
 
-Failures = dict[str, str]  # by the name of a picture that could not be drawn, why
+Failures = dict[str, str]  # the reason, by the name of a picture that could not be drawn
 
 
 def rendered(picture: Picture, kind: str, undrawn: Failures) -> bytes | None:
-    """The content of a file of a kind, such as `png`; None, with the reason in `undrawn`, where drawing fails."""
+    """The content of a file of the format `kind`, such as `png`; None, with the reason in `undrawn`, on failure."""
     with noting_failure(picture.name, undrawn):
         content = io.BytesIO()
         picture.figure.savefig(content, format=kind)
@@ -32,7 +32,7 @@ def rendered(picture: Picture, kind: str, undrawn: Failures) -> bytes | None:
 
 
 def write_pictures(pictures: Iterable[Picture], folder: Path, kind: str, undrawn: Failures) -> None:
-    """Write the pictures that can be drawn as files of a kind.
+    """Write the pictures that can be drawn as files of the format `kind`.
 
     Raises:
         RefusedInput: the folder cannot be written.

@@ -30,14 +30,14 @@ from ode_runner.report.visual_encoding import encode
 
 MOST_CURVES = 12  # more cannot be told apart
 NUM_STEPS, GUIDANCE = "solver.num_steps", "model.guidance"
-GUIDED = ("test/class_accuracy", "test/recall", "test/frechet")  # what guidance is for, and what it costs
-FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # what makes a solve finer
-SLOPED = 3  # points at the end of a curve, whose slope is shown
+GUIDED = ("test/class_accuracy", "test/recall", "test/frechet")  # what guidance improves, and what it costs
+FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # options of a solve's accuracy
+SLOPED = 3  # points at the end of a curve from which the slope is computed
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
 def draw_all(table: Table, undrawn: Failures) -> list[Picture]:
-    """Every picture that the runs of the table have something to show in, task by task; failures go into `undrawn`."""
+    """Every picture for which the runs of the table have data, task by task; failures go into `undrawn`."""
     tasks = list(dict.fromkeys(row.task for row in table.rows))
     pictures = []
     for task in tasks:
@@ -52,13 +52,13 @@ def draw_all(table: Table, undrawn: Failures) -> list[Picture]:
 
 
 class _OneTask:
-    """The rows of one task, and what is drawn of them."""
+    """The rows of one task, and the pictures of them."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
 
     def pictures(self) -> dict[str, Callable[[], tuple[str, Figure] | None]]:
-        """By the name of a picture, a function that gives caption and figure; None where there is nothing to show."""
+        """By name of a picture, a function that returns caption and figure, or None if there is nothing to show."""
         return {
             "learning_curves": self._learning_curves,
             "nfe": self._evaluations,
@@ -125,7 +125,7 @@ class _OneTask:
         return "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
 
     def _errors(self) -> tuple[str, Figure] | None:
-        alone = [row for row in self.rows if row.runs[0].options["gradient"] == UNUSED]  # no model adds an error
+        alone = [row for row in self.rows if row.runs[0].options["gradient"] == UNUSED]  # no learned error
         for rows, evaluations, error in (
             (self.rows, "nfe/sample", "test/endpoint_rmse"),
             (self.rows, "nfe/sample", "test/bigram_tv"),
@@ -148,13 +148,13 @@ class _OneTask:
 
 
 def _drawn_curves(caption: str, panels: Mapping[str, tuple[Axis, list[Curve]]]) -> tuple[str, Figure] | None:
-    """Of the panels, those that have curves."""
+    """A picture of the panels that have curves; None if none has."""
     drawn = {title: panel for title, panel in panels.items() if panel[1]}
     return (caption, draw_curves(drawn)) if drawn else None
 
 
 def _looks(rows: Sequence[Row]) -> dict[str, Look]:
-    """By label: the first column that differs decides on the colour, the others on the line, if there are enough."""
+    """Looks by label: the first differing column sets the colour, the others the line style, if there are enough."""
     names = [name for name in rows[0].columns if len({repr(row.columns[name]) for row in rows}) > 1]
     keys = [[repr(row.columns[name]) for name in names] for row in rows]
     colours = list(dict.fromkeys(str(key[:1]) for key in keys))
@@ -179,7 +179,7 @@ def _best_rows(rows: Sequence[Row], quality: str | None) -> list[Row]:
 
 
 def _trade_offs(rows: Sequence[Row], looks: dict[str, Look], quality: str) -> dict[Axis, list[Point]]:
-    """Quality against parameters, where they differ, and evaluations, time and memory, of at least two to compare."""
+    """Quality against parameters (if they differ), evaluations, time and memory, for costs that two rows have."""
     sizes = {run.measurements.get(PARAMETERS) for row in rows for run in row.completed}
     costs = ({"parameters": ([PARAMETERS], 1.0)} if len(sizes) > 1 else {}) | {
         "evaluations of the field for a batch of samples": (["nfe/sample"], 1.0),
@@ -194,7 +194,7 @@ def _trade_offs(rows: Sequence[Row], looks: dict[str, Look], quality: str) -> di
             least, most = min(point.x for point in points), max(point.x for point in points)
             panels[Axis(label=words, log=least > 0 and most / least > WIDE)] = points
     telling = {axis: points for axis, points in panels.items() if len({point.x for point in points}) > 1}
-    return telling or panels  # a cost that all have in common sets none apart
+    return telling or panels  # a cost that is equal for all rows distinguishes none
 
 
 def _point(row: Row, look: Look, costs: Sequence[str], factor: float, quality: str) -> Point | None:
@@ -220,7 +220,7 @@ def _memory(rows: Sequence[Row]) -> list[Curve]:
 
 
 def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[Curve]:
-    """Errors against how fine solves are."""
+    """Errors against evaluations, over rows that differ only in the accuracy of the solve."""
 
     def point(row: Row) -> tuple[float, float] | None:
         cost, off = row.statistic(evaluations), row.statistic(error)
@@ -231,7 +231,7 @@ def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[C
 
 def _with_slope(curve: Curve) -> Curve:
     fitted = slope(curve.x[-SLOPED:], curve.mean[-SLOPED:])
-    if math.isnan(fitted):  # as of a solver that takes what it takes, whatever the steps
+    if math.isnan(fitted):  # for example if all points have the same number of evaluations
         return curve
     named = f"{curve.look.label or 'error'}, slope {fitted:.1f}"
     return replace(curve, look=replace(curve.look, label=named))
@@ -250,7 +250,7 @@ def _against(rows: Sequence[Row], option: str, metric: str) -> list[Curve]:
 def _curves_through(
     rows: Sequence[Row], point: Callable[[Row], tuple[float, float] | None], *, but_for: Sequence[str]
 ) -> list[Curve]:
-    """A curve through the points of rows that are alike but for some columns, where there are several of them."""
+    """A curve through the points of rows that are equal except for some columns, if there are several such rows."""
     groups: dict[str, tuple[Mapping[str, Any], list[tuple[float, float]]]] = {}
     for row in rows:
         columns = {name: value for name, value in row.columns.items() if name not in but_for}
@@ -260,7 +260,7 @@ def _curves_through(
     curves = []
     for place, (name, (_, points)) in enumerate(zip(labels([columns for columns, _ in several]), several, strict=True)):
         x, y = [x for x, _ in points], [y for _, y in points]
-        look = Look(label=name, colour=place, shape=place + place // len(CLASSES))  # no two have both in common
+        look = Look(label=name, colour=place, shape=place + place // len(CLASSES))  # no two curves have the same pair
         curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
     return curves
 

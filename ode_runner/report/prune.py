@@ -1,4 +1,4 @@
-"""`ode-report prune`: run folders that hold no result, or one that a later run beside them has, too."""
+"""`ode-report prune`: removes run folders without a result, or whose result a later run beside them has as well."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from ode_runner.report.runs import FoundRuns, Run, find_runs
 FAILED = (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.SOLVER_FAILED, RunStatus.OUT_OF_MEMORY)
 WRITTEN = {RECORD, COMMAND, LOCK, ATTEMPT, "checkpoints", "plots", "metrics.jsonl", "ode-run.log", "config.yaml",
            "error.txt", "crash.pt", "wandb", CODE}  # fmt: skip
-PATTERNS = ("events.out.tfevents.*", "*.csv")  # answers that were asked for later, as by evaluate=, are not among them
+PATTERNS = ("events.out.tfevents.*", "*.csv")  # results of evaluate= and others are not among them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prunable:
-    """A run folder that may go, and why; or why it stays all the same."""
+    """A run folder that may be removed, and why; `kept_for` is the reason why it is kept nevertheless."""
 
     folder: Path
     kind: str  # failed, refused or superseded
@@ -41,15 +41,15 @@ class Prunable:
 
     @property
     def bytes(self) -> int:
-        """The bytes of its files on the disk, about."""
+        """The approximate size of its files on the disk, in bytes."""
         return sum(path.lstat().st_size for path in self.folder.rglob("*") if not path.is_dir())
 
 
 def prune(folders: Sequence[Path], *, remove: bool) -> None:
-    """List what may go below the folders, and `remove` it if asked.
+    """List the run folders below `folders` that may be removed, and remove them if `remove`.
 
     Raises:
-        RefusedInput: a folder does not exist or holds no run.
+        RefusedInput: a folder does not exist or has no run.
     """
     found = find_runs(folders)
     listed = list(prunable(found))
@@ -81,7 +81,7 @@ def _in_units(size: int) -> str:
 
 
 def prunable(found: FoundRuns) -> Iterator[Prunable]:
-    """Folders of runs that failed, were refused, or are superseded by a later one of the same folder."""
+    """Folders of runs that failed, were refused, or are superseded by a later run beside them."""
     superseded = _superseded(found.runs)
     needed = _named_by(run for run in found.runs if run.folder not in superseded)
     for run in found.runs:
@@ -106,7 +106,7 @@ def _why(run: Run, by: Path | None) -> tuple[str, str]:
 def _superseded(runs: Sequence[Run]) -> dict[Path, Path]:
     """By folder, the completed run beside it with the same configuration, seed, data and code.
 
-    A sweep keeps its own: what also ran elsewhere is not beside it.
+    Runs of a sweep are not superseded by runs outside of it, because these are in another folder.
     """
     alike: dict[str, list[Run]] = {}
     for run in runs:
@@ -121,7 +121,7 @@ def _superseded(runs: Sequence[Run]) -> dict[Path, Path]:
 
 
 def _named_by(runs: Iterator[Run]) -> set[str]:
-    """Real paths of folders that the configurations of runs name, as a teacher's."""
+    """Real paths of the folders that configurations of runs name, such as a teacher's."""
     return {os.path.realpath(text) for run in runs for text in _texts(run.record.config) if os.sep in text}
 
 
@@ -147,7 +147,7 @@ def _kept_for(folder: Path, needed: set[str]) -> str:
 
 
 def _remove(item: Prunable, roots: Sequence[Path]) -> bool:
-    """Whether the folder is gone, with parents that are empty then; it stays where a process works there by now."""
+    """Remove a folder and parents that are then empty; returns False if a process has begun to work there."""
     before = RunRecord.read(item.folder)
     try:
         with lock(item.folder):
@@ -160,7 +160,7 @@ def _remove(item: Prunable, roots: Sequence[Path]) -> bool:
         return False
     shutil.rmtree(item.folder)
     within = [parent for parent in item.folder.parents if any(root in parent.parents for root in roots)]
-    with suppress(OSError):  # one that holds something else
+    with suppress(OSError):  # a parent that is not empty
         for parent in within:
             parent.rmdir()
     return True

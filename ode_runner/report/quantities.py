@@ -1,4 +1,4 @@
-"""What is measured: which way is better, in which unit and to how many digits it is shown."""
+"""Measurements: whether higher or lower is better, and in which unit and with how many digits they are shown."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,11 +8,11 @@ from ode_runner.report.runs import Run
 
 LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet", "sw2")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
-FLOOR = "_floor"  # ends the name of what other data reach, which is no result
+FLOOR = "_floor"  # suffix of the value that other data reach, which is not a result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
-SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # names that are lower the better, and might be taken for others
-PARAMETERS = "cost/parameters"  # shown where they differ: what is compared is then of unequal size
-BOTH_WAYS = {"test/nll": "test/nll_floor"}  # of texts that a model draws: best is neither more nor less than the floor
+SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # whole names for which lower is better, tested first: nelbo has elbo
+PARAMETERS = "cost/parameters"  # shown if they differ, because models of different sizes are then compared
+BOTH_WAYS = {"test/nll": "test/nll_floor"}  # for texts that a model draws, the best value is that of the floor
 OF_SAMPLES = (
     "test/frechet",
     "test/recall",
@@ -22,16 +22,16 @@ OF_SAMPLES = (
     "test/bigram_tv",
     "test/nll",
     "test/valid_rate",
-)  # before what does not depend on them
+)  # shown before metrics that do not depend on samples
 SOLVE_ERROR = "test/endpoint_rmse"
-BOUND = "test/nelbo"  # first among results where the losses are not comparable
-MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
-LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
-SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
+BOUND = "test/nelbo"  # first among the results if losses are not comparable
+MOST_RESULTS = 3  # a table with more result columns, besides costs, is hard to read
+LEGIBLE = 1e15  # larger numbers are written with an exponent
+SPREAD = 1e4  # largest ratio of numbers in a column with fixed decimals, which would hide the least of them beyond
 
 
 def direction(name: str) -> int:
-    """+1 where higher is better, -1 where lower is, 0 where neither (or not known)."""
+    """+1 if higher is better, -1 if lower is better, 0 if neither or not known."""
     last = name.rpartition("/")[2]
     if last == "order" or last.endswith(FLOOR):
         return 0
@@ -43,7 +43,7 @@ def direction(name: str) -> int:
 
 
 def objective(runs: Iterable[Run]) -> str | None:
-    """The test metric that belongs to what `best.pt` was chosen by, if the runs share one; else none."""
+    """The test metric that corresponds to the criterion of `best.pt`, if the runs share one; otherwise None."""
     chosen = {
         f"test/{name.removeprefix('eval/')}" for run in runs for name in run.measurements if name.startswith("eval/")
     }
@@ -51,9 +51,9 @@ def objective(runs: Iterable[Run]) -> str | None:
 
 
 def quality(runs: Sequence[Run]) -> str | None:
-    """The test metric that says how good runs are: the objective, unless samplers have the same of one training.
+    """The test metric of a run's quality: the objective, unless runs that differ only in the sampler have it in common.
 
-    Of samples the error of their solve comes last, where something was trained: it says nothing of what was learned.
+    If something was trained, the error of the samples' solve comes last: it says nothing about what was learned.
     """
     names, first = known(runs), objective(runs)
     if first in names and direction(first) and not _untold(runs, first):
@@ -65,18 +65,18 @@ def quality(runs: Sequence[Run]) -> str | None:
 
 
 def quality_of_samples(run: Run) -> str | None:
-    """What says how good the samples of a run are that was trained; none where there are none."""
+    """The metric of the quality of a trained run's samples; None if there are none."""
     measured = [name for name in OF_SAMPLES if name in run.measurements and name != SOLVE_ERROR]
     return measured[0] if measured and "nfe/sample" in run.measurements else None
 
 
 def known(runs: Iterable[Run]) -> list[str]:
-    """Names of everything measured, in the order of the records."""
+    """The names of all measurements, in the order of the records."""
     return list({name: None for run in runs for name in run.measurements})
 
 
 def usual(runs: Sequence[Run]) -> list[str]:
-    """The measurements shown when none are asked for: results on the test split, then what they cost."""
+    """The measurements that are shown by default: results on the test split, then costs."""
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
         costs = ["nfe/eval"]
@@ -87,7 +87,7 @@ def usual(runs: Sequence[Run]) -> list[str]:
 
 
 def _results(runs: Sequence[Run]) -> list[str]:
-    """Metrics of the test: the objective, those of samples, others."""
+    """Test metrics: the objective first, then those of samples, then others."""
     first = objective(runs) or (BOUND if _trained(runs) else None)
     places = {name: place for place, name in enumerate(OF_SAMPLES)}
     results = [name for name in known(runs) if name.startswith("test/")]
@@ -99,7 +99,7 @@ def _trained(runs: Iterable[Run]) -> bool:
 
 
 def _untold(runs: Iterable[Run], name: str) -> bool:
-    """Whether runs share a training, and a metric that its samplers do not change."""
+    """Whether runs share a training and have the same value of a metric, so that it does not depend on the sampler."""
     found: dict[tuple[str, int], list[float]] = {}
     for run in runs:
         if run.record.training and name in run.measurements:
@@ -109,7 +109,7 @@ def _untold(runs: Iterable[Run], name: str) -> bool:
 
 
 def _tested_otherwise(runs: Iterable[Run]) -> bool:
-    """Whether runs that share one training have taken different evaluations in the test."""
+    """Whether runs that share a training took different numbers of evaluations in the test."""
     taken: dict[tuple[str, int], set[float]] = {}
     for run in runs:
         if run.record.training and "nfe/eval" in run.measurements:
@@ -124,8 +124,8 @@ class Style:
 
     unit: str = ""
     factor: float = 1.0
-    decimals: int | None = None  # none: each number for itself, with an exponent
-    deviations: bool = True  # whether any is worth showing
+    decimals: int | None = None  # None: with an exponent
+    deviations: bool = True  # whether standard deviations are shown
 
     @classmethod
     def of(cls, name: str, values: Iterable[float]) -> "Style":

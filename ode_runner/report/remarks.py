@@ -13,13 +13,13 @@ from ode_runner.report.rows import Row, differing_options, label, value_of
 from ode_runner.report.runs import Run
 from ode_runner.report.table import Table
 
-MOST_NAMED = 4  # runs with one and the same reason
+MOST_NAMED = 4  # runs with the same reason that are named
 MACHINE = {"cpu": "unknown", "device": "unknown", "threads": "unknown", "processes": 1, "platform": "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Absence:
-    """Runs that are not in the table for one and the same reason."""
+    """Runs that are not in the table, for the same reason."""
 
     status: str
     reason: str
@@ -32,14 +32,14 @@ class Absence:
 
     @property
     def named(self) -> str:
-        """The first few names, and how many there are besides."""
+        """The first few names, and how many more there are."""
         names = self.which or [str(folder) for folder in self.folders]
         more = len(names) - MOST_NAMED
         return ", ".join(names[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
-    """Runs that did not complete, those with the same reason but for its numbers together; what still goes on last."""
+    """Runs that did not complete, grouped by reasons that are equal except for numbers; running ones come last."""
     others = [run for run in runs if not run.completed]
     differing = differing_options(runs) if others else []
     names = [name for name in differing if name != "task"] or ["model", "solver", "gradient"]
@@ -63,13 +63,13 @@ def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
 
 
 def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:
-    """A sentence where rows made by a few columns average over others."""
+    """A sentence if rows made by `columns` average over other options as well."""
     mixed = [name for name in differing_options(runs) if name not in columns]
     return [f"rows average over {', '.join(mixed)}, not over seeds alone."] if mixed else []
 
 
 def left_out(table: Table) -> list[str]:
-    """A sentence for each column in which a mean is over some of a row's runs: others have no finite number there."""
+    """A sentence for each column in which a mean is over only some of a row's runs: others have no finite number."""
     found = []
     for name in [column.name for column in table.columns if column.is_metric]:
         counts = [(row, _finite(row, name)) for row in table.rows if name not in row.orders]
@@ -89,9 +89,9 @@ def _finite(row: Row, name: str) -> int:
 
 
 def without_effect(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each option that was swept and changed nothing, as a number of steps that a solver does not use.
+    """A sentence for each swept option that changed nothing, such as a number of steps that a solver does not use.
 
-    That is: rows that differ in it alone are equal in every number of the test, seed by seed, to the last digit.
+    Rows that differ only in this option have equal test metrics, seed by seed, to the last digit.
     """
     found = []
     options = [name for name in rows[0].columns if name not in AXES] if rows else []
@@ -105,7 +105,7 @@ def without_effect(rows: Sequence[Row]) -> list[str]:
 
 
 def _alike_but_for(name: str, axis: str, rows: Sequence[Row]) -> dict[str, list[list[Row]]]:
-    """Groups of two rows or more that differ in an option alone, by the choice of its axis."""
+    """Groups of two or more rows that differ only in an option, by the choice of its axis."""
     groups: dict[tuple[str, Hashable], list[Row]] = {}
     for row in rows:
         others = tuple(repr(value) for other, value in row.columns.items() if other != name)
@@ -144,7 +144,7 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
 
 
 def _tested(row: Row) -> dict[int, dict[str, Any]]:
-    """What the test has measured, by seed."""
+    """The test metrics, by seed."""
     return {
         run.record.seed: {name: value for name, value in run.record.metrics.items() if name.startswith("test/")}
         for run in row.completed
@@ -158,13 +158,13 @@ def _reason(run: Run) -> str:
 
 
 def _signature(run: Run) -> str:
-    """What failures of one kind have in common; runs that still go on are each for itself."""
+    """A key that failures of one kind have in common; runs that are still running have each their own."""
     reason = _reason(run)
     return reason if run.record.status is RunStatus.RUNNING else re.sub(r"(?<![a-z_])[-+]?\d[\d.e+-]*", "#", reason)
 
 
 def _standing(run: Run) -> str:
-    """How far a run has come; only its own process knows whether it is still alive."""
+    """The progress of a run that is running, and the age of its last line: its process may be dead."""
     path = run.folder / "metrics.jsonl"
     try:
         minutes = (time.time() - path.stat().st_mtime) / 60

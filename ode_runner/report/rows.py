@@ -1,4 +1,4 @@
-"""From runs to rows: one for each configuration, its seeds together."""
+"""From runs to rows: one row for each configuration, with all its seeds."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -9,12 +9,12 @@ from typing import Any
 from ode_runner.recording.record import AXES, UNUSED
 from ode_runner.report.runs import Run
 
-SMALL = 2.0**-600  # what a square or a sum of numbers times this does not overflow with
+SMALL = 2.0**-600  # a factor with which squares and sums of numbers do not overflow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic:
-    """Mean and standard deviation (n - 1) of what several seeds reached; no deviation of a single one."""
+    """Mean and standard deviation (n - 1) over seeds; no deviation for a single one."""
 
     mean: float
     deviation: float | None
@@ -25,12 +25,12 @@ class Statistic:
         values = [value for value in values if math.isfinite(value)]
         if not values:
             return None
-        if min(values) == max(values):  # a sum divided by a count need not give it back
+        if min(values) == max(values):  # a sum divided by the count may be rounded
             return cls(mean=values[0], deviation=0.0 if len(values) > 1 else None)
         try:
             mean = math.fsum(values) / len(values)
             deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        except OverflowError:  # of numbers near the largest
+        except OverflowError:  # numbers near the largest float
             scaled = cls.of([value * SMALL for value in values])
             assert scaled is not None
             return cls(mean=scaled.mean / SMALL, deviation=(scaled.deviation or 0.0) / SMALL)
@@ -42,7 +42,7 @@ class SweptOrder:
     """The order at which an error falls over the sweep of steps that a row belongs to."""
 
     slope: float
-    over: str  # from how many steps to how many it is fitted
+    over: str  # the range of steps over which it is fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Row:
     """The runs of one row of the table."""
 
     runs: list[Run]
-    columns: dict[str, Any] = field(default_factory=dict)  # what tells this row from the others
+    columns: dict[str, Any] = field(default_factory=dict)  # options that distinguish the rows
     orders: Mapping[str, SweptOrder] = field(default_factory=dict)  # by the name of their column
 
     @cached_property
@@ -58,14 +58,14 @@ class Row:
         return [run for run in self.runs if run.completed]
 
     def statistic(self, name: str) -> Statistic | None:
-        """Over the completed runs that measured it; of an order, its slope."""
+        """The statistic over the completed runs that measured it; for an order, its slope."""
         if name in self.orders:
             return Statistic(mean=self.orders[name].slope, deviation=None)
         return Statistic.of([run.measurements[name] for run in self.completed if name in run.measurements])
 
     @property
     def task(self) -> str:
-        """The task of all its runs; "" if they are of several."""
+        """The task of all its runs; "" if they have several."""
         tasks = {str(run.options["task"]) for run in self.runs}
         return tasks.pop() if len(tasks) == 1 else ""
 
@@ -77,8 +77,8 @@ class Row:
 def without_repeats(runs: Iterable[Run]) -> tuple[list[Run], int]:
     """One run for each configuration and seed, and how many were left out.
 
-    The same command in a sweep and by itself makes two folders; counted as two seeds they would make the deviation
-    too small. A completed run stands before one that is not, a later one before an earlier one.
+    The same command in a sweep and by itself makes two folders; counted as two seeds, they would make the deviation too
+    small. A completed run is preferred to one that is not, and a later one to an earlier one.
     """
     chosen: dict[tuple[str, int], Run] = {}
     count = 0
@@ -91,14 +91,14 @@ def without_repeats(runs: Iterable[Run]) -> tuple[list[Run], int]:
 
 
 def by_configuration(runs: Sequence[Run]) -> list[Row]:
-    """A row for each configuration of which a run is completed, told apart by the options that differ."""
+    """A row for each configuration with a completed run, distinguished by the options that differ."""
     groups = [group for group in _grouped(runs, lambda run: run.identity) if any(run.completed for run in group)]
     shown = differing_options([group[0] for group in groups]) or ["model", "solver", "gradient"]
     return [_row(group, shown) for group in groups]
 
 
 def by_columns(runs: Sequence[Run], names: Sequence[str]) -> list[Row]:
-    """A row for each combination of values of the named columns, whatever else its runs differ in."""
+    """A row for each combination of values of the named columns; its runs may differ in other options."""
     groups = _grouped(runs, lambda run: tuple(repr(value_of(run, name)) for name in names))
     return [_row(group, names) for group in groups if any(run.completed for run in group)]
 
@@ -106,8 +106,8 @@ def by_columns(runs: Sequence[Run], names: Sequence[str]) -> list[Row]:
 def differing_options(runs: Sequence[Run]) -> list[str]:
     """Names of the options that differ among runs of the same task and the same choice of their own group.
 
-    `solver.num_steps` that differs only because every solver has its own default says nothing that `solver` does not,
-    nor does a solver that is merely not used by a ResNet.
+    If `solver.num_steps` differs only because every solver has its own default, it adds nothing to `solver`. Nor does a
+    solver count as different if a ResNet merely does not use it.
     """
     seen: dict[str, dict[Hashable, set[str]]] = {}
     for name in dict.fromkeys(name for run in runs for name in run.options):
@@ -121,12 +121,12 @@ def differing_options(runs: Sequence[Run]) -> list[str]:
 
 
 def value_of(run: Run, name: str) -> Any:
-    """An option, or the seed."""
+    """The value of an option, or of the seed."""
     return run.record.seed if name == "seed" else run.options.get(name, UNUSED)
 
 
 def label(columns: Mapping[str, Any]) -> str:
-    """A configuration in a few words: choices by their value alone, options as name=value."""
+    """A configuration in a few words: choices by their value only, options as name=value."""
     words = [
         str(value) if name in AXES else f"{name.rpartition('.')[2]}={plain(value)}"
         for name, value in columns.items()
@@ -136,9 +136,9 @@ def label(columns: Mapping[str, Any]) -> str:
 
 
 def labels(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of configurations that are shown beside each other, by what differs among them.
+    """Names of configurations that are shown together, by what differs among them.
 
-    An option that one of them does without, as null, is named only where nothing else tells it from another.
+    A null option is named only if nothing else distinguishes a configuration from another.
     """
     names = dict.fromkeys(name for line in lines for name in line)
     differing = [name for name in names if len({repr(line.get(name, UNUSED)) for line in lines}) > 1]

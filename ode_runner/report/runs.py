@@ -1,4 +1,4 @@
-"""Finds run folders and reads their records, also of runs that are under way."""
+"""Finds run folders and reads their records, also of runs that are still running."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
 
-NOT_TIMED = ("cost/train_seconds", 0)  # of a run of a single step: it is not known, and is the best of no column
-NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with evaluations has
+NOT_TIMED = ("cost/train_seconds", 0)  # means unknown, for a run of a single step; it must not be the best of a column
+NUMERICS = ("nfe", "solver")  # prefixes of measurements that only a run with evaluations has
 
 
 @cache
 def _as_typed(group: str, target: str) -> str:
-    """The built-in choice of a group whose class this is; its own name where there is none, or are several."""
+    """The built-in choice of a group with this class; the name of the class if there is none, or several."""
     named = [path.stem for path in (conf_dir() / group).glob("*.yaml") if target in targets_in(path)]
     return named[0] if len(named) == 1 else target.rpartition(".")[2]
 
@@ -45,7 +45,7 @@ class Run:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """What was chosen, by name: the axes, then every option in use. The seed is not among them."""
+        """Choices and options by name: the axes, then every option in use, without the seed."""
         record = self.record
         options: dict[str, Any] = {axis: record.choices.get(axis, UNUSED) for axis in AXES}
         for group, content in self._computed.items():
@@ -78,13 +78,13 @@ class Run:
         }
 
     def rows(self) -> Iterator[dict[str, float]]:
-        """metrics.jsonl; a line still being written is left out."""
+        """The rows of metrics.jsonl; an incomplete last line is left out."""
         try:
             lines = read_regular(self.folder / "metrics.jsonl").decode("utf-8", errors="replace").splitlines()
         except OSError:
             return
         for line in lines:
-            with suppress(ValueError, RecursionError, AttributeError):  # torn, or no object
+            with suppress(ValueError, RecursionError, AttributeError):  # an incomplete line, or not an object
                 yield {name: value for name, value in json.loads(line).items() if isinstance(value, int | float)}
 
 
@@ -93,7 +93,7 @@ class FoundRuns:
     """The runs below the named folders."""
 
     runs: list[Run]
-    unreadable: list[Path]  # run folders whose record is absent or torn
+    unreadable: list[Path]  # run folders whose record is missing or damaged
 
 
 def find_runs(folders: Iterable[Path]) -> FoundRuns:
@@ -137,9 +137,9 @@ def read_run(folder: Path) -> Run:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Folders with a record, or with what Hydra leaves before there is one; nothing is sought inside them.
+    """Folders with a record, or with the `.hydra` that is written before the record; their subfolders are not searched.
 
-    What only asked about a model, as `audit=true` does, leaves a folder of its own and is no run.
+    The folder of a command that only asks about a model, such as `audit=true`, is not a run.
     """
     waiting, seen = [folder], set[tuple[int, int]]()
     while waiting:
@@ -147,9 +147,9 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         try:
             status = path.stat()
             names = sorted(os.listdir(path))
-        except OSError:  # removed or forbidden meanwhile, or a file
+        except OSError:  # removed meanwhile, not permitted, or a file
             continue
-        if (status.st_dev, status.st_ino) in seen:  # by another way: a link may lead upwards
+        if (status.st_dev, status.st_ino) in seen:  # visited already: a link may point upwards
             continue
         seen.add((status.st_dev, status.st_ino))
         if FILE not in names and ".hydra" not in names:
@@ -166,7 +166,7 @@ def _is_command_folder(folder: Path) -> bool:
 
 
 def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:
-    """The record, with status interrupted where it says running and no process holds the folder's lock."""
+    """The record, with status interrupted if it says running but no process holds the folder's lock."""
     if record.status is not RunStatus.RUNNING or in_use(folder):
         return record
     reason = "its process ended without a message (killed, or a power cut); the same command resumes it"

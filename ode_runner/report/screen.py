@@ -1,4 +1,4 @@
-"""The table on a terminal, or in a file or pipe without colour."""
+"""Prints the table to a terminal or, without colour, to a file or pipe."""
 
 import sys
 
@@ -11,12 +11,12 @@ from ode_runner.report.matching import Matching, matchings
 from ode_runner.report.orders import legend
 from ode_runner.report.table import Cell, Column
 
-WIDE = 10_000  # columns of something that is no terminal: nothing is wrapped or cut
+WIDE = 10_000  # columns of a file or pipe, so that nothing is wrapped or cut
 GAP = "  "
 
 
 def show(report: Report) -> None:
-    """Table, what is not in it, and warnings; no line of the table is wrapped."""
+    """Print the table without wrapping its lines, then what is not in it, and warnings."""
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else WIDE, highlight=False)
 
@@ -72,7 +72,7 @@ def _grid(report: Report, widths: list[int], is_terminal: bool) -> Text:
 
 
 def _widths(report: Report, is_terminal: bool) -> list[int]:
-    """Of every column."""
+    """The width of every column."""
     bodies = zip(*report.table.cells, strict=True)
     return [
         max(
@@ -84,7 +84,7 @@ def _widths(report: Report, is_terminal: bool) -> list[int]:
 
 
 def _fitting(columns: list[Column], widths: list[int], room: int) -> int:
-    """How many columns to show, so that no number is cut; at least the first measurement."""
+    """How many columns to show without cutting a number; at least up to the first measurement."""
     first = next((i for i, column in enumerate(columns) if column.is_metric), len(columns))
     count = len(columns)
     while count > first + 1 and sum(widths[:count]) + len(GAP) * (count - 1) > room:
@@ -97,7 +97,7 @@ def _padded(text: str, column: Column, is_terminal: bool) -> str:
 
 
 def _marked(cell: Cell, column: Column, is_terminal: bool) -> str:
-    """Where there is no bold, a star for the best, and room for one, so that digits stay below each other."""
+    """The text of a cell. Without bold, the best has a star and others are padded, so that digits are aligned."""
     text = on_one_line(cell.text)
     return f"{text} *" if cell.best and not is_terminal else _padded(text, column, is_terminal)
 

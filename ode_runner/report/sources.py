@@ -1,7 +1,8 @@
 """`ode-report cite`: the sources of a run's choices, from docstrings of their classes and headers of yamls.
 
-A class names its sources in a last paragraph of its docstring, or says there that it is our own; the yaml of a recipe,
-and of a class of another package, in a line that begins with Source. Files are read, and nothing is imported.
+A class names its sources in the last paragraph of its docstring, or says there that it is our own. The yaml of a
+recipe, or of a class of another package, names them in a line that begins with Source. Files are only read, and nothing
+is imported.
 """
 
 import ast
@@ -22,11 +23,11 @@ PACKAGE = Path(__file__).resolve().parents[1]
 OWN = "Our own."
 YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 SOURCE = re.compile(r"^# Source:(.*\n(?:#  .*\n)*)", re.MULTILINE)
-BESIDES = ("optimizer", "schedule")  # groups of a configuration that are no axes of the record
+BESIDES = ("optimizer", "schedule")  # groups that have sources but are not axes of the record
 
 
 def cite(run: Run) -> None:
-    """Print the sources of the run's recipe, if it has one, and of every choice in use; then which name none."""
+    """Print the sources of the run's recipe, if it has one, and of every choice in use; then choices without any."""
     unnamed = []
     for words, sources in _sources(run):
         if not sources:
@@ -40,7 +41,7 @@ def cite(run: Run) -> None:
 
 
 def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
-    """What was chosen, and for each the sources that its class names."""
+    """Each choice, with the sources that its class names."""
     yield from _recipe(run)
     config, learned = with_present_classes(run.record.config), run.record.cost.get("parameters") != 0
     for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES if learned else (), "")}.items():
@@ -59,7 +60,7 @@ def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
 def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
     try:
         words = stored_overrides(run.folder)
-    except RefusedInput:  # the record tells the rest
+    except RefusedInput:  # the record suffices for the other choices
         return
     for name in (word.removeprefix("experiment=") for word in words if word.startswith("experiment=")):
         path = conf_dir() / "experiment" / f"{Path(name).name}.yaml"
@@ -68,7 +69,7 @@ def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
 
 
 def _of_yaml(group: str, target: str) -> list[str]:
-    """Those of the group's built-in choice behind which the class is."""
+    """The sources in the yaml of the group's built-in choice with this class."""
     paths = sorted((conf_dir() / group).glob("*.yaml"))
     return next((_in_header(path) for path in paths if target in targets_in(path)), [])
 
@@ -79,7 +80,7 @@ def _in_header(path: Path) -> list[str]:
 
 
 def sources_of(target: str) -> list[str]:
-    """The sources that a class of this program names, or else its nearest base class; none of other packages' code."""
+    """The sources that a class of this program, or its nearest base class, names; none for other packages' classes."""
     module, _, name = target.rpartition(".")
     if not module.startswith(f"{PACKAGE.name}."):
         return []
@@ -87,7 +88,7 @@ def sources_of(target: str) -> list[str]:
 
 
 def objective_of(target: str) -> str:
-    """What training minimises by a model of this program, which its class names; "" of any other."""
+    """The class of the objective of a model of this program; "" for other models."""
     module, _, name = target.rpartition(".")
     if not module.startswith(f"{PACKAGE.name}."):
         return ""
@@ -110,18 +111,18 @@ def _lineage(module: str, name: str) -> Iterator[tuple[str, ast.ClassDef]]:
 
 
 def _tree(module: str) -> ast.Module:
-    """Empty of a module that is none of this program's files."""
+    """The syntax tree of a module; empty if it is not a file of this program."""
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
     return ast.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
-    """Names that a module imports, and from which module."""
+    """The names that a module imports, each with the module from which it comes."""
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
     return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
 
 
 def _named_in(node: ast.ClassDef) -> list[str]:
-    """The paragraphs of its docstring that name a year, or that say that it is our own."""
+    """The paragraphs of a class's docstring that contain a year, or say that the class is our own."""
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
     return [" ".join(paragraph.split()) for paragraph in paragraphs if YEAR.search(paragraph) or paragraph == OWN]

@@ -1,4 +1,4 @@
-"""The table as text, before any format: columns, cells, which are best."""
+"""The table before any format: columns, cells as text, and which are best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A heading, and whether its numbers are measurements."""
+    """A column: its heading, and whether its numbers are measurements."""
 
     name: str  # as it can be typed: an option, a metric, or the count
     unit: str = ""
@@ -54,7 +54,7 @@ def make_table(
     runs: Sequence[Run], *, metrics: str | None = None, by: str | None = None, sort: str | None = None,
     reverse: bool = False, left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
-    """The rows that have at least one completed run, best or first names first.
+    """The table of the rows that have at least one completed run, sorted.
 
     Raises:
         RefusedInput: a metric or column does not exist.
@@ -80,14 +80,14 @@ def make_table(
 def _chosen_metrics(
     completed: Sequence[Run], rows: Sequence[Row], typed: str | None, left_out: Mapping[str, str]
 ) -> list[str]:
-    """Those typed; or else the usual ones, each error with its order behind it."""
+    """The metrics typed; otherwise the usual ones, each error followed by its order."""
     orders = list({name: None for row in rows for name in row.orders})
     names = known(completed) + orders
     if typed is None:
         shown = usual(completed)
         return [name for metric in shown for name in (metric, *({metric + ENDING} & {*orders}))]
     if not names:
-        return split_names(typed)  # nothing has been measured yet: nobody can say that a name is wrong
+        return split_names(typed)  # nothing has been measured yet, so names cannot be checked
     chosen = list(dict.fromkeys(resolve(name, [*names, *left_out], "metric") for name in split_names(typed)))
     for name in chosen:
         if name in left_out and name not in names:
@@ -104,7 +104,7 @@ def _chosen_columns(runs: Sequence[Run], typed: str) -> list[str]:
 
 
 def _sorted(rows: list[Row], metrics: Sequence[str], sort: str | None, reverse: bool) -> list[Row]:
-    """By the columns from left to right, unless told otherwise; metrics from the best on, absent ones last."""
+    """Rows sorted by the columns from left to right, or by `sort`; metrics from the best, missing ones last."""
     columns = list(rows[0].columns) if rows else []
     names = [resolve(name, [*metrics, *columns], "column") for name in split_names(sort)] if sort and rows else columns
     for name in reversed(names):
@@ -132,9 +132,9 @@ def _style(name: str, rows: Sequence[Row]) -> Style:
 
 
 def _best(name: str, rows: Sequence[Row], style: Style) -> dict[str, str]:
-    """The best mean of each task as it is written; digits that are not shown tell no row from another.
+    """The best mean of each task, as it is written, so that digits which are not shown do not count.
 
-    None where half the rows reach it, as with no evaluations backward in exact modes.
+    A task has none if half of its rows reach it, as with zero backward evaluations in exact modes.
     """
     means: dict[str, list[float]] = {}
     for row in rows:
@@ -161,13 +161,13 @@ def _measured_cell(row: Row, name: str, style: Style, best: dict[str, str]) -> C
 
 
 def _count(row: Row) -> str:
-    """Seeds that completed, of how many if not all."""
+    """The number of completed seeds, such as `2 of 3` if not all completed."""
     completed, all_runs = len(row.completed), len(row.runs)
     return str(completed) if completed == all_runs else f"{completed} of {all_runs}"
 
 
 def _shared(rows: Sequence[Row]) -> dict[str, str]:
-    """What every row that uses it has chosen alike."""
+    """The axes on which all rows that use them have the same choice."""
     options = [run.options for row in rows for run in row.completed]
     values = {axis: {str(run[axis]) for run in options} - {UNUSED} for axis in AXES}
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1 and axis not in rows[0].columns}

@@ -1,4 +1,4 @@
-"""`ode-report verify`: does the same command give the same numbers again?"""
+"""`ode-report verify`: runs the command of a run again and compares the numbers."""
 
 import os
 import shlex
@@ -29,14 +29,14 @@ from ode_runner.report.diff import (
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
 
-NOT_REPEATED = ("hydra", *PLACEMENT)  # overrides that say where a run is kept
-TYPED = "command-line"  # where Hydra has a folder of choices from that -cd names
+NOT_REPEATED = ("hydra", *PLACEMENT)  # overrides that say where a run is stored
+TYPED = "command-line"  # Hydra's provider of a folder that is named by -cd
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
-WATCHED = ("diagnostics/", "audit/")  # typed once a run is complete, they stand in its command and not in its record
+WATCHED = ("diagnostics/", "audit/")  # may be in the command but not the record, if typed after the run was completed
 
 
 class Command(NamedTuple):
-    """What to type again, and whose code that runs."""
+    """The command to run again, and the code that it runs."""
 
     words: list[str]
     directory: Path
@@ -44,18 +44,18 @@ class Command(NamedTuple):
 
 
 def verify(run: Run, *, trust: bool) -> int:
-    """Run it again beside itself and compare; 0 if reproduced, else 1, and the new run folder is kept.
+    """Run it again in a temporary folder and compare. Returns 0 if reproduced; otherwise 1, and keeps the new folder.
 
     Raises:
-        RefusedInput: the run is not completed, how it was started is not on disk, or it is to run code that is not this
-            program's and is not trusted.
+        RefusedInput: the run is not completed, its command is not on disk, or it would run code that is neither this
+            program's nor trusted.
     """
     command = _verifiable(run, trust=trust)
     aside = Path(tempfile.mkdtemp(prefix="ode-verify-"))
     whose = f"this program's and {', '.join(command.own_code)}" if command.own_code else "this program's alone"
     print(f"in {command.directory}, with code that is {whose}, again:\node-run {shlex.join(command.words)}", flush=True)
     if lost_output():
-        return 1  # what comes of it could not be told either
+        return 1  # the outcome could not be printed either
     ended = subprocess.run(
         [program(), *command.words, f"output_dir='{aside}'"],
         cwd=command.directory,
@@ -75,7 +75,7 @@ def verify(run: Run, *, trust: bool) -> int:
 
 
 def _verifiable(run: Run, *, trust: bool) -> Command:
-    """How the run was started; refuses what `verify` says."""
+    """The command of the run; raises RefusedInput as `verify` says."""
     if not run.completed:
         raise RefusedInput(f"'{run.folder}' is {run.record.status}: only a completed run can be verified.")
     command = _command(run)
@@ -88,12 +88,12 @@ def _verifiable(run: Run, *, trust: bool) -> Command:
 
 
 def exact(run: Run) -> dict[str, float]:
-    """What must come out the same: metrics and counts, neither times nor memory."""
+    """The numbers that must be the same: metrics and counts, but not times or memory."""
     return {name: value for name, value in run.measurements.items() if not name.endswith(NEVER_THE_SAME)}
 
 
 def compared(run: Run, again: Run) -> list[Difference]:
-    """Names with both values, where they are not equal."""
+    """Names and both values of the numbers that are not equal."""
     first, second = exact(run), exact(again)
     names = [
         name
@@ -124,7 +124,7 @@ def _print_differences(run: Run, again: Run, differences: list[Difference]) -> N
 
 
 def _command(run: Run) -> Command:
-    """From what the run folder tells."""
+    """The command of a run, from its folder."""
     try:
         hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]
         overrides = [word for word in stored_overrides(run.folder) if root_of(word) not in NOT_REPEATED]
@@ -135,15 +135,15 @@ def _command(run: Run) -> Command:
         raise RefusedInput(f"{run.folder / '.hydra'} does not say how the run was started.") from None
     own_code = [*folders, *searched, *(word for word in overrides if "_target_" in word or any(code_named(word)))]
     flags = [word for folder in folders for word in ("-cd", folder)]
-    words = [*flags, *overrides, *searched, "hydra.mode=RUN"]  # a preset among the overrides would start a whole sweep
+    words = [*flags, *overrides, *searched, "hydra.mode=RUN"]  # a preset would start a sweep
     return Command(words, directory if directory.is_dir() else Path.cwd(), own_code)
 
 
 def program() -> str:
-    """The `ode-run` of this very installation.
+    """The path of `ode-run`, of this installation if possible.
 
     Raises:
-        RefusedInput: there is none.
+        RefusedInput: `ode-run` is not installed.
     """
     program = shutil.which("ode-run", path=Path(sys.executable).parent) or shutil.which("ode-run")
     if program is None:
@@ -152,7 +152,7 @@ def program() -> str:
 
 
 def _environment(run: Run, *, own_code: bool) -> dict[str, str]:
-    """As many threads as then, for a sum is split among them and rounds accordingly; no modules that only lie there."""
+    """The environment: as many threads as in the run, by which sums round, and no imports from the directory."""
     threads = run.record.environment.get("threads")
     environment = {**os.environ, ASIDE: "1", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     return environment if own_code else {**environment, "PYTHONSAFEPATH": "1"}

@@ -1,4 +1,4 @@
-"""Many configurations in one picture: colours and markers for the values of what varies, too few to name each one."""
+"""Colours and markers for many configurations in one picture: by groups of values, not one for each configuration."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -16,12 +16,12 @@ GREY = len(CLASSES) - 1  # for what has no colour of its own
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping:
-    """The values of one column in few groups."""
+    """The values of one column, in a few groups."""
 
     name: str
-    groups: Sequence[str]  # what their values are, in words
-    of: Sequence[int]  # by row
-    ordered: bool  # ranges of a number, from low to high
+    groups: Sequence[str]  # the values of each group, in words
+    of: Sequence[int]  # the group of each row
+    ordered: bool  # numbers, or ranges of numbers, from low to high
 
     @property
     def labels(self) -> list[str]:
@@ -31,7 +31,7 @@ class Grouping:
 
 @dataclass(frozen=True, kw_only=True)
 class VisualEncoding:
-    """How every row is drawn, and the legend that says so."""
+    """How every row is drawn, and the legend."""
 
     looks: dict[str, Look]
     legend: list[Look]
@@ -39,7 +39,7 @@ class VisualEncoding:
 
 
 def encode(rows: Sequence[Row]) -> VisualEncoding:
-    """The column that fits the colours sets them, a second one the markers; what else varies is not told apart."""
+    """The first column with few values sets the colours, a second one the markers; other options are not shown."""
     varying = [name for name in rows[0].columns if len({repr(row.columns[name]) for row in rows}) > 1]
     few = [name for name in varying if len({repr(row.columns[name]) for row in rows}) <= len(ORDERED)]
     by_colour, *others = [*few, *(name for name in varying if name not in few)]
@@ -79,7 +79,7 @@ def _grouped(rows: Sequence[Row], name: str, *, most: int) -> Grouping:
 
 
 def _in_ranges(name: str, values: Sequence[Any], numbers: Sequence[float], *, most: int) -> Grouping:
-    """As many different numbers in each, and a group for whatever is none."""
+    """Ranges with equally many different numbers, and a group for values that are not numbers."""
     place = {number: i * most // len(numbers) for i, number in enumerate(numbers)}
     members: list[list[float]] = [[number for number in numbers if place[number] == group] for group in range(most)]
     words = [

@@ -73,7 +73,7 @@ def _parse(typed: str, runs: Sequence[Run]) -> Condition:
 
 
 def _same(there: Any, typed: str) -> bool:
-    """As text, as yaml's null, or as numbers: 1e-3 is 0.001."""
+    """Whether a value equals the typed one: as text, as yaml's null, or as a number (1e-3 equals 0.001)."""
     if typed.lower() == ("null" if there is None else str(there).lower()):
         return True
     number = _number(typed)
