@@ -14,21 +14,21 @@ Function = Callable[..., Sequence[Tensor]]
 
 @final
 class CapturedFunction:
-    """On tensors of its own: what one call keeps for its derivative stays until the next call.
+    """A recorded function and its vector-Jacobian product. What a call saves for backward stays until the next call.
 
-    Before it is used, values and derivatives are compared with the function's own, on inputs and with leaves other than
-    those that were recorded.
+    Before use, values and derivatives are compared with those of the function itself, for other inputs and leaves than
+    it was recorded with.
 
     Args:
-        function: of tensors to tensors.
-        examples: tensors like those that it will be given. It is differentiated by those that ask for it.
-        leaves: tensors that it reads besides, and is differentiated by. They are read anew by every call. Nothing but
-            such functions may use them: a graph made elsewhere would tie them to another stream.
-        facts: how many of its outputs, the last ones, are not differentiated.
-        fusing: modules it calls that are compiled for it.
+        function: a function of tensors, with a sequence of tensors as result.
+        examples: tensors like the inputs. It is differentiated with respect to those that require a gradient.
+        leaves: further tensors that it reads, at every call, and is differentiated with respect to. Only such
+            functions may use them: a graph made elsewhere would tie them to another stream.
+        facts: the number of outputs, at the end, that are not differentiated.
+        fusing: modules that the function calls and that PyTorch's compiler compiles for it.
 
     Raises:
-        CannotCompile: it cannot be recorded, or what was recorded gives something else than the function.
+        CannotCompile: the function cannot be recorded, or the recording gives another result.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class CapturedFunction:
         with fused(fusing):
             self._there = CudaGraph(self._evaluated)
         self.outputs = list(self._there.found)
-        self._there.replay()  # so that what the derivative reads are numbers, and indices among them none from nowhere
+        self._there.replay()  # recording computes nothing: this fills the tensors, and valid indices, for backward
         self._cotangents = [torch.zeros_like(y) for y in self.outputs[: len(self.outputs) - facts]]
-        self._back = CudaGraph(self._derivative)  # now: autograd refuses once inputs or leaves have been written into
+        self._back = CudaGraph(self._derivative)  # now: autograd refuses once inputs or leaves are modified in place
         self._check_right()
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """The outputs, on memory that the next call writes into. Inputs may be in the CPU's memory, best if pinned."""
+        """The outputs, in memory that the next call overwrites. Inputs may be on the CPU, preferably pinned."""
         write_into(self.inputs, inputs)
         self._there.replay()
         return [y.detach() for y in self.outputs]
 
     def pull_back(self, *cotangents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The derivatives by the inputs that ask for them and by the leaves, where the last call was.
+        """The derivatives with respect to inputs that require a gradient, and to leaves, at the point of the last call.
 
-        `cotangents` are those of the first outputs; the others are zero. What is returned is written into by the next
-        call of this method.
+        `cotangents` are those of the first outputs; the others are zero. The next call of this method overwrites the
+        results.
         """
         given, others = self._cotangents[: len(cotangents)], self._cotangents[len(cotangents) :]
         torch._foreach_copy_(given, list(cotangents))
@@ -72,7 +72,7 @@ class CapturedFunction:
         return list(found[: len(self.moving)]), list(found[len(self.moving) :])
 
     def _evaluated(self) -> Sequence[Tensor]:
-        """Parameters that autocast has lowered before would be recorded as they are now."""
+        """The function without autocast's cache: copies of parameters in it would be recorded with present values."""
         device = self.inputs[0].device.type
         with torch.enable_grad(), torch.autocast(device, enabled=False, cache_enabled=False):
             return self.function(*self.inputs)
@@ -84,7 +84,7 @@ class CapturedFunction:
             outputs,
             [*self.moving, *self.leaves],
             self._cotangents,
-            retain_graph=True,  # what it keeps stays in place
+            retain_graph=True,  # saved tensors must stay at their addresses
             allow_unused=True,
             materialize_grads=True,
         )

@@ -14,14 +14,14 @@ from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
 from ode_runner.solvers.first_order import first_order
 
-Call = tuple[nn.Module, Tensor]  # a part of a model, and what it was called with
+Call = tuple[nn.Module, Tensor]  # a part of a model, and the input of its call
 
 
 @contextmanager
 def noted_calls(model: nn.Module) -> Iterator[list[Call]]:
-    """Yields a list to which the calls are added that are made inside of the model's layers, if each is called once.
+    """Yields a list that collects the calls of the model's layers made inside, for layers that are called once.
 
-    Layers are a part of the model with parameters and without fields or buffers, of one tensor to one tensor.
+    Layers are a direct part of the model with parameters but no field or buffer, from one tensor to one tensor.
     """
     calls, more = list[Call](), set[nn.Module]()
 
@@ -52,12 +52,12 @@ def _recordable(layers: nn.Module) -> bool:
 class CapturedModules:
     """Layers that are replayed as CUDA graphs inside `installed`.
 
-    Outside of it, and for inputs of another shape or type, they are what they were.
+    Outside, and for inputs of another shape or type, they are called as usual.
 
     Args:
         calls: layers, and an input of each, as `noted_calls` finds them.
-        lower: type to which autocast lowers what they compute; None: to none.
-        say: is told which of them cannot be recorded, and why.
+        lower: the type of autocast for them; None: no autocast.
+        say: prints which of them cannot be recorded, and why.
     """
 
     def __init__(self, calls: Sequence[Call], *, lower: torch.dtype | None, say: Callable[[str], None]) -> None:
@@ -72,7 +72,7 @@ class CapturedModules:
     def installed(self) -> Iterator[None]:
         """Inside, a call of a layer replays its recording."""
         for one in self.captured:
-            vars(one.layers)["forward"] = one  # the module stays what it is, and is called as ever
+            vars(one.layers)["forward"] = one  # hooks and __call__ stay the module's
         try:
             yield
         finally:
@@ -94,7 +94,7 @@ class _CapturedModule:
 
         self._kind = _kind(x)
         self._recording = CapturedFunction(function, [x], [*leaves.values()], facts=0)
-        self._held = False  # by a call whose derivative may still be asked for
+        self._held = False  # True while a call may still be differentiated
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         alike = not named and [_kind(x) for x in inputs] == [self._kind]
@@ -103,12 +103,12 @@ class _CapturedModule:
         return _Repeated.apply(self._recording, _Hold(self), *inputs, *self._parameters)
 
     def hold(self, held: bool) -> None:
-        """Whether what was kept for the derivative is needed."""
+        """Set whether the saved tensors of the recording are still needed."""
         self._held = held
 
 
 class _Hold:
-    """Holds a recording as long as it lives."""
+    """Holds a recording for as long as this object lives, which is as long as autograd's graph."""
 
     def __init__(self, module: _CapturedModule) -> None:
         self.module = module
@@ -133,5 +133,5 @@ class _Repeated(torch.autograd.Function):
     @first_order(OF_CAPTURED_STEPS)
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         of_input, of_parameters = ctx.recording.pull_back(dy)
-        own = torch._foreach_add([*of_input, *of_parameters], 0)  # in memory that no repetition writes into
+        own = torch._foreach_add([*of_input, *of_parameters], 0)  # copies, which no replay overwrites
         return None, None, own[0] if of_input else None, *own[len(of_input) :]

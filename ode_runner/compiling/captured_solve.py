@@ -1,4 +1,4 @@
-"""Adaptive solves on a GPU along recorded steps; the CPU waits once an attempt, for its error, and once to begin."""
+"""Adaptive solves on a GPU along recorded steps. The CPU waits once per attempt, for its error, and once to begin."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,13 +28,13 @@ OF_CAPTURED_STEPS = (
 
 
 def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool) -> "CapturedSolve":
-    """A solve by recorded steps for problems like this one, whose derivative is that of the steps.
+    """A solve by recorded steps for problems like this one; its derivative is that of the steps.
 
     Args:
-        solver: a pair.
+        solver: an embedded pair.
         problem: an example of the problems.
-        keeps: whether all that the derivative needs is kept, as by `gradient=backprop`; else accepted steps are taken
-            anew in the backward pass, as by `gradient=checkpoint`.
+        keeps: whether all that the backward pass needs is saved, as with `gradient=backprop`; otherwise accepted steps
+            are recomputed in the backward pass, as with `gradient=checkpoint`.
         fuses: whether the field is compiled into fused kernels.
 
     Raises:
@@ -49,9 +49,9 @@ def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool)
 
 @final
 class CapturedSolve:
-    """Solves by recorded steps, and by ordinary ones for good once one could not be recorded.
+    """Solves by recorded steps; once a step could not be recorded, by eager ones from then on.
 
-    `note` is told which attempts each solve has taken. Within `following`, solves are those of a plan.
+    `note` is called with the attempts of each solve. Inside `following`, solves are those of a plan.
     """
 
     def __init__(self, steps: CapturedSteps, *, keeps: bool) -> None:
@@ -62,7 +62,7 @@ class CapturedSolve:
 
     @contextmanager
     def following(self, planned: PlannedSolve) -> Iterator[None]:
-        """Inside, calls are solved by `planned`, which takes one."""
+        """Inside, the one call is solved by `planned`."""
         self._planned, planned.noted = planned, None
         try:
             yield
@@ -75,11 +75,11 @@ class CapturedSolve:
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1 or self._given_up:
             return self._ordinary(problem)
-        accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+        accepted_steps: list[AcceptedStep] = []  # filled by forward(), which can return only tensors
         try:
             ys = _Captured.apply(field, self, accepted_steps, y0, ts, *field.given, *self.steps.parameters)
         except CannotCompile:
-            if not self._proven:  # before training, where somebody will say so
+            if not self._proven:  # before training, where the caller reports it
                 raise
             self._given_up = True
             return self._ordinary(problem)
@@ -88,32 +88,32 @@ class CapturedSolve:
         return solution_along(accepted_steps, ys)
 
     def _ordinary(self, problem: Problem) -> Solution:
-        """A solve by steps that are not recorded."""
+        """A solve by eager steps."""
         gathered = self.steps.solver.gathered(problem.field, problem.y0, problem.ts)
         self.note(plan_of(gathered.accepted_steps))
         return gathered.solution()
 
 
-_OfAStep = list[tuple[Recordings, CapturedFunction]]  # recordings that it uses, and where they go back to
+_OfAStep = list[tuple[Recordings, CapturedFunction]]  # recordings in use by a step, and where they are returned to
 
 
 class _Taken(NamedTuple):
-    """An accepted step, and where its derivative comes from."""
+    """An accepted step, and the recordings for its derivative."""
 
     interval: AcceptedStep
     y0: State
     step: CapturedFunction | None  # None: a step over no time
-    end: CapturedFunction | None  # by which f(t1, y1) was found, if not by the step
+    end: CapturedFunction | None  # that has evaluated f(t1, y1), if the step did not
 
 
 @final
 class CapturedStepper(AdaptiveStepper):
-    """Takes the steps of one solve, each accepted one on a recording of its own, for as long as it lives.
+    """Takes the steps of one solve. Each accepted step has a recording of its own.
 
     Args:
         steps: the recordings.
-        field: evaluated as it is where norms overflow; in its ledger evaluations are entered.
-        keeps: whether recordings of accepted steps are held until this goes.
+        field: evaluated eagerly if norms overflow; its ledger counts the evaluations.
+        keeps: whether recordings of accepted steps are held for as long as this stepper lives.
         dense: whether there may be outputs within steps.
     """
 
@@ -122,11 +122,11 @@ class CapturedStepper(AdaptiveStepper):
         self._recordings = steps.dense_step if keeps and dense else steps.step
         self.given = [z.detach() for z in field.given]
         self.taken: list[_Taken] = []
-        self.first: CapturedFunction | None = None  # by which the first slope was found
+        self.first: CapturedFunction | None = None  # that has evaluated the first slope
         self.evaluations = 0
         self._attempt: CapturedFunction | None = None
         self._end: CapturedFunction | None = None
-        self._held: list[_OfAStep] = [[]]  # the first are of what comes before the steps
+        self._held: list[_OfAStep] = [[]]  # by step; the first entry is for what precedes the steps
 
     def __del__(self) -> None:
         self._release(self._held)
@@ -147,7 +147,7 @@ class CapturedStepper(AdaptiveStepper):
 
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         assert f0 is not None, "a pair knows the slope that a step begins with"
-        self._attempt = self._attempt or self._take(self._recordings)  # one that was rejected is written over
+        self._attempt = self._attempt or self._take(self._recordings)  # a rejected attempt is overwritten
         y1, *rest, error = self._attempt(clock_of(t0, t1, y0), y0, f0, *self.given)
         tableau = self.steps.tableau
         f1 = rest.pop(0) if tableau.first_same_as_last else None
@@ -155,12 +155,12 @@ class CapturedStepper(AdaptiveStepper):
         return StepResult(y1, [f0, *rest], f1, float(error))
 
     def accept(self, step: Step) -> None:
-        """The last attempt is part of the solution."""
+        """Accept the last attempt as a step of the solution."""
         y0 = step.y0 if self.keeps else step.y0.clone()
         self.taken.append(_Taken(step.interval, y0, self._attempt, self._end))
         self._attempt = self._end = None
         self._held.append([])
-        if not self.keeps:  # the next step begins where the last one ended, and with nothing of those before
+        if not self.keeps:  # the next step needs only the end of the last one
             self._release(self._held[:-2])
             self._held = self._held[-2:]
 
@@ -195,7 +195,7 @@ class _Captured(torch.autograd.Function):
                 ys += solver.outputs(step) if solve.keeps else [y.clone() for y in solver.outputs(step)]
                 stepper.accept(step)
         except CannotCompile:
-            stepper.evaluations = 0  # the solve will be made anew
+            stepper.evaluations = 0  # the solve will be repeated, and counted then
             raise
         finally:
             field.ledger.tally.evaluations += stepper.evaluations
@@ -221,17 +221,17 @@ class _Captured(torch.autograd.Function):
 
 @final
 class _BackwardPass:
-    """Adjoints on their way from the last step of a solve to the first: dL/dy, dL/df, and sums of the others."""
+    """Propagates adjoints from the last step of a solve to the first: dL/dy, dL/df, and sums for all other tensors."""
 
     def __init__(self, stepper: CapturedStepper, like: State) -> None:
         self.stepper, self.steps = stepper, stepper.steps
         self.a, self.af = torch.zeros_like(like), torch.zeros_like(like)
         self.moving = [z for z in stepper.field.given if z.requires_grad]
-        self.sums: list[Tensor] = []  # of what is given and asks for a gradient, then of the parameters
+        self.sums: list[Tensor] = []  # for given tensors that require a gradient, then for parameters
         self.evaluations = 0
 
     def through(self, taken: _Taken, due: Tensor) -> None:
-        """A step, in which outputs with these derivatives were due."""
+        """Propagate through a step; `due` is dL/dy of the outputs that were due in it."""
         interval = taken.interval
         within = [(interval.fraction(t), dy) for t, dy in zip(interval.due, due, strict=True) if t != interval.t1]
         for t, dy in zip(interval.due, due, strict=True):
@@ -247,12 +247,12 @@ class _BackwardPass:
             self.a = self.a + dy
 
     def to_the_beginning(self) -> None:
-        """Through the first slope, where steps were kept."""
+        """Propagate through the first slope, if steps were kept."""
         if self.stepper.keeps and self.stepper.first is not None:
             self.a = self.a + self._pulled(self.stepper.first, self.af)[0]
 
     def of_given(self) -> list[Tensor | None]:
-        """dL/dz, None where z asks for no gradient."""
+        """dL/dz of the given tensors; None if z does not require a gradient."""
         sums = iter(self.sums or [torch.zeros_like(z) for z in self.moving])
         return [next(sums) if z.requires_grad else None for z in self.stepper.field.given]
 
@@ -271,19 +271,19 @@ class _BackwardPass:
             self.af = self.af + of_slopes[0]
 
     def _again(self, taken: _Taken, of_slopes: list[Tensor]) -> None:
-        """The step is taken anew; with outputs within, together with the slope at its end."""
+        """Recompute the step, and the slope at its end if there are outputs within it, and propagate through it."""
         recordings = self.steps.dense_again if of_slopes else self.steps.again
         recording, interval = recordings.take(), taken.interval
         try:
             recording(clock_of(interval.t0, interval.t1, taken.y0), taken.y0, *self.stepper.given)
             self.evaluations += self.steps.tableau.stages + bool(of_slopes)
             [a] = self._pulled(recording, self.a, *of_slopes[-1:], *of_slopes[:-1])
-            self.a = a.clone()  # the recording may be taken for the next step
+            self.a = a.clone()  # the recording may be used again for the next step
         finally:
             recordings.give_back(recording)
 
     def _pulled(self, recording: CapturedFunction, *cotangents: Tensor) -> list[Tensor]:
-        """Derivatives by the states and slopes that a recording was called with; its part of the sums is added."""
+        """The derivatives with respect to the states and slopes of a recording's call; adds the others to the sums."""
         found, of_parameters = recording.pull_back(*cotangents)
         states = found[: len(found) - len(self.moving)]
         parts = [*found[len(states) :], *of_parameters]
@@ -291,7 +291,7 @@ class _BackwardPass:
         return states
 
     def _of_slopes(self, within: Sequence[tuple[float, Tensor]], dt: float) -> list[Tensor]:
-        """dL/dk of each stage and of f1, from outputs within the step; none where there are none."""
+        """dL/dk of each stage and of f1, from outputs within the step; empty without such outputs."""
         rows = [(self.steps.tableau.within(x), dy) for x, dy in within]
         return [
             torch.stack([dt * weights[i] * dy for weights, dy in rows]).sum(0)

@@ -1,4 +1,4 @@
-"""The steps of a pair along one field, recorded as CUDA graphs."""
+"""The steps of an embedded pair along one field, recorded as CUDA graphs."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,23 +17,23 @@ from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
-Field = Callable[..., State]  # of time, state, and what is given
+Field = Callable[..., State]  # of time, state, and the tensors given
 SOME_STEP = (0.0, 0.125, 0.125)  # a clock to record with
-MOST = 64  # recordings of one function: each keeps all that its derivative needs
+MOST = 64  # recordings of one function: each keeps in memory all that its derivative needs
 
 
 @final
 class Recordings:
-    """Recordings of one function, as many as are in use at a time; each is made when first wanted."""
+    """A pool of recordings of one function, as many as are in use at a time; each is made when first needed."""
 
     def __init__(self, make: Callable[[], CapturedFunction]) -> None:
         self._make, self._made, self._free = make, 0, list[CapturedFunction]()
 
     def take(self) -> CapturedFunction:
-        """One that nobody uses.
+        """A recording that is not in use.
 
         Raises:
-            CannotCompile: there are too many in use, or it cannot be recorded.
+            CannotCompile: too many are in use, or the function cannot be recorded.
         """
         if self._free:
             return self._free.pop()
@@ -43,7 +43,7 @@ class Recordings:
         return self._make()
 
     def give_back(self, recording: CapturedFunction) -> None:
-        """Return a recording that `take` gave, for others to use."""
+        """Return a recording to the pool."""
         self._free.append(recording)
 
 
@@ -51,16 +51,16 @@ class Recordings:
 class CapturedSteps:
     """The functions of a step along one field, recorded with their derivatives, for states of one shape and type.
 
-    Every function also takes what is given to the field.
+    Every function also takes the tensors given to the field.
 
-    `clock` holds t0, t1 and their difference, which is taken before they are rounded.
+    `clock` holds t0, t1 and their difference, which is computed before they are rounded.
 
     Args:
-        solver: whose steps these are.
-        field: along which; counts nothing here, for a replay is none of its calls.
-        y0: a state.
-        given: what the field takes after time and state.
-        fuses: whether the field is compiled for it.
+        solver: the embedded pair.
+        field: the field; it does not count evaluations, because a replay does not call it.
+        y0: an example of a state.
+        given: the tensors that the field takes after time and state.
+        fuses: whether the field is compiled into fused kernels.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class CapturedSteps:
 
 @final
 class RecordedSteps:
-    """The functions of a step for solves that nobody differentiates; each is recorded once, when it is first wanted.
+    """The functions of a step for solves without gradients; each is recorded once, when it is first needed.
 
     Args:
-        solver: whose steps these are.
-        read: a field of time, state and what is given.
-        y0: a state.
-        given: what the field takes after time and state.
-        leaves: what the field reads besides.
-        fusing: modules that are compiled for it.
+        solver: the embedded pair.
+        read: a field of time, state and the tensors given.
+        y0: an example of a state.
+        given: the tensors that the field takes after time and state.
+        leaves: further tensors that the field reads.
+        fusing: modules that are compiled into fused kernels.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class RecordedSteps:
 
     @cached_property
     def step(self) -> RecordedFunction:
-        """Without the stages, which nothing needs where no output lies within the step."""
+        """A step without its stages, which are needed only for outputs within the step."""
         return self._of(self._functions.lean_step, [self._clock, self._state, self._state])
 
     @cached_property
@@ -142,7 +142,7 @@ class RecordedSteps:
 
 @final
 class StepFunctions:
-    """What a pair's steps are made of, as functions of `clock`, states and what is given to the field."""
+    """The functions that make up a pair's steps, of `clock`, states and the tensors given to the field."""
 
     def __init__(self, solver: EmbeddedRungeKutta, read: Field) -> None:
         self.solver, self.tableau, self.field = solver, solver.tableau, read
@@ -158,12 +158,12 @@ class StepFunctions:
             d0, d1 = (self.solver.in_tolerances(y, y0, y0) for y in (y0, f0))
             small = (d0 < 1e-5) | (d1 < 1e-5)
             trial = torch.minimum(clock[2].abs() / 2, torch.where(small, 1e-6, 0.01 * d0 / d1)).copysign(clock[2])
-        f1 = self.field(clock[0] + trial, y0 + trial * f0, *given)  # with a graph, so that it is compiled as others are
+        f1 = self.field(clock[0] + trial, y0 + trial * f0, *given)  # with grad, as all calls of fused code
         with torch.no_grad():
             return [f0, torch.stack([d0, d1, self.solver.in_tolerances(f1 - f0, y0, y0)])]
 
     def step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
-        """y1, f1 of a pair whose last stage that is, the stages after f0; the error in units of the tolerance."""
+        """y1; f1 if it is the pair's last stage; the stages after f0; the error in units of the tolerance."""
         y1, ks = self._stages(clock, y0, f0, given)
         last = [self.field(clock[1], y1, *given)] if self.tableau.first_same_as_last else []
         with torch.no_grad():
@@ -171,21 +171,21 @@ class StepFunctions:
             return [y1, *last, *ks[1:], self.solver.in_tolerances(difference, y0, y1)]
 
     def lean_step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
-        """What `step` gives, without stages."""
+        """The results of `step` without the stages."""
         y1, *others, error = self.step(clock, y0, f0, *given)
         return [y1, *others[: self.tableau.first_same_as_last], error]
 
     def again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
-        """y1 of a step that has been accepted."""
+        """y1 of an accepted step, recomputed."""
         return [self._stages(clock, y0, self.field(clock[0], y0, *given), given)[0]]
 
     def dense_again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
-        """y1, and all that outputs within the step are made of: f1, and the stages."""
+        """y1, f1 and the stages, which are needed for outputs within the step, recomputed."""
         y1, ks = self._stages(clock, y0, self.field(clock[0], y0, *given), given)
         return [y1, self.field(clock[1], y1, *given), *ks]
 
     def _stages(self, clock: Tensor, y0: State, f0: State, given: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
-        """y1 and the stages. It is made of slopes times the step: one operation a term, as where that is a number."""
+        """y1 and the stages. Slopes are multiplied by dt first, so that each term of a sum takes one operation."""
         (t0, t1, dt), ks = clock.unbind(), [f0]
 
         def gain(c: float, y: State) -> State:

@@ -1,4 +1,4 @@
-"""What a function asks of a GPU, recorded once and asked for again as a whole: a CUDA graph."""
+"""CUDA graphs: the GPU operations of a function, recorded once and replayed as a whole."""
 
 import math
 import warnings
@@ -16,26 +16,26 @@ from ode_runner.devices.transfer import holding
 from ode_runner.errors import CannotCompile
 
 Found = TypeVar("Found")
-# TF32 and bf16 round alike both times, but sums may be in another order. Tokens are equal.
+# Relative bounds: TF32 and bf16 round the same in a replay, but sums may have another order. Tokens are equal.
 BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-2, torch.int64: 1e-9}
-NUDGE = 1 / 8  # by up to which part parameters are changed, to see whether they have been recorded as they were
+NUDGE = 1 / 8  # largest relative change of parameters in the check that a recording reads their present values
 
 
 class CudaGraph(Generic[Found]):
-    """A function without arguments, which reads and writes tensors that stay where they are.
+    """A recorded function without arguments, which reads and writes tensors at fixed addresses.
 
-    Nothing but what it asks of the GPU is repeated: its Python code runs while it is recorded, and not again. `found`
-    is what it returned then; its tensors are written anew by every replay. Memory that the function takes is its own as
-    long as the graph lives.
+    A replay repeats only the GPU operations: the function's Python code runs only for the recording. `found` is the
+    result of the recording; every replay overwrites its tensors. Memory that the function allocates belongs to the
+    graph for as long as the graph lives.
 
     Raises:
-        CannotCompile: it waits for the GPU, or draws random numbers on the CPU.
+        CannotCompile: the function waits for the GPU, or draws random numbers on the CPU.
     """
 
     def __init__(self, function: Callable[[], Found]) -> None:
         drawn = torch.get_rng_state()
         with aside() as stream, _reasons():
-            function()  # whatever is done once, such as choosing algorithms, is done now
+            function()  # warm-up: initialisation, such as the choice of algorithms, must not be recorded
             with never_waiting():
                 function()
         if not torch.equal(drawn, torch.get_rng_state()):
@@ -45,7 +45,7 @@ class CudaGraph(Generic[Found]):
             self.found = function()
 
     def replay(self) -> None:
-        """Ask for all of it again."""
+        """Launch all operations again."""
         self.graph.replay()
 
 
@@ -57,7 +57,7 @@ def _stream(device: int) -> torch.cuda.Stream:
 
 @contextmanager
 def aside() -> Iterator[Any]:
-    """Inside, operations go to the stream on which everything is recorded, after those of the current stream."""
+    """Inside, operations run on the stream of all recordings, after those of the current stream."""
     stream = _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     try:
@@ -69,7 +69,7 @@ def aside() -> Iterator[Any]:
 
 @contextmanager
 def never_waiting() -> Iterator[None]:
-    """Inside, an operation that would have the CPU wait for the GPU is an error: it cannot be recorded."""
+    """Inside, an operation that makes the CPU wait for the GPU raises an error: it cannot be recorded."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
@@ -81,7 +81,7 @@ def never_waiting() -> Iterator[None]:
 
 
 def write_into(own: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-    """The values of inputs into tensors that stay where they are. Inputs may be in the CPU's memory, best if pinned."""
+    """Copy inputs into the tensors `own`, at fixed addresses. Inputs may be on the CPU, preferably pinned."""
     with torch.no_grad():
         here = [mine.device == x.device for mine, x in zip(own, inputs, strict=True)]
         for mine, x in compress(zip(own, inputs, strict=True), (not there for there in here)):
@@ -90,22 +90,22 @@ def write_into(own: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
 
 
 def varied(inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Inputs unlike those that a function was recorded with; whole numbers as they are."""
+    """Inputs that differ from those of the recording; integers are left as they are."""
     return [x.detach() * (1 + torch.rand_like(x) / 8) if x.is_floating_point() else x.clone() for x in inputs]
 
 
 def check_repeated_right(
     found: Sequence[Tensor | None], expected: Sequence[Tensor | None], dtype: torch.dtype, *, what: str
 ) -> None:
-    """Check what a recording gives, by what the function itself gives.
+    """Compare the results of a recording with those of the function itself.
 
     Args:
-        found, expected: tensors, taken as one vector each.
-        dtype: in which they were computed.
-        what: they are, in words.
+        found, expected: lists of tensors, each taken as one vector.
+        dtype: the type in which they were computed.
+        what: a description of the results, for messages.
 
     Raises:
-        CannotCompile: they are further apart than rounding explains, or no numbers.
+        CannotCompile: they differ by more than rounding, or are not finite.
     """
     off = far_apart(found, expected)
     if math.isnan(off):
@@ -115,7 +115,7 @@ def check_repeated_right(
 
 
 def far_apart(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
-    """The relative distance of two lists of tensors taken as one vector each."""
+    """The relative distance of two lists of tensors, each taken as one vector."""
     both = zip(found, expected, strict=True)
     pairs = [(a.detach().double(), b.detach().double()) for a, b in both if a is not None and b is not None]
     size = sum(float(b.square().sum()) for _, b in pairs)
@@ -125,7 +125,7 @@ def far_apart(found: Sequence[Tensor | None], expected: Sequence[Tensor | None])
 
 @contextmanager
 def nudged(parameters: Sequence[nn.Parameter | Tensor]) -> Iterator[None]:
-    """Inside, parameters have other values than those that a function may have been recorded with."""
+    """Inside, parameters have other values than during a recording; restores them at the end."""
     kept = [p.detach().clone() for p in parameters]
     _write(parameters, [p * torch.linspace(1, 1 + NUDGE, p.numel()).to(p).view_as(p) for p in kept])
     try:
@@ -135,7 +135,7 @@ def nudged(parameters: Sequence[nn.Parameter | Tensor]) -> Iterator[None]:
 
 
 def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Write values into parameters, keeping their version: a graph made with them stays good, for they are restored."""
+    """Write values without changing version counters: autograd graphs stay valid, since values are restored later."""
     with torch.no_grad(), _unsafe_preserve_version_counter(tuple(parameters)):
         for p, value in zip(parameters, values, strict=True):
             p.copy_(value)
@@ -143,7 +143,7 @@ def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Errors of PyTorch in a clause."""
+    """Turns errors of PyTorch into CannotCompile, with a clause."""
     try:
         yield
     except RuntimeError as error:

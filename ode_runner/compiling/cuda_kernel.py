@@ -1,4 +1,4 @@
-"""CUDA code as functions of tensors, by NVIDIA's own compiler for code made while a program runs."""
+"""Compiles CUDA code at run time, by NVIDIA's NVRTC, into functions of tensors."""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.errors import CannotCompile
 
 OPTIONS = ("--device-as-default-execution-space", "--disable-warnings")
-THREADS = 64  # of a block: few, so that one whose samples are done makes room
+THREADS = 64  # threads of a block: few, so that a block whose samples are done makes room for another
 HEADER = """\
 #define ARRAY
 #define KERNEL extern "C" __global__ void
@@ -21,10 +21,10 @@ HEADER = """\
 
 
 def compile_kernels(source: str, names: Sequence[str], device: torch.device) -> Mapping[str, "Kernel"]:
-    """Functions of the code that are kernels, by their names.
+    """The kernels of CUDA code, by name.
 
     Raises:
-        CannotCompile: the bindings of CUDA that come with PyTorch are not there, or the code is not understood.
+        CannotCompile: the package cuda-bindings is not installed, or the code does not compile.
     """
     try:
         from cuda.bindings import driver
@@ -32,17 +32,17 @@ def compile_kernels(source: str, names: Sequence[str], device: torch.device) -> 
         raise CannotCompile("the Python package cuda-bindings is not installed") from error
     major, minor = torch.cuda.get_device_capability(device)
     with torch.cuda.device(device):
-        torch.cuda.current_stream().synchronize()  # whereby the thread has PyTorch's context
+        torch.cuda.current_stream().synchronize()  # which makes PyTorch's context current in this thread
         module = _checked(driver.cuModuleLoadData(machine_code(source, f"sm_{major}{minor}")))
         found = {name: _checked(driver.cuModuleGetFunction(module, name.encode())) for name in names}
     return {name: Kernel(function, device) for name, function in found.items()}
 
 
 def machine_code(source: str, architecture: str) -> bytes:
-    """Compile CUDA code for GPUs of an architecture, such as sm_90; no GPU is needed for that.
+    """Compile CUDA code for an architecture, such as sm_90. This needs no GPU.
 
     Raises:
-        CannotCompile: the code is not understood.
+        CannotCompile: the code does not compile.
     """
     from cuda.bindings import nvrtc
 
@@ -68,7 +68,7 @@ class Kernel:
         self.function, self.device = function, device
 
     def __call__(self, threads: int, *arguments: Tensor | int) -> None:
-        """On the current stream, in as many threads as asked for and at most a block more; integers are `long long`."""
+        """Launch on the current stream, with `threads` rounded up to whole blocks; integers are `long long`."""
         from cuda.bindings import driver
 
         values = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, Tensor) else ctypes.c_longlong(x) for x in arguments]
@@ -80,10 +80,10 @@ class Kernel:
 
 
 def _checked(found: Sequence[Any]) -> Any:
-    """What a function of the bindings has returned behind its status.
+    """The result of a function of the bindings, without its status.
 
     Raises:
-        CannotCompile: the status is not that of success.
+        CannotCompile: the status is an error.
     """
     status, *values = found
     if status.value:

@@ -1,4 +1,4 @@
-"""Adaptive solves whose every sample has steps of its own, as one kernel of a GPU: each sample in a thread."""
+"""Adaptive solves in which every sample has its own steps, as one GPU kernel with a thread for each sample."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -30,15 +30,15 @@ from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times, Trajectory
 
 FORWARD, BACKWARD = ("begin", "slope_change", "step"), ("step_vjp", "dense_step_vjp")
-LARGEST_INLINED = 8  # numbers: arrays become registers by unrolling all loops, which for a layer of 64 takes 20 s
-MOST_LEARNED = 512  # numbers, by which each thread sums up derivatives in memory of its own, reserved for all that fit
+LARGEST_INLINED = 8  # numbers of an array that becomes registers by unrolling loops; for a layer of 64 that takes 20 s
+MOST_LEARNED = 512  # learned numbers: each thread sums their derivatives in local memory, reserved for all threads
 INLINED, CALLED = "__forceinline__", "__noinline__"
-MOST_SUMS = 2**26  # numbers: derivatives by parameters of so many samples are in memory at once
+MOST_SUMS = 2**26  # numbers in memory at once: derivatives of samples with respect to parameters
 
 
 @dataclass(kw_only=True)
 class TakenByKernel:
-    """What a solve by a kernel leaves for its backward pass."""
+    """What a solve by a kernel saves for its backward pass."""
 
     times: Tensor  # float64
     y0: Tensor  # rows, as in EachSteps
@@ -48,13 +48,13 @@ class TakenByKernel:
 
 @final
 class EachKernel(SolveCall[TakenByKernel]):
-    """Solves by one kernel on a GPU: no step is kept for the backward pass, which solves once more.
+    """Solves by one kernel on a GPU. No step is saved for the backward pass, which solves once more.
 
-    `back` says whether a backward pass is compiled; without it, no solve may be differentiated.
+    `back` says whether a backward pass is compiled; without it, solves cannot be differentiated.
 
     Raises:
-        CannotCompile: an operation of the field has no C code, or NVRTC does not understand it; or what was compiled
-            gives something else than the operations in double precision; or too much is learned.
+        CannotCompile: an operation of the field has no C code, or the code does not compile; or the compiled code gives
+            another result than the operations in double precision; or too many numbers are learned.
     """
 
     steps: EachSteps
@@ -71,7 +71,7 @@ class EachKernel(SolveCall[TakenByKernel]):
         self.backward = self._compiled(BACKWARD, "pull_back_each", "each_kernel_accepted.cu") if back else {}
 
     def _compiled(self, pieces: Sequence[str], kernel: str, *files: str) -> Mapping[str, cuda_kernel.Kernel]:
-        """The kernel of this name in files, and those that call each of the pieces alone."""
+        """The kernel of this name in `files`, and kernels that call each of the pieces alone, to check them."""
         functions = {name: self.steps.piece(name) for name in pieces}
         source = kernel_source(self.steps, self.solver, pieces, *files)
         with refusing(), torch.no_grad():
@@ -87,7 +87,7 @@ class EachKernel(SolveCall[TakenByKernel]):
         return [y.cpu() for y in found]
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenByKernel]:
-        """From `y0`, contiguous. Waits for the GPU."""
+        """Solve from `y0`, which is contiguous; the CPU waits for the GPU."""
         times = ts.to(y0.device, torch.float64).contiguous()
         ys, counts = self._solve(times, y0, theta, *[0] * 5)
         return ys, TakenByKernel(times=times, y0=y0, counts=counts.cpu().long())
@@ -123,7 +123,7 @@ class EachKernel(SolveCall[TakenByKernel]):
 
 
 def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta, pieces: Sequence[str], *files: str) -> str:
-    """Pieces of the steps, and files that call them, in CUDA.
+    """The CUDA code of pieces of the steps, and of the files that call them.
 
     Raises:
         CannotCompile: an operation of the field has no C code.
@@ -141,14 +141,14 @@ def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta, pieces: Sequence
 
 
 def each_on_gpu(solver: Solver, y0: State) -> bool:
-    """Whether samples have steps of their own, on a GPU."""
+    """Whether samples have their own steps and are on a GPU."""
     return y0.is_cuda and isinstance(solver, PerSampleStepping) and solver.per_sample
 
 
 def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolve, back: bool) -> CompiledSolve:
-    """A solve by one kernel for problems like this one; differentiable, by its steps, if `back`.
+    """A solve by one kernel for problems like this one; if `back`, with the derivative of its steps.
 
-    Where there is no time between first and last output, or a sample fails, `eager` solves.
+    If there is no time between first and last output, or a sample fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -161,7 +161,7 @@ def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolv
 
 
 def _on_cpu(problem: Problem) -> Problem:
-    """A copy of the problem on the CPU, where the operations of its field are recorded."""
+    """A copy of the problem on the CPU, where the operations of its field are traced."""
     field = problem.field
     given = [z.detach().cpu().requires_grad_(z.requires_grad) for z in field.given]
     integrals = {name: deepcopy(one).cpu() for name, one in zip(field.names, field.integrals, strict=True)}
@@ -179,7 +179,7 @@ def _solve(kernel: EachKernel, steps: EachSteps, eager: CompiledSolve, problem: 
     theta = steps.packing.pack([value.detach() for value in found])
     ys, taken = kernel.solve(y0.detach().contiguous(), ts.detach(), theta)
     _, attempts, arrived = taken.counts.unbind(1)
-    if not bool(attempts.any()) or not bool(arrived.all()):  # over no time, or one has failed
+    if not bool(attempts.any()) or not bool(arrived.all()):  # no time passes, or a sample has failed
         return eager(problem)
     ys = differentiable(kernel, field, taken, ys, theta, y0, found)
     return solution_of_each(steps, kernel.solver.first_step, problem, ys, taken.counts)

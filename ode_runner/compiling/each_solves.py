@@ -1,4 +1,4 @@
-"""Adaptive solves whose every sample has steps of its own, each as one call of machine code."""
+"""Adaptive solves in which every sample has its own steps, each as one call of machine code."""
 
 import ctypes
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Times, Trajectory
 
-LANES = 64  # samples beside each other: with fewer, products of matrices are slower, with more, lanes idle at the end
-MOST_GIVEN = 256  # numbers; they are carried along with the state
-ROOM = 4096  # accepted steps for which there is memory at first
+LANES = 64  # samples computed together: with fewer, matrix products are slower; with more, lanes idle at the end
+MOST_GIVEN = 256  # numbers given to a sample, which are stored with its state
+ROOM = 4096  # accepted steps for which memory is allocated at first
 ACCEPTED, DENSE, NO_ROOM = 1, 2, -2  # as in each.c
 
 
 @dataclass(frozen=True, kw_only=True)
 class TakenEach:
-    """What a solve leaves for its backward pass."""
+    """What a solve saves for its backward pass."""
 
     times: Tensor  # float64
-    states: Tensor  # (step, *state): where each accepted step begins
+    states: Tensor  # (step, *state): the states at which accepted steps begin
     steps: Tensor  # (step, 4), float64: see each.c
     counts: Tensor  # (batch, 3), int64: accepted steps, attempts and the last step of each sample
     rounds: Tensor  # (attempts of the hardest sample,), uint8: see each.c
@@ -41,7 +41,7 @@ class TakenEach:
 
 @final
 class EachSolves(OneCall[TakenEach]):
-    """Solves by compiled steps of each sample; where `solve` returns None, the caller solves otherwise."""
+    """Solves by compiled steps of each sample. If `solve` returns None, the caller solves eagerly."""
 
     steps: EachSteps
 
@@ -53,7 +53,7 @@ class EachSolves(OneCall[TakenEach]):
 
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
-        """`each.c`, compiled; None where an operation has no C code."""
+        """`each.c`, compiled; None if an operation has no C code."""
         made = self.library(["begin", "slope_change", "step"], "control.c", "each.c", **self.sizes)
         if made is not None:
             made.solve_each.restype = NUMBER
@@ -69,7 +69,7 @@ class EachSolves(OneCall[TakenEach]):
         return made
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`each_accepted.c`, compiled; None where an operation has no C code."""
+        """`each_accepted.c`, compiled; None if an operation has no C code."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "each_accepted.c", DENSE=dense, **self.sizes)
         if made is not None:
@@ -78,7 +78,7 @@ class EachSolves(OneCall[TakenEach]):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenEach] | None:
-        """States at `ts` from `y0`, contiguous; None where a sample fails or a step meets what C does not handle."""
+        """States at `ts` from `y0`, contiguous; None if a sample fails or the C code does not handle a case."""
         assert self.forward is not None
         times, room = ts.to(torch.float64).contiguous(), self.room
         ys, slopes, sizes = y0.new_empty(len(times), *y0.shape), torch.empty_like(y0), times.new_empty(len(y0))
@@ -117,10 +117,10 @@ class EachSolves(OneCall[TakenEach]):
 
 
 def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
-    """The solver, if its steps along the field of a problem can be compiled for every sample by itself.
+    """The solver, if its steps along the field of a problem can be compiled for each sample by itself.
 
     Raises:
-        CannotCompile: they cannot.
+        CannotCompile: they cannot be.
     """
     field, y0, pair = problem.field, problem.y0, compilable(solver, each=True)
     assert isinstance(pair, EmbeddedRungeKutta)
@@ -138,10 +138,10 @@ def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
 def solution_of_each(
     steps: EachSteps, first: float | None, problem: Problem, ys: Trajectory, counts: Tensor
 ) -> Solution:
-    """The solution with states `ys` of rows; enters in the ledger what it has taken.
+    """The solution with states `ys` of rows; adds its evaluations to the ledger.
 
-    A batch takes as many evaluations as the sample with the most, for all are in the same calls. `counts` (batch, at
-    least 2) holds accepted steps and attempts of each sample; `first` is the solver's `first_step`.
+    A batch counts as many evaluations as its hardest sample, because all samples are in the same calls. `counts`
+    (batch, at least 2) has accepted steps and attempts of each sample; `first` is the solver's `first_step`.
     """
     accepted, attempts = counts[:, 0], counts[:, 1]
     evaluations = (1 if first else 2) + (len(steps.tableau.b) - 1) * attempts
@@ -153,9 +153,9 @@ def solution_of_each(
 
 
 def enter_steps_anew(steps: EachSteps, tally: Tally, counts: Tensor, *, accepted: int, dense: int) -> None:
-    """Enter in the ledger what a backward pass takes, in which accepted steps are taken anew.
+    """Add to the ledger the evaluations of a backward pass, which recomputes accepted steps.
 
-    In `accepted` of the rounds of attempts some sample had an accepted step, in `dense` one with outputs within it.
+    In `accepted` rounds of attempts, some sample had an accepted step; in `dense`, one with outputs within it.
     """
     _enter(steps, tally, steps.tableau.stages * accepted + dense)
     tally.accepted += int(counts[int(counts[:, 1].argmax()), 0])  # of the sample that took most attempts
@@ -169,7 +169,7 @@ def _enter(steps: EachSteps, tally: Tally, evaluations: int) -> None:
 def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
     """A compiled solve for problems like this one.
 
-    Where there is a single output time, or a solve fails, `eager` solves.
+    If there is a single output time, or a solve fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

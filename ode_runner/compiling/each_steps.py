@@ -1,4 +1,4 @@
-"""Compiled steps of samples that each have a time of their own, several samples beside each other."""
+"""Compiled steps of samples that each have their own time, several samples at once."""
 
 from collections.abc import Sequence
 from typing import final
@@ -17,11 +17,11 @@ from ode_runner.types import State, Time
 
 @final
 class EachSteps(CompiledSteps):
-    """Compiled steps of `lanes` samples at once, none of which knows of the others.
+    """Compiled steps of `lanes` samples at once, which are independent of each other.
 
-    A row is a state of a `PackedField`, elements and integrals, and behind it lies what is given to the sample, which
-    does not change: the derivative by that is the one by where the row begins. `clock` (3, lanes) holds t0, t1 and
-    their difference of each; norms and errors are (lanes,). Integrals that are judged have a norm of their own.
+    A row is a state of a `PackedField` (elements and integrals), followed by the tensors given to the sample. These do
+    not change, so that their gradient is that of the row's initial value. `clock` (3, lanes) has t0, t1 and their
+    difference for each sample; norms and errors are (lanes,). Integrals under error control have their own norm.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class EachSteps(CompiledSteps):
         return torch.cat([dy.reshape(len(y), -1), *rates, *still], dim=1)
 
     def _every(self, rows: State, values: Sequence[Tensor]) -> list[Tensor]:
-        """All values in their order, with those of the rows that are given to them."""
+        """All values in their order, including those that are given to the rows."""
         parts = rows[:, self.moving :].split([shape.numel() for shape in self.shapes], dim=1)
         given = [part.reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         rest = iter(values)

@@ -1,4 +1,4 @@
-"""Solves along compiled steps whose derivative is that of the steps."""
+"""Compiled solves whose derivative is that of their steps (discretize-then-optimize)."""
 
 from functools import partial
 from typing import Any
@@ -34,15 +34,15 @@ def compile_exact(
 ) -> CompiledSolve:
     """A compiled solve for problems like this one, whose derivative is that of its steps.
 
-    Accepted steps are taken anew in the backward pass, as by `gradient=checkpoint` and for as many evaluations, so that
-    nothing but the beginning of each is kept.
+    Accepted steps are recomputed in the backward pass, as with `gradient=checkpoint` and with as many evaluations, so
+    that only the initial state of each step is saved.
 
     Args:
         solver: the method.
         problem: an example of the problems.
-        keeps: on a GPU, whether all that the derivative needs is kept instead.
-        eager: solves what compiled code leaves out, where samples have steps of their own or steps are implicit: no
-            time between first and last output, or a failure, whose message is then made.
+        keeps: on a GPU, whether all that the backward pass needs is saved instead.
+        eager: solves what the compiled code for implicit steps, or for steps of each sample's own, does not handle: no
+            time between first and last output, or a failure, for which it produces the message.
         fuses: on a GPU, whether the field is compiled into fused kernels before steps are recorded.
 
     Raises:
@@ -66,12 +66,12 @@ def _solve(
 ) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     if len(ts) == 1:
-        return steps.solver.solve(steps.around(field, y0), y0, ts)  # nothing to be solved
+        return steps.solver.solve(steps.around(field, y0), y0, ts)  # there is nothing to solve
     if (plan := runs.plan(ts)) is not None:
         return solve_in_runs(runs, values, problem, plan)
     if whole is not None and (found := solve_whole(whole, values, problem)) is not None:
         return found
-    accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+    accepted_steps: list[AcceptedStep] = []  # filled by forward(), which can return only tensors
     ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
     return solution_along(accepted_steps, ys)
 

@@ -1,4 +1,4 @@
-"""Fields and residual blocks as fused GPU kernels, while they are recorded."""
+"""Compiles fields and residual blocks into fused GPU kernels for a recording."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from ode_runner.networks.base import Block
 
 
 def fusible(model: nn.Module) -> list[nn.Module]:
-    """The parts of a model that are called again and again: its fields and blocks, none of them within another."""
+    """The parts of a model that are called repeatedly: its outermost fields and blocks."""
     found: list[nn.Module] = []
     for module in model.modules():
         if isinstance(module, VectorField | Block) and not any(module in outer.modules() for outer in found):
@@ -23,7 +23,7 @@ def fused(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Inside, calls of the modules are compiled by inductor, which takes about half a minute for each kind of module.
 
     Raises:
-        RuntimeError: one of them is no fixed sequence of operations, or there is no compiler.
+        RuntimeError: one of them has graph breaks, or there is no compiler.
     """
     for module in modules:
         module.compile(fullgraph=True, dynamic=False)
@@ -31,4 +31,4 @@ def fused(modules: Sequence[nn.Module]) -> Iterator[None]:
         yield
     finally:
         for module in modules:
-            module._compiled_call_impl = None  # what is compiled is kept by torch, and found again
+            module._compiled_call_impl = None  # torch caches the compiled code

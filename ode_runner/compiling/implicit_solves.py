@@ -28,7 +28,7 @@ from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.types import State, Time, Times, Trajectory
 
-LARGEST = 32  # numbers of a sample; loops factorise larger matrices more slowly than the library of eager solves
+LARGEST = 32  # numbers of a sample: for larger matrices, LAPACK in eager solves factorises faster than these loops
 
 
 @final
@@ -57,33 +57,33 @@ class ImplicitSteps(CompiledSteps):
 
 @dataclass(frozen=True, kw_only=True)
 class TakenImplicit:
-    """What a solve leaves for its backward pass."""
+    """What a solve saves for its backward pass."""
 
     times: Tensor  # float64
     accepted_steps: list[AcceptedStep]
     steps: Tensor  # (step, 5), float64: see adaptive.c
-    states: Tensor  # (step + 1, batch, *state): where each step begins, and the last one ends
-    stages: Tensor  # (step, stage, batch, *state): where they are
+    states: Tensor  # (step + 1, batch, *state): the beginnings of steps, and the end of the last
+    stages: Tensor  # (step, stage, batch, *state): the states at stages
 
 
 class ImplicitSolves(OneCall[TakenImplicit]):
-    """Solves by compiled implicit steps; where `solve` returns None, the caller solves otherwise."""
+    """Solves by compiled implicit steps. If `solve` returns None, the caller solves eagerly."""
 
-    slopes: bool  # whether slopes at the ends of steps are parts of what is found
+    slopes: bool  # whether results depend on slopes at the ends of steps
 
     def __init__(self, steps: ImplicitSteps, solver: DiagonallyImplicit, *, products: int) -> None:
         super().__init__(steps)
-        self.tableau, self.products = solver.tableau, products  # those that a Jacobian takes
+        self.tableau, self.products = solver.tableau, products  # of a Jacobian
         self.implicit = sum(bool(row[-1]) for row in self.tableau.a)
         self.sizes = {"BATCH": len(steps.y0), "W": steps.y0[0].numel()}
         self.work = torch.zeros(2, dtype=torch.int64)  # evaluations and Jacobians of the last solve
 
     @abc.abstractmethod
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
-        """States at `ts` from `y0`, contiguous; None where a solve fails in C."""
+        """States at `ts` from `y0`, contiguous; None if a solve fails in C."""
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`implicit_accepted.c`, compiled; None where an operation has no C code."""
+        """`implicit_accepted.c`, compiled; None if an operation has no C code."""
         del dense
         sizes = self.sizes | {"SLOPES": self.slopes}
         made = self.library(["jacobian", "slope_vjp"], "stages.c", "implicit_accepted.c", **sizes)
@@ -120,7 +120,7 @@ class ImplicitSolves(OneCall[TakenImplicit]):
         return [taken.states, taken.stages]
 
     def enter_backward(self, tally: Tally, taken: TakenImplicit) -> None:
-        """Two evaluations and a Jacobian for each implicit stage, and an evaluation for each slope."""
+        """Counts two evaluations and a Jacobian for each implicit stage, and an evaluation for each slope."""
         count = len(taken.steps)
         tally.evaluations += 2 * self.implicit * count + (count + 1 if self.slopes else 0)
         tally.products += self.implicit * count * self.products
@@ -213,7 +213,7 @@ class FixedImplicitSolves(ImplicitSolves):
 def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
     """A compiled solve for problems like this one.
 
-    Where there is no time between first and last output, or a solve fails, `eager` solves.
+    If there is no time between first and last output, or a solve fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -253,5 +253,5 @@ def _solve(implicit: ImplicitSolves, values: Values, eager: CompiledSolve, probl
 
 
 def _in_c(values: Any) -> str:
-    """Numbers, and rows of them, as C reads them."""
+    """Numbers, and rows of numbers, as initialisers in C."""
     return f"{{{', '.join(map(_in_c, values))}}}" if isinstance(values, Sequence) else float(values).hex()

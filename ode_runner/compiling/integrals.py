@@ -1,4 +1,4 @@
-"""Compiled steps with integrals along them: rows behind the state, which no stage has to wait for."""
+"""Compiled steps with integrals along the solve, stored after the state; no stage depends on them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,16 +20,16 @@ from ode_runner.types import State, Time
 
 
 def solve_with_integrals(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
-    """The solution by a `solve` of packed states, in which integrals lie behind the state; see `PackedField`."""
+    """The solution by a `solve` of packed states, in which integrals follow the state; see `PackedField`."""
     rows = PackedField(problem.field, problem.y0)
     return rows.unpacked(solve(replace(problem, y0=rows.begin(problem.y0))))
 
 
 @final
 class StepsWithIntegrals(CompiledSteps):
-    """Compiled steps of packed states, in which integrals lie behind the state; see `PackedField`.
+    """Compiled steps of packed states, in which integrals follow the state; see `PackedField`.
 
-    The integrands of a stage are computed only where its weight in the result is not 0, as in eager steps.
+    The integrands of a stage are computed only if its weight in the result is not 0, as in eager steps.
     """
 
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField, y0: State, values: Values) -> None:
@@ -54,7 +54,7 @@ class StepsWithIntegrals(CompiledSteps):
     def _stages(
         self, clock: Tensor, y0: State, f0: State, values: Sequence[Tensor], *, rows: int
     ) -> tuple[State, list[Tensor]]:
-        """State and integrals apart, so that no operation needs an integrand whose weight is 0, and it is left out."""
+        """State and integrals are advanced separately: then integrands of weight 0 are dead code, which is removed."""
         width, (t0, t1, dt) = self.rows.width, clock.unbind()
         rates = [f0[:, width:]]
 
@@ -68,7 +68,7 @@ class StepsWithIntegrals(CompiledSteps):
         return self._packed(y1, q1), [self._packed(k, rate) for k, rate in zip(ks, rates, strict=True)]
 
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
-        """Products as in eager steps, which evaluate each integrand once, and none whose weight is 0."""
+        """Counts products as eager steps do, which evaluate each integrand once, and none of weight 0."""
         if not back and isinstance(self.solver, AdaptiveRungeKutta):
             if not any(interval.t0 != interval.t1 for interval in accepted_steps):
                 return 0
@@ -77,13 +77,14 @@ class StepsWithIntegrals(CompiledSteps):
         return self._products * sum(map(self._calls, accepted_steps))
 
     def _calls(self, interval: AcceptedStep) -> int:
-        """How often integrands are evaluated for what a step and the outputs due in it gain."""
+        """How often integrands are evaluated for the gains of a step and of the outputs due in it."""
         return len(self._weighted(self.tableau.b) | (self._within if interval.dense else set()))
 
     def _calls_of_judge(self, solver: AdaptiveRungeKutta, accepted_steps: Sequence[AcceptedStep]) -> int:
-        """How often integrands are evaluated in a solve whose every attempt is judged by integrals too.
+        """How often integrands are evaluated in a solve whose error control includes integrals.
 
-        The first step may have to be chosen. Values where the last step ended, or the last attempt began, are known.
+        The choice of the first step may take evaluations. Values at the end of the last step, and at the beginning of
+        the last attempt, are known.
         """
         seen = self._weighted(self.tableau.b) | self._weighted(solver.tableau.b_error)
         attempts = sum(1 + interval.rejected for interval in accepted_steps)
@@ -95,7 +96,7 @@ class StepsWithIntegrals(CompiledSteps):
 
     @property
     def _within(self) -> set[int]:
-        """The indices of the derivatives of a step that outputs within it are made of."""
+        """The indices of the derivatives of a step that contribute to outputs within it."""
         return {i for i, powers in enumerate(self.tableau.dense.quartic) if any(powers)}
 
     @staticmethod
@@ -104,7 +105,7 @@ class StepsWithIntegrals(CompiledSteps):
 
 
 def products_at(field: CountedField, y0: State) -> int:
-    """How many products with the Jacobian the integrands take at one time and state."""
+    """The number of products with the Jacobian that the integrands take at one time and state."""
     counted = CountedField.around(field.field, Ledger(), **field.options())
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         t, y0 = time_tensor(0.0, y0), y0.detach()
@@ -113,5 +114,5 @@ def products_at(field: CountedField, y0: State) -> int:
 
 
 def _judging(solver: Any, rows: PackedField) -> Any:
-    """The solver, a pair, that sees the state and each integral that is judged apart."""
+    """The pair with a norm that treats the state, and each integral under error control, separately."""
     return replace(solver, norm=rows.norm)

@@ -1,4 +1,4 @@
-"""Solves as one call of machine code each, and backward passes along what they have taken as another."""
+"""Solves that are one call of machine code each; their backward passes are another."""
 
 import abc
 import ctypes
@@ -22,47 +22,47 @@ from ode_runner.types import State, Times, Trajectory
 
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
 
-TakenT = TypeVar("TakenT")  # what a solve has come to
+TakenT = TypeVar("TakenT")  # what a solve saves for its backward pass
 
 
 class SolveCall(abc.ABC, Generic[TakenT]):
-    """Solves by compiled steps, as far as autograd knows them: how a derivative is pulled back, and what that takes."""
+    """A compiled solve from autograd's side: its vector-Jacobian product, and the evaluations that this takes."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
 
     @abc.abstractmethod
     def pull_back(self, taken: TakenT, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """dL/dy0 and dL/dtheta by dL/dys, contiguous."""
+        """dL/dy0 and dL/dtheta from dL/dys, which is contiguous."""
 
     @abc.abstractmethod
     def enter_backward(self, tally: Tally, taken: TakenT) -> None:
-        """Enter in the ledger what `pull_back` takes, after it."""
+        """Add to the ledger what `pull_back` has taken; called after it."""
 
     @abc.abstractmethod
     def kept(self, taken: TakenT) -> list[Tensor]:
-        """The tensors that are kept for the backward pass and grow with the number of steps."""
+        """The tensors saved for the backward pass that grow with the number of steps."""
 
 
 class OneCall(SolveCall[TakenT]):
-    """Solves on a CPU, each as one call of machine code. Each function is compiled when it is first wanted."""
+    """Solves on a CPU, each as one call of machine code. Each function is compiled when it is first needed."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         super().__init__(steps)
         self._backwards: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
-        self.lock = Lock()  # of buffers that every solve writes into: PyTorch lets other threads in while it copies
+        self.lock = Lock()  # for buffers that every solve writes into: PyTorch releases the GIL while it copies
 
     @property
     @abc.abstractmethod
     def forward(self) -> ctypes.PyDLL | None:
-        """The machine code of solves; None where an operation has no C code."""
+        """The machine code of solves; None if an operation has no C code."""
 
     @abc.abstractmethod
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """The machine code of `pull_back`; `dense`: also for outputs within steps. None: an operation has no C code."""
 
     def backward(self, ts: Times) -> ctypes.PyDLL | None:
-        """The machine code of `pull_back` for solves to `ts`; None where an operation has no C code."""
+        """The machine code of `pull_back` for solves to `ts`; None if an operation has no C code."""
         dense = len(ts) > 2 or True in self._backwards
         if dense not in self._backwards:
             self._backwards[dense] = self.compiled_backward(dense=dense)
@@ -74,9 +74,9 @@ class OneCall(SolveCall[TakenT]):
             raise CannotCompile("the system's compiler does not understand the code of these steps")
 
     def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
-        """Compile pieces of the steps with the files of C code that call them; None: an operation has no C code.
+        """Compile pieces of the steps with the files of C code that call them; None if an operation has no C code.
 
-        `sizes` are numbers that the files read, by the names that they have there.
+        `sizes` are numbers that the files read, by their names there.
         """
         steps = self.steps
         sizes |= {"N": steps.y0.numel(), "LEARNED": sum(steps.learned.sizes), "STAGES": len(steps.tableau.b)}
@@ -85,7 +85,7 @@ class OneCall(SolveCall[TakenT]):
         return compile_library(functions, driver_source(steps.y0.dtype, names, *drivers, constants=self.constants()))
 
     def constants(self) -> str:
-        """Definitions in C that the files read besides the sizes."""
+        """Further definitions in C that the files read, besides the sizes."""
         return ""
 
 
@@ -123,7 +123,7 @@ def differentiable(
     y0: State,
     values: Sequence[Tensor],
 ) -> Trajectory:
-    """The states `ys` that a solve from `y0` has found, with the derivative of the steps that it has taken."""
+    """The states `ys` of a solve from `y0`, with the derivative of the steps that it has taken."""
     found: Trajectory = _OneCallSolve.apply(field, call, taken, ys, theta, y0, *values)
     return found
 
@@ -142,7 +142,7 @@ class _OneCallSolve(torch.autograd.Function):
     ) -> Trajectory:
         ctx.field, ctx.call, ctx.taken, ctx.theta = field, call, taken, theta
         ctx.inputs = (y0, *values)
-        ctx.save_for_backward(*call.kept(taken), theta)  # for whoever measures what is saved
+        ctx.save_for_backward(*call.kept(taken), theta)  # so that saved bytes can be measured
         return ys
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Many tensors as one vector, which is one input of compiled code instead of many."""
+"""Packs many tensors into one vector, so that compiled code has one input instead of many."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Packing:
-    """Where each of many tensors lies in one vector.
+    """The places of many tensors in one vector.
 
-    A matrix with more rows than columns lies column by column: a product with it is then a loop along its longer side,
-    which is the one that vector instructions can take.
+    A matrix with more rows than columns is stored column by column: the inner loop of a product with it is then along
+    its longer side, where vector instructions pay most.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:

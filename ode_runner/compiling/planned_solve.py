@@ -1,7 +1,7 @@
-"""Adaptive solves on a GPU by a plan of which attempts are accepted, so that nothing waits for an error on the way.
+"""Adaptive solves on a GPU by a plan that says which attempts are accepted, so that the CPU waits for no error.
 
-The GPU itself chooses the sizes of steps. Whether step control would have accepted and rejected as planned is found out
-afterwards, by the errors that have been noted.
+The GPU itself chooses step sizes. Whether step control would have accepted and rejected as planned is checked
+afterwards, from the errors that were noted.
 """
 
 import math
@@ -26,7 +26,7 @@ from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.types import State, Times
 
 Plan = tuple[bool, ...]  # of each attempt of a solve, whether it is accepted
-ROUNDING = 1e-12  # of the span, by which the CPU and the GPU may choose other sizes
+ROUNDING = 1e-12  # as a fraction of the span: step times of CPU and GPU may differ by this
 
 
 def plan_of(accepted_steps: Sequence[AcceptedStep]) -> Plan:
@@ -36,19 +36,19 @@ def plan_of(accepted_steps: Sequence[AcceptedStep]) -> Plan:
 
 @final
 class PlannedSolve:
-    """Solves problems with no output times but the last by a plan, in operations that autograd differentiates.
+    """Solves problems whose only output is at the end by a plan, in operations that autograd differentiates.
 
-    The derivative is that of the steps, as of `gradient=backprop`. A solve by a plan that does not fit gives wrong
-    states: `taken` must say of `noted` that it does.
+    The derivative is that of the steps, as with `gradient=backprop`. A solve by a wrong plan gives wrong states: check
+    `noted` with `taken`.
 
     Args:
-        solver: the pair.
-        plan: ends with an attempt that is accepted.
+        solver: the embedded pair.
+        plan: its last attempt is accepted.
     """
 
     def __init__(self, solver: EmbeddedRungeKutta, plan: Plan) -> None:
         self.solver, self.plan = solver, plan
-        # Of the last solve, float64: three norms; t0, t1 and the error of each attempt. None: there is none yet
+        # Of the last solve, float64: three norms, then t0, t1 and the error of each attempt; None before the first
         self.noted: Tensor | None = None
         self._solved: tuple[CountedField, Times] | None = None
 
@@ -56,7 +56,7 @@ class PlannedSolve:
         """The solution, without the sizes of its steps.
 
         Raises:
-            CannotCompile: a second solve would leave nothing to see of the first, or there are outputs on the way.
+            CannotCompile: it is a second solve, which would overwrite `noted`, or there are outputs before the end.
         """
         if self.noted is not None or len(problem.ts) != 2:
             raise CannotCompile("a pass makes more solves, or solves with more output times, than the first one did")
@@ -81,9 +81,9 @@ class PlannedSolve:
         return Solution(ys=torch.stack([problem.y0, y]), accepted=len(self.plan) - rejected, rejected=rejected)
 
     def taken(self, noted: Sequence[float]) -> Solution | None:
-        """What the solver says of such a solve, without states; None where step control would have gone another way.
+        """The solution without states, from `noted`; None if step control would have decided otherwise.
 
-        `noted` is what the solve has noted. The states of one of which it says None are to be thrown away.
+        If it is None, the states of the solve are wrong and must be discarded.
         """
         assert self._solved is not None, "nothing has been solved"
         (field, ts), nothing = self._solved, torch.zeros(1)
@@ -98,7 +98,7 @@ class PlannedSolve:
     def _begun(
         self, functions: StepFunctions, y: State, t: Tensor, last: Tensor, *, span: float
     ) -> tuple[State, Tensor, Tensor]:
-        """The first slope, the size of the first step, and the norms by which that was chosen."""
+        """The first slope, the size of the first step, and the norms from which it was chosen."""
         if self.solver.first_step is not None:
             [f] = functions.slope(t.to(y).view(1), y)
             return f, torch.full_like(t, self.solver.first_step), t.new_zeros(3)
@@ -107,7 +107,7 @@ class PlannedSolve:
         return f, self._first_size(norms, span=span), norms
 
     def _first_size(self, norms: Tensor, *, span: float) -> Tensor:
-        """`first_step` of the norms that `StepFunctions.begin` has found."""
+        """`first_step` from the norms of `StepFunctions.begin`, on the GPU."""
         d0, d1, slope_change = norms.unbind()
         h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp_max(span / 2)
         steepest = torch.maximum(d1, slope_change / h0)
@@ -118,12 +118,12 @@ class PlannedSolve:
 
 
 class _NotAsPlanned(Exception):
-    """Step control would have gone another way."""
+    """Step control would have decided otherwise than the plan."""
 
 
 @final
 class _NotedSteps(AdaptiveStepper):
-    """Steps that have been taken, by what was noted; their states are of no use."""
+    """Replays the attempts that were noted, for step control on the CPU; states are placeholders."""
 
     def __init__(self, solver: EmbeddedRungeKutta, plan: Plan, noted: Sequence[float], *, span: float) -> None:
         self.solver, self._norms, self._most = solver, noted[:3], ROUNDING * abs(span)
@@ -132,7 +132,7 @@ class _NotedSteps(AdaptiveStepper):
 
     @property
     def done(self) -> bool:
-        """Whether every attempt of the plan has been asked for."""
+        """Whether step control has used every attempt of the plan."""
         return not self._attempts
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
@@ -146,8 +146,8 @@ class _NotedSteps(AdaptiveStepper):
         if not self._attempts:
             raise _NotAsPlanned
         accepted, (began, ended, error) = self._attempts.pop(0)
-        most = max(self._most, 4 * math.ulp(max(abs(t0), abs(t1))))  # in a clock that is rounded
-        near = abs(t0 - began) <= most and abs(t1 - ended) <= most  # no, where one is not a number
+        most = max(self._most, 4 * math.ulp(max(abs(t0), abs(t1))))  # times are rounded
+        near = abs(t0 - began) <= most and abs(t1 - ended) <= most  # False for NaN
         if not near or (error <= 1) != accepted:
             raise _NotAsPlanned
         return StepResult(y0, [y0], y0, error)

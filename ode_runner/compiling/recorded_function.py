@@ -1,4 +1,4 @@
-"""A function of tensors whose derivative nobody asks for, recorded as a CUDA graph."""
+"""A function of tensors without gradients, recorded as a CUDA graph."""
 
 from collections.abc import Callable, Sequence
 from typing import final
@@ -12,16 +12,16 @@ from ode_runner.compiling.fused import fused
 
 @final
 class RecordedFunction:
-    """Before it is used, it is compared with the function, on inputs and with leaves other than those recorded.
+    """A recorded function. Before use, it is compared with the function itself, for other inputs and leaves.
 
     Args:
-        function: of tensors to tensors.
-        examples: tensors like those that it will be given.
-        leaves: tensors that it reads besides, anew with every call.
-        fusing: modules it calls that are compiled for it.
+        function: a function of tensors, with a sequence of tensors as result.
+        examples: tensors like the inputs.
+        leaves: further tensors that it reads, at every call.
+        fusing: modules that the function calls and that PyTorch's compiler compiles for it.
 
     Raises:
-        CannotCompile: it cannot be recorded, or what was recorded gives something else than the function.
+        CannotCompile: the function cannot be recorded, or the recording gives another result.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class RecordedFunction:
         self._check_right()
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """The outputs, which no later call writes into."""
+        """The outputs, in new memory, which no later call overwrites."""
         write_into(self.inputs, inputs)
         self._graph.replay()
         outputs = [torch.empty_like(y) for y in self._graph.found]
-        torch._foreach_copy_(outputs, list(self._graph.found))  # asked for at once
+        torch._foreach_copy_(outputs, list(self._graph.found))  # one launch
         return outputs
 
     def _evaluated(self) -> Sequence[Tensor]:
-        """Parameters that autocast has lowered before would be recorded as they are now."""
+        """The function without autocast's cache: copies of parameters in it would be recorded with present values."""
         device = self.inputs[0].device.type
         with torch.no_grad(), torch.autocast(device, enabled=False, cache_enabled=False):
             return self.function(*self.inputs)

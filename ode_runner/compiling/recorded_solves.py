@@ -1,4 +1,4 @@
-"""Solves on a GPU that nobody differentiates, as evaluation and sampling make them, by recordings."""
+"""Solves on a GPU without gradients, as in evaluation and sampling, replayed from recordings."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -22,34 +22,34 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.one_step import solution_along
 
-FEWEST = 3  # solves of a kind that repay a recording, which takes as long as some five of them
-MOST = 16  # kinds that are recorded: each keeps the memory that a solve takes
+FEWEST = 3  # the solve of a kind at which it is recorded, which takes as long as some five solves
+MOST = 16  # kinds that are recorded: each keeps the memory of a solve
 
 
 @final
 class RecordedSolves:
-    """The recorded solves of one integrator: the third solve of a kind is recorded, and repeated from then on.
+    """The recorded solves of one integrator: the third solve of a kind is recorded, and replayed from then on.
 
-    With a fixed grid a whole solve is one recording; an adaptive one is recorded step by step. What cannot be recorded
-    stays as it is.
+    On a fixed grid, a whole solve is one recording; an adaptive solve is recorded step by step. Solves that cannot be
+    recorded stay eager.
 
     Attributes:
-        fewest: solves of a kind, from which on they are recorded.
+        fewest: the solve of a kind at which it is recorded, counted from 1.
     """
 
     def __init__(self) -> None:
         self.fewest = FEWEST
         self._met: WeakKeyDictionary[nn.Module, dict[Hashable, int]] = WeakKeyDictionary()
         self._solves: dict[Hashable, CompiledSolve | None] = {}
-        self._refused = ""  # why a solve could not be recorded; "": none, or it has been said
+        self._refused = ""  # why a solve could not be recorded; "": all could, or `remark` has returned it
 
     def remark(self) -> str:
-        """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
+        """A sentence for the user if a solve could not be recorded, once; otherwise ""."""
         reason, self._refused = self._refused, ""
         return f"evaluations are not captured: {reason}" if reason else ""
 
     def solve(self, solver: Solver, problem: Problem, eagerly: CompiledSolve) -> Solution | None:
-        """The solution; None where the solve is not recorded."""
+        """The solution; None if the solve is not recorded."""
         if not _recordable(solver, problem):
             return None
         kind = _kind(solver, problem)
@@ -76,15 +76,15 @@ class RecordedSolves:
 
 def _recordable(solver: Solver, problem: Problem) -> bool:
     driven = problem.field.noise is not None and solver.draws
-    if not lasting(problem):  # the same name may be another integrand in the next solve
+    if not lasting(problem):  # the next solve may have another integrand of the same name
         return False
     return not (driven or problem.breaks or problem.event is not None or len(problem.ts) == 1 or problem.ts.dim() > 1)
 
 
 def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
-    """The field first; problems of a kind differ in the values of states and of what is given alone.
+    """A key, whose first part is the field: problems of one kind differ only in the values of states and given tensors.
 
-    Those of parameters are read where they lie, so that a parameter which has been replaced makes another kind.
+    Addresses of parameters are part of it, because a recording reads them there: replacing one makes another kind.
     """
     modules = (problem.field.field, *problem.field.integrals)
     where = tuple(x.data_ptr() for module in modules for x in (*module.parameters(), *module.buffers()))
@@ -94,7 +94,7 @@ def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
 
 @final
 class _AsAWhole:
-    """A solve along a fixed grid; a repetition enters in the ledger what the recorded one did."""
+    """A recorded solve along a fixed grid; a replay adds to the ledger what the recorded solve added."""
 
     def __init__(self, problem: Problem, eagerly: CompiledSolve) -> None:
         field = problem.field
@@ -120,7 +120,7 @@ class _AsAWhole:
 
 @final
 class _BySteps:
-    """An adaptive solve, whose steps are chosen anew every time."""
+    """An adaptive solve by recorded steps, whose sizes are chosen in every solve."""
 
     def __init__(self, solver: Solver, problem: Problem) -> None:
         field = problem.field

@@ -1,4 +1,4 @@
-"""Adaptive solves on a GPU that nobody differentiates, along recorded steps."""
+"""Takes the recorded steps of adaptive solves on a GPU without gradients."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,13 +26,13 @@ from ode_runner.types import State
 
 @final
 class RecordedStepper(AdaptiveStepper):
-    """Takes the steps of one solve; any number of solves use the same recordings, one after another.
+    """Takes the steps of one solve. Any number of solves can use the same recordings, one after another.
 
     Args:
         steps: the recordings.
-        field: evaluated as it is where norms overflow.
-        ledger: in which evaluations are entered.
-        given: what is given to the recorded field.
+        field: evaluated eagerly if norms overflow.
+        ledger: counts the evaluations.
+        given: the tensors given to the recorded field.
         dense: whether there may be outputs within steps.
     """
 
@@ -65,7 +65,7 @@ class RecordedStepper(AdaptiveStepper):
 def stepping_recorded(
     steps: RecordedSteps, ledger: Ledger, given: Sequence[Tensor], *, dense: bool
 ) -> EmbeddedRungeKutta:
-    """The solver of the steps, which takes them as they have been recorded; `dense`: with outputs within them."""
+    """The solver of the steps, set to take recorded steps; `dense`: there may be outputs within steps."""
     return replace(steps.solver, stepping=lambda field: RecordedStepper(steps, field, ledger, given, dense=dense))
 
 
@@ -73,7 +73,7 @@ def pair_of(solver: Solver) -> EmbeddedRungeKutta:
     """The solver, if its steps can be recorded one by one.
 
     Raises:
-        CannotCompile: no.
+        CannotCompile: they cannot be.
     """
     pair = compilable(solver)
     if not isinstance(pair, EmbeddedRungeKutta):
@@ -82,9 +82,9 @@ def pair_of(solver: Solver) -> EmbeddedRungeKutta:
 
 
 def check_recordable(problem: Problem) -> None:
-    """Raises CannotCompile where an evaluation of the field changes its buffers.
+    """Raises CannotCompile if an evaluation of the field changes its buffers.
 
-    For a field that has some, this makes an evaluation, which is not counted.
+    If the field has buffers, this evaluates it once, which is not counted.
     """
     field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
     buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
@@ -114,5 +114,5 @@ def first_size(
 
 
 def clock_of(t0: float, t1: float, y: State) -> Tensor:
-    """(3,): t0, t1 and their difference, in the CPU's memory, from where a recording copies it."""
+    """(3,): t0, t1 and their difference, in pinned memory on the CPU, from which a replay copies it."""
     return torch.tensor([t0, t1, t1 - t0], dtype=y.dtype, pin_memory=y.is_cuda)

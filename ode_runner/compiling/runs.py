@@ -22,29 +22,29 @@ from ode_runner.solvers.one_step import NONE, AcceptedStep, solution_along
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.types import State, Times, Trajectory
 
-MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and less and less is won
+MOST_EVALUATIONS = 8  # in a run: longer runs take longer to compile and gain less and less
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridPlan:
-    """The steps to certain output times, each of which is the end of one."""
+    """The steps of a solve in which every output time is the end of a step."""
 
     accepted_steps: Sequence[AcceptedStep]
     inputs: Sequence[Tensor]  # (steps, ...) each, contiguous
-    lengths: Sequence[int]  # of runs: steps that are one function, where the whole solve is none
-    served: Tensor  # for each output, which of the states at the grid's times it is, from 0 on and in ascending order
+    lengths: Sequence[int]  # of runs (steps that are one function), used if the whole solve is not one function
+    served: Tensor  # for each output, the index of its state among those at the grid's times, ascending from 0
     evaluations: float  # of the whole solve
-    products: int = 0  # with the Jacobian, likewise
+    products: int = 0  # with the Jacobian, of the whole solve
 
     def runs(self) -> list[tuple[Tensor, ...]]:
-        """The inputs of each, (steps of the run, ...)."""
+        """The inputs of each run, (steps of the run, ...)."""
         return list(zip(*(x.split(self.lengths) for x in self.inputs), strict=True))
 
 
 class Runs(abc.ABC):
-    """The steps of a solve, compiled when they are first wanted: in C all at once, else several as one function.
+    """The steps of a solve, compiled when first needed: in C all at once, otherwise several steps as one function.
 
-    With `integrals` along them, which are so many, each step tells what it adds to these, too.
+    `integrals` is the number of integrals along the solve; each step also returns its gains of these.
     """
 
     def __init__(self, packed: Packed, *, integrals: int = 0) -> None:
@@ -53,7 +53,7 @@ class Runs(abc.ABC):
 
     @abc.abstractmethod
     def examples(self, count: int) -> list[Tensor]:
-        """Inputs for so many steps besides the state that they begin with: (steps, ...) each."""
+        """Examples of the inputs of `count` steps besides the initial state: (steps, ...) each."""
 
     @abc.abstractmethod
     def found(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> list[Tensor]:
@@ -61,12 +61,12 @@ class Runs(abc.ABC):
 
     @cached_property
     def whole(self) -> WholeRuns | None:
-        """All steps in C, with their backward pass; None where an operation has no C code."""
+        """All steps in C, with their backward pass; None if an operation has no C code."""
         return self._whole({"run_vjp": (self._run_vjp, self._run_vjp_examples(1))})
 
     @cached_property
     def whole_forward(self) -> WholeRuns | None:
-        """All steps in C, without a backward pass; None where an operation has no C code."""
+        """All steps in C, without a backward pass; None if an operation has no C code."""
         return self._whole({})
 
     def _whole(self, others: Mapping[str, tuple[Function, Sequence[Tensor]]]) -> WholeRuns | None:
@@ -76,7 +76,7 @@ class Runs(abc.ABC):
     def take(
         self, plan: GridPlan, whole: WholeRuns | None, y0: State, theta: Tensor
     ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
-        """States at the times of the grid, those at outputs, and gains of integrals if there are any."""
+        """States at the grid's times, states at outputs, and gains of integrals if there are any."""
         if whole is not None:
             return whole.take(plan.inputs, plan.served, y0, theta)
         states, gains = [y0[None]], list[Tensor]()
@@ -90,7 +90,7 @@ class Runs(abc.ABC):
     def pull_back(
         self, plan: GridPlan, states: Trajectory, theta: Tensor, dys: Tensor, dgains: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """dL/dy0 and dL/dtheta by the derivatives of outputs and gains, all contiguous."""
+        """dL/dy0 and dL/dtheta from the derivatives of outputs and gains, all contiguous."""
         if self.whole is not None:
             return self.whole.pull_back(plan.inputs, plan.served, states, theta, dys, dgains)
         lengths = plan.lengths
@@ -105,11 +105,11 @@ class Runs(abc.ABC):
         return a + first[0], sums
 
     def _compiled_run(self, count: int) -> Function:
-        """(*inputs, y0, theta) to what `count` steps have found."""
+        """(*inputs, y0, theta) to the results of `count` steps; see `found`."""
         return compile_graph(self._run, self._run_examples(count))
 
     def _compiled_run_vjp(self, count: int) -> Function:
-        """(*inputs, y0, dL/dfound, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
+        """(*inputs, y0, dL/dfound, sums, theta) to dL/dy0, and `sums` plus the run's part. Recomputes the run."""
         return compile_graph(self._run_vjp, self._run_vjp_examples(count))
 
     def _run_examples(self, count: int) -> list[Tensor]:
@@ -146,7 +146,7 @@ class CompiledRuns(Runs):
 
     def plan(self, ts: Times) -> GridPlan | None:
         """The steps of a solve; None if outputs are asked for within a step, or nothing is to be solved."""
-        asked = (read_times(ts), ts.dtype)  # of which the rounding of the times is
+        asked = (read_times(ts), ts.dtype)  # the rounding of times depends on the type
         if self._planned[0] != asked:
             self._planned = (asked, self._new_plan(ts))
         return self._planned[1]
@@ -182,7 +182,7 @@ class CompiledRuns(Runs):
 
 
 def run_lengths(count: int, evaluations: int) -> list[int]:
-    """The lengths of the runs into which `count` steps of so many evaluations each are cut: two lengths at most."""
+    """The lengths of the runs into which `count` steps are split: at most two different ones, to compile few."""
     runs = -(-count // max(1, MOST_EVALUATIONS // evaluations))
     longest = -(-count // runs)
     whole, rest = divmod(count, longest)
@@ -190,7 +190,7 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
 
 
 def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: GridPlan) -> Solution:
-    """The solution along the steps of a plan, which is that of the problem's times."""
+    """The solution along the steps of a plan for the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
     whole = runs.whole if torch.is_grad_enabled() else runs.whole_forward
     ys, *gains = _RunsSolve.apply(field, runs, plan, whole, y0, *values.tensors(field))
@@ -203,7 +203,7 @@ class _RunsSolve(torch.autograd.Function):
     def forward(
         ctx: Any, field: CountedField, runs: Runs, plan: GridPlan, whole: WholeRuns | None, y0: State, *values: Tensor
     ) -> tuple[Tensor, ...]:
-        """States at the outputs; and what integrals gain in each step, if there are any."""
+        """States at the outputs, and the gains of integrals in each step if there are any."""
         theta = runs.packed.packing.pack(values)
         states, ys, gains = runs.take(plan, whole, y0, theta)
         ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)

@@ -1,4 +1,4 @@
-"""Which solves have been compiled."""
+"""A registry of compiled solves, by kind of problem."""
 
 from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
@@ -22,7 +22,7 @@ class CompiledSolves:
         """From now on, problems like this one are solved by `solve`.
 
         Raises:
-            CannotCompile: no other problem would be recognised as like it, because its integrands are made anew.
+            CannotCompile: no other problem could be recognised as alike, for its integrands are made for each solve.
         """
         check_lasting(problem)
         self._solves[kind_of_problem(problem)] = solve
@@ -32,14 +32,14 @@ class CompiledSolves:
         self._solves.clear()
 
     def find(self, problem: Problem) -> CompiledSolve | None:
-        """The compiled solve for problems of this kind; None where there is none."""
+        """The compiled solve for problems of this kind; None if there is none."""
         return self._solves.get(kind_of_problem(problem)) if self._solves and lasting(problem) else None
 
 
 def check_lasting(problem: Problem) -> None:
-    """Raises CannotCompile unless every integrand is a module, a method or a function of a file.
+    """Raises CannotCompile unless every integrand is a module, a method or a module-level function.
 
-    Others, such as a function within one, may be made for every solve, of other numbers.
+    Others, such as closures, may be made for each solve, with other captured values.
     """
     field = problem.field
     anew = [name for name, integral in zip(field.names, field.integrals, strict=True) if not _lasts(integral)]
@@ -51,7 +51,7 @@ def check_lasting(problem: Problem) -> None:
 
 
 def lasting(problem: Problem) -> bool:
-    """Whether the next solve of this kind will have the same integrands, as objects: `find` goes by them."""
+    """Whether the next solve of this kind will have the same integrand objects, by which `find` looks it up."""
     return all(map(_lasts, problem.field.integrals))
 
 
@@ -63,10 +63,10 @@ def _lasts(integral: nn.Module) -> bool:
 
 
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
-    """Problems of one kind differ in values and times alone: not in what is learned, which is differentiated by.
+    """A key: problems of one kind differ only in values and times, and not in which tensors require a gradient.
 
-    The first part is the field. Integrands are told apart as well as their names; and so are training and evaluation,
-    in which a field may be another function.
+    The first part is the field. The integrands themselves are part of it as well as their names. So is the mode,
+    training or evaluation, because a field may be another function in each.
     """
     field, y0 = problem.field, problem.y0
     given = tuple(map(_kind, field.given))
@@ -82,5 +82,5 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
 
 
 def _kind(x: Tensor) -> tuple[Hashable, ...]:
-    """Machine code reads the memory of a tensor: one that has been converted or moved is of another kind."""
+    """The kind of a tensor: machine code reads its memory, so that a converted or moved tensor is of another kind."""
     return x.shape, x.dtype, x.device, x.requires_grad

@@ -1,4 +1,4 @@
-"""Steppers made by the compiler: those of one solver along one field, for states of one shape and type."""
+"""Compiled steppers: the steps of one solver along one field, for states of one shape and type."""
 
 from dataclasses import replace
 
@@ -23,14 +23,14 @@ from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 
-# Methods of solvers that compiled code stands for; how long steps are, and the tableau, it asks the solver.
+# Methods of solvers that compiled code replaces. Step sizes and the tableau still come from the solver.
 REPEATED = ("step", "steps", "slope", "stage", "stages", "estimate", "difference", "in_tolerances", "outputs")
 
 
 class CompiledStepper(AdaptiveStepper):
-    """Takes compiled steps, without gradients; enters the evaluations that a step is made of.
+    """Takes compiled steps, without gradients, and counts the evaluations of each step.
 
-    `field` is evaluated eagerly where norms overflow, for which nothing is compiled.
+    `field` is evaluated eagerly if norms overflow, for which there is no compiled code.
     """
 
     def __init__(self, steps: CompiledSteps, field: VectorField, ledger: Ledger, theta: Tensor) -> None:
@@ -61,7 +61,7 @@ class CompiledStepper(AdaptiveStepper):
         return f0, dt
 
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
-        steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
+        steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference in float64
         found = steps.fresh_step(clock, y0, self.theta) if f0 is None else steps.step(clock, y0, f0, self.theta)
         self._enter(len(steps.tableau.b) - (f0 is not None))
         if steps.tableau.first_same_as_last:
@@ -72,15 +72,15 @@ class CompiledStepper(AdaptiveStepper):
 
 
 def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
-    """The solver of the steps, which takes them as they have been compiled."""
+    """The solver of the steps, set to take compiled steps."""
     return replace(steps.solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
 
 
 def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
-    """The solver, if its steps can be compiled; `each`: as steps of each sample's own.
+    """The solver, if its steps can be compiled; `each`: as separate steps for each sample.
 
     Raises:
-        CannotCompile: they cannot.
+        CannotCompile: they cannot be.
     """
     if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(
@@ -96,17 +96,17 @@ def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
 
 
 def check_repeated(solver: Solver, base: type[Solver]) -> None:
-    """Raises CannotCompile where a subclass of `base` overrides what compiled code takes to be as there."""
+    """Raises CannotCompile if the solver overrides methods of `base` that compiled code replaces."""
     own = [name for name in REPEATED if getattr(type(solver), name, None) is not getattr(base, name, None)]
     if own:
         raise CannotCompile(f"this solver takes its steps in a way of its own ({', '.join(own)})")
 
 
 def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
-    """The solver's steps along the field of a problem, and where the values lie that they depend on.
+    """The solver's compiled steps along the field of a problem, and the values that they depend on.
 
     Raises:
-        CannotCompile: there are none.
+        CannotCompile: they cannot be compiled.
     """
     field, y0, values = problem.field, problem.y0, values_of(problem)
     method, found = compilable(solver), values.tensors(field)
@@ -117,17 +117,17 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
 
 
 def values_of(problem: Problem) -> Values:
-    """Where the values lie that the field of a problem, and what is integrated along it, depends on.
+    """The values that the field of a problem and its integrands depend on.
 
     Raises:
-        CannotCompile: it depends on something else, or on nothing that is learned.
+        CannotCompile: they depend on something else, such as buffers, or on nothing that is learned.
     """
     field, y0 = problem.field, problem.y0
     values = Values.of(field)
     found = values.tensors(field)
     if not values.learned:
         raise CannotCompile("the field has nothing to learn")
-    if any(z.dtype != y0.dtype for z in found):  # which one vector of all of them would convert
+    if any(z.dtype != y0.dtype for z in found):  # packing into one vector would convert them
         raise CannotCompile(
             "the field has parameters, or is given tensors, of another precision or type than the state"
         )
@@ -139,14 +139,14 @@ def values_of(problem: Problem) -> Values:
 
 
 def has_c_code(problem: Problem) -> bool:
-    """Whether an evaluation of the field, with integrands, and its backward pass have C code, compiled in seconds.
+    """Whether the field with its integrands, and the backward pass of both, have C code, which compiles in seconds.
 
     Raises:
-        CannotCompile: as `values_of` does, or the field is no fixed sequence of operations.
+        CannotCompile: see `values_of`; or the field is not a fixed sequence of operations.
     """
     field = problem.field
     if isinstance(field, StochasticField):
-        return False  # two functions and what is integrated along them; PyTorch's compiler may be needed
+        return False  # it has two functions and integrands; PyTorch's compiler may be needed
     values = values_of(problem)
     packed = Packed(problem.y0, values.tensors(field), learned=values.learned)
     found = values.slope_and_rates(field) if field.names else values.equation(field)

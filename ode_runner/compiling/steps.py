@@ -1,4 +1,4 @@
-"""The steps of one method along one equation, compiled."""
+"""The compiled functions of the steps of one method along one equation."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -26,10 +26,10 @@ OF_COMPILED_STEPS = (
 
 
 class Packed:
-    """What compiled functions of a state and of values take, for states of one shape and type.
+    """The arguments of compiled functions of a state and of values, for states of one shape and type.
 
-    `theta` is the packed values that the equation depends on, such as parameters. The first `learned` of these are
-    differentiated by, and their derivatives summed up in `sums`.
+    `theta` has the packed values that the equation depends on, such as parameters. Gradients are taken with respect to
+    the first `learned` of these, and are accumulated in `sums`.
     """
 
     def __init__(self, y0: State, values: Sequence[Tensor], *, learned: int) -> None:
@@ -49,7 +49,7 @@ class Packed:
     def field_vjp(
         self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
-        """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
+        """dL/dy0, and `sums` plus the derivatives with respect to the values that are learned."""
         values, count = self.packing.unpack(theta), len(self.learned.sizes)
         fixed = values[count:]
         pull = vjp(lambda y0, *learned: step(y0, [*learned, *fixed]), y0, *values[:count])[1]
@@ -58,9 +58,9 @@ class Packed:
 
 
 class CompiledSteps(Packed):
-    """The functions that steps are made of, each compiled when it is first wanted.
+    """The functions that make up steps, each compiled when it is first needed.
 
-    `clock` holds t0, t1 and their difference, and `curve` (5, batch, *state) the coefficients of the dense output by
+    `clock` has t0, t1 and their difference, and `curve` (5, batch, *state) the coefficients of the dense output, by
     powers of the fraction of the step.
 
     Raises:
@@ -73,35 +73,35 @@ class CompiledSteps(Packed):
         super().__init__(y0, values, learned=learned)
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
-        self.products_each = 0  # with the field's Jacobian that every evaluation takes, where they take equally many
+        self.products_each = 0  # Jacobian products per evaluation, if constant
 
     def around(self, field: CountedField, y0: State) -> CountedField:
-        """The field as these steps see it, with the state `y0`: for what is solved without them."""
+        """The field in the form of these steps (perhaps packed), at the state `y0`, for eager solves."""
         del y0
         return field
 
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
-        """How many products with the field's Jacobian a solve along these steps takes; `back`: its backward pass."""
+        """The number of products with the field's Jacobian in a solve along these steps; `back`: its backward pass."""
         del accepted_steps, back
         return 0
 
     def enter_backward(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
-        """Enter in the ledger what a backward pass takes, in which the steps are taken anew."""
+        """Add to the ledger what a backward pass takes, which recomputes the steps."""
         tally.evaluations += sum(self.tableau.stages + interval.dense for interval in accepted_steps)
         tally.products += self.products(accepted_steps, back=True)
         tally.accepted += len(accepted_steps)
 
     @property
     def order(self) -> int:
-        """The order by which a pair chooses its first step."""
+        """The order with which a pair chooses its first step."""
         return self.pair.error_order
 
     def first_step(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
-        """The size of a pair's first step, by norms that do not overflow and are not compiled; one evaluation."""
+        """The size of a pair's first step, with eager norms that do not overflow; takes one evaluation."""
         return self.pair.first_size(field, t0, y0, f0, span=span)
 
     def length(self, clock: Tensor) -> Tensor:
-        """The length of a step, or of each sample's, shaped to be multiplied with states."""
+        """The length of a step, or of each sample's step, in a shape that broadcasts with states."""
         return clock[2]
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
@@ -110,7 +110,7 @@ class CompiledSteps(Packed):
 
     @property
     def pair(self) -> AdaptiveRungeKutta:
-        """The solver, where it chooses its steps."""
+        """The solver, which must be adaptive."""
         assert isinstance(self.solver, AdaptiveRungeKutta)
         return self.solver
 
@@ -131,26 +131,26 @@ class CompiledSteps(Packed):
 
     @cached_property
     def step(self) -> Function:
-        """(clock, y0, f0, theta) to y1, and what else `_step` says."""
+        """(clock, y0, f0, theta) to y1 and the other results of `_step`."""
         return compile_graph(*self.piece("step"))
 
     @cached_property
     def fresh_step(self) -> Function:
-        """`step` where f0 is not known."""
+        """`step` without f0, which it evaluates."""
         return compile_graph(*self.piece("fresh_step"))
 
     @cached_property
     def step_vjp(self) -> Function:
-        """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with the step's part added. Takes the step anew."""
+        """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` plus the step's part. Recomputes the step."""
         return compile_graph(*self.piece("step_vjp"))
 
     @cached_property
     def dense_step_vjp(self) -> Function:
-        """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the same, for a step with outputs within."""
+        """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the results of `step_vjp`, for a step with outputs within."""
         return compile_graph(*self.piece("dense_step_vjp"))
 
     def piece(self, name: str) -> tuple[Function, list[Tensor]]:
-        """One of the functions above as it is, and examples of what it is given."""
+        """One of the functions above, not compiled, and examples of its arguments."""
         clock, y0, sums = self.clock, self.y0, self.sums()
         t, state, curve = clock[1].clone(), self.noise(), torch.stack([self.noise() for _ in range(5)])
         pieces: dict[str, tuple[Function, list[Tensor]]] = {
@@ -181,7 +181,7 @@ class CompiledSteps(Packed):
         return self._step(clock, y0, f0, theta)
 
     def _step(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
-        """y1, then of a pair the error in units of the tolerance, then f1 and the curve, or else the derivatives."""
+        """y1; for a pair, the error in units of the tolerance; f1 and the curve if f1 is a stage, else the stages."""
         tableau, values = self.tableau, self.packing.unpack(theta)
         y1, ks = self._stages(clock, y0, f0, values, rows=len(tableau.b))
         judged = []
@@ -208,7 +208,7 @@ class CompiledSteps(Packed):
         return self.field_vjp(step, y0, (dy1, dcurve), sums, theta)
 
     def again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
-        """A step from y0 alone, with the derivatives that it is made of."""
+        """A step from y0, recomputed, with the derivatives at its stages."""
         f0 = self.equation(clock[0], y0, values)
         return self._stages(clock, y0, f0, values, rows=self.tableau.stages)
 

@@ -26,7 +26,7 @@ from ode_runner.types import State, Times
 
 
 def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSolve:
-    """A compiled solve for problems like this one; steps are taken anew in the backward pass, with the same noise.
+    """A compiled solve for problems like this one. The backward pass recomputes the steps with the same noise.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -44,7 +44,7 @@ def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSo
 def _solve(runs: "StochasticRuns", values: Values, problem: Problem) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     runs.solver.check_direction(field, ts)
-    if not torch.is_grad_enabled() and runs.whole_forward is None:  # an evaluation does not repay PyTorch's compiler
+    if not torch.is_grad_enabled() and runs.whole_forward is None:  # not worth PyTorch's compiler
         return runs.solver.solve(field, y0, ts)
     plan = runs.plan(field, y0, ts)
     return solve_in_runs(runs, values, problem, plan) if plan.inputs else runs.solver.solve(field, y0, ts)
@@ -54,7 +54,7 @@ def _solve(runs: "StochasticRuns", values: Values, problem: Problem) -> Solution
 class StochasticRuns(Runs):
     """Compiled steps along a Brownian path.
 
-    Inputs are t0 and length of each step, (steps, 2), and the noise's increments and areas in it.
+    Inputs are t0 and length of each step, (steps, 2), and the increments and areas of the noise in each step.
     """
 
     def __init__(self, solver: StochasticSolver, problem: Problem, values: Values) -> None:
@@ -62,7 +62,7 @@ class StochasticRuns(Runs):
         packed = Packed(y0, values.tensors(field), learned=values.learned)
         super().__init__(packed, integrals=len(field.names))
         self.solver = solver
-        own = solver.equation(field, 0.0, y0)  # looks whether the noise is of the kind that is stated
+        own = solver.equation(field, 0.0, y0)  # checks that the noise is of the declared kind
         self.kind, self.correction = own.kind, own.correction
         self.drift, self.diffusion = values.equation(field, "drift"), values.equation(field, "diffusion")
         self.rates = values.rates(field)
@@ -76,7 +76,7 @@ class StochasticRuns(Runs):
         return counted.ledger.tally
 
     def plan(self, field: CountedField, y0: State, ts: Times) -> GridPlan:
-        """The steps of a solve; of those between two outputs at one time, nothing is computed."""
+        """The steps of a solve; steps between two outputs at the same time are not computed."""
         accepted_steps = self.solver.grid_steps(ts)
         moving = [(interval.t0, interval.t1) for interval in accepted_steps if interval.t0 != interval.t1]
         served, count = [0], 0
@@ -116,7 +116,7 @@ class StochasticRuns(Runs):
 
 @final
 class _Traced(StochasticEquation):
-    """The equation as a function of the values too, by derivatives that can be traced; nothing is counted."""
+    """The equation as a function of the values as well, with derivatives that can be traced; counts nothing."""
 
     def __init__(self, runs: StochasticRuns, values: Sequence[Tensor]) -> None:
         self.kind, self.correction = runs.kind, runs.correction
@@ -131,7 +131,7 @@ class _Traced(StochasticEquation):
 
 
 class _Bound:
-    """Drift and diffusion by given values."""
+    """Drift and diffusion with given values."""
 
     def __init__(self, drift: Equation, diffusion: Equation, values: Sequence[Tensor]) -> None:
         self._drift, self._diffusion, self._values = drift, diffusion, values

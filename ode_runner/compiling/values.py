@@ -1,4 +1,4 @@
-"""What a field, and what is integrated along it, depends on besides time and state."""
+"""The values that a field and its integrands depend on besides time and state."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ SlopeAndRates = Callable[[Time, State, Sequence[Tensor]], tuple[State, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """Tensors given for a solve, and the parameters of the field and of integrands.
+    """The tensors given for a solve, and the parameters of the field and of integrands.
 
-    The first `learned` of them are differentiated by. Parameters come in the order of `CountedField.leaves`. A tensor
-    given may have other values in every solve.
+    Gradients are taken with respect to the first `learned` of them. Parameters are in the order of
+    `CountedField.leaves`. A given tensor may have other values in every solve.
     """
 
-    order: tuple[int, ...]  # among those given and, after them, the parameters
+    order: tuple[int, ...]  # indices into the given tensors followed by the parameters
     learned: int
     names: tuple[str, ...]  # of the parameters, in `_Whole`
-    counts: tuple[int, ...]  # how many are given to the field, and to each integral alone
+    counts: tuple[int, ...]  # how many tensors are given to the field, and to each integral only
 
     @staticmethod
     def of(field: CountedField) -> "Values":
@@ -42,12 +42,12 @@ class Values:
         )
 
     def tensors(self, field: CountedField) -> list[Tensor]:
-        """The caller's own tensors, in this order."""
+        """The tensors of `field` (not copies), in this order."""
         found = _all(field)
         return [found[i] for i in self.order]
 
     def equation(self, field: CountedField, call: str = "forward") -> Equation:
-        """The field, or another call of it such as `drift`, as a function of the values too."""
+        """The field, or another method of it such as `drift`, as a function of the values as well."""
         function = field.field if call == "forward" else getattr(field.field, call)
         whole, named = _Whole(field), self._named
 
@@ -59,7 +59,7 @@ class Values:
         return derivative
 
     def rates(self, field: CountedField) -> Rates:
-        """What every integral gains in a unit of time, (batch, integral); products are not counted."""
+        """The rates of the integrals, (batch, integral); products are not counted."""
         slope, whole, named = self.equation(field, "drift"), _Whole(field), self._named
 
         def found(t: Time, y: State, dy: State, values: Sequence[Tensor]) -> Tensor:
@@ -74,7 +74,7 @@ class Values:
         return found
 
     def slope_and_rates(self, field: CountedField) -> SlopeAndRates:
-        """dy/dt, and what every integral gains in a unit of time there, (batch, integral); products are not counted."""
+        """dy/dt, and the rates of the integrals, (batch, integral); products are not counted."""
         whole, named = _Whole(field), self._named
 
         def found(t: Time, y: State, values: Sequence[Tensor]) -> tuple[State, Tensor]:
@@ -85,7 +85,7 @@ class Values:
         return found
 
     def _named(self, values: Sequence[Tensor]) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
-        """What is given to the field and to each integral, and parameters by their names."""
+        """The tensors given to the field and to each integral, and the parameters by name."""
         found = dict(zip(self.order, values, strict=True))
         every = iter([found[i] for i in range(len(values))])
         given = [[next(every) for _ in range(count)] for count in self.counts]
@@ -94,7 +94,7 @@ class Values:
 
 @final
 class _Whole(nn.Module):
-    """A field and the integrals along it; a call is that of a function which reads their parameters."""
+    """A field and its integrals as one module; a call calls a function that reads their parameters."""
 
     def __init__(self, field: CountedField) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _Whole(nn.Module):
 def _at_once(
     field: CountedField, t: Time, y: State, given: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
 ) -> tuple[State, Tensor]:
-    """A slope and the rates of integrals by one pass through the field, where it pushes tangents itself."""
+    """A slope and the rates of integrals, by a single pass through the field if it provides `linearize`."""
     inner, push = field.field, None
     if isinstance(inner, LinearizableField):
         dy, push = inner.linearize(t, y, *given)
@@ -124,7 +124,7 @@ def _all(field: CountedField) -> list[Tensor]:
 
 
 def parameters_of(*modules: nn.Module) -> list[Tensor]:
-    """The parameters of modules, each once, in the order of nn.Module.parameters() and a tenth of its time."""
+    """The parameters of modules, each once, in the order of nn.Module.parameters() but in a tenth of its time."""
     found: dict[int, Tensor] = {}
 
     def gather(module: nn.Module) -> None:

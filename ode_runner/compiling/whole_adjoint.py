@@ -23,7 +23,7 @@ class AdjointTally(ctypes.Structure):
 
 
 class AdjointSolution(NamedTuple):
-    """dL/dy0 and dL/dtheta, and what they took."""
+    """dL/dy0 and dL/dtheta, and the work that they took."""
 
     a: Tensor
     g: Tensor
@@ -32,12 +32,12 @@ class AdjointSolution(NamedTuple):
 
 @final
 class WholeAdjoint:
-    """The adjoint equation, solved backwards by machine code; where a method returns None, Python takes the steps.
+    """The adjoint equation, solved backwards by machine code. If a method returns None, Python takes the steps.
 
     Args:
-        solves: of the adjoint equation.
-        elements: of the state that it is the adjoint of.
-        integrals: numbers that the integrals along it have in all samples; dL/dq are the last values of its steps.
+        solves: compiled solves of the adjoint equation.
+        elements: the number of elements of the original state.
+        integrals: the number of integral values in all samples; dL/dq are the last values of its steps.
     """
 
     def __init__(self, solves: WholeSolves, elements: int, integrals: int) -> None:
@@ -45,13 +45,13 @@ class WholeAdjoint:
 
     @staticmethod
     def of(back: CompiledSteps, elements: int, *, integrals: int) -> "WholeAdjoint | None":
-        """The backward solve by compiled steps; None where their solves are not one call of machine code each."""
+        """The backward solve by compiled steps; None if their solves are not one call of machine code each."""
         solves = WholeSolves.of(back)
         return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements, integrals)
 
     @cached_property
     def library(self) -> ctypes.PyDLL | None:
-        """`adjoint.c`, compiled; None where an operation has no C code."""
+        """`adjoint.c`, compiled; None if an operation has no C code."""
         values = self.solves.steps.theta.numel() - self.integrals
         sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
         made = self.solves.library(

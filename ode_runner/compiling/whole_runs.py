@@ -17,9 +17,9 @@ POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
 
 @final
 class WholeRuns:
-    """All steps of a solve by one method along one equation; `made` is `fixed_grid.c` around one of its steps.
+    """All steps of a solve by one method along one equation; `made` is the compiled `fixed_grid.c`.
 
-    A step takes its part of each input, (steps, ...), and adds to each of so many `integrals`.
+    A step reads its row of each input, (steps, ...), and adds to `integrals` integrals.
     """
 
     def __init__(self, made: ctypes.PyDLL, packed: Packed, *, integrals: int) -> None:
@@ -35,12 +35,12 @@ class WholeRuns:
         inputs: Sequence[Tensor],
         integrals: int,
     ) -> "WholeRuns | None":
-        """Compile the steps; None where an operation has no C code.
+        """Compile the steps; None if an operation has no C code.
 
-        `pieces` are `run` of one step, of which `inputs` are examples, and `run_vjp` for `pull_back`.
+        `pieces` are `run` for a single step, with examples `inputs`, and `run_vjp` for `pull_back`.
 
         Raises:
-            CannotCompile: as `compile_graph` does.
+            CannotCompile: see `compile_graph`.
         """
         own = ", ".join(f"inputs[{i}] + (k) * {x.numel()}" for i, x in enumerate(inputs))
         back = "run_vjp" in pieces
@@ -56,7 +56,7 @@ class WholeRuns:
     def take(
         self, inputs: Sequence[Tensor], served: Tensor, y0: State, theta: Tensor
     ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
-        """States at the times of the grid; those at the indices `served`; and gains, (steps, batch, integral)."""
+        """States at the grid's times, states at the indices `served`, and gains (steps, batch, integral)."""
         steps, gains = len(inputs[0]), list[Tensor]()
         states, ys = y0.new_empty(1 + steps, *y0.shape), y0.new_empty(len(served), *y0.shape)
         if self.integrals:
@@ -77,7 +77,7 @@ class WholeRuns:
         dys: Tensor,
         dgains: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """dL/dy0 and dL/dtheta by the derivatives of what `take` has found, all contiguous."""
+        """dL/dy0 and dL/dtheta from the derivatives of the results of `take`, all contiguous."""
         a, sums = torch.empty_like(states[0]), theta.new_empty(sum(self.packed.learned.sizes))
         self.made.pull_back(
             *(_pointers(inputs), len(inputs[0]), served.data_ptr(), len(served)),

@@ -18,15 +18,15 @@ from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.types import State, Times, Trajectory
 
-ROOM = 1000  # accepted steps for which there is memory; Python takes more
+ROOM = 1000  # accepted steps for which memory is allocated; longer solves are made in Python
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What a solve leaves for its backward pass."""
+    """What a solve saves for its backward pass."""
 
     times: Tensor  # float64
-    states: Tensor  # (step, batch, *state): where each accepted step begins
+    states: Tensor  # (step, batch, *state): the states at which accepted steps begin
     steps: Tensor  # (step, 5), float64: see adaptive.c
     attempts: int
 
@@ -36,7 +36,7 @@ class Taken:
 
 
 def accepted_steps_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
-    """The accepted steps of a solve to these times, from their rows in C, (step, 5); see adaptive.c."""
+    """The accepted steps of a solve to these times, from the rows that C has written, (step, 5); see adaptive.c."""
     outputs, rows = times.tolist(), steps.tolist()
     ends = [1, *(int(row[4]) for row in rows)]
     return [
@@ -47,7 +47,7 @@ def accepted_steps_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
 
 @final
 class WholeSolves(OneCall[Taken]):
-    """Solves by compiled steps that all samples share; where `solve` returns None, Python takes the steps."""
+    """Solves by compiled steps that all samples share. If `solve` returns None, Python takes the steps."""
 
     def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
         super().__init__(steps)
@@ -57,7 +57,7 @@ class WholeSolves(OneCall[Taken]):
 
     @staticmethod
     def of(steps: CompiledSteps) -> "WholeSolves | None":
-        """None for steps of a fixed grid, and those of a pair whose last stage is not the slope at their end."""
+        """The solves by these steps; None on a fixed grid, or if the pair's last stage is not the slope at the end."""
         solver = steps.solver
         if not isinstance(solver, AdaptiveRungeKutta) or not solver.tableau.first_same_as_last:
             return None
@@ -65,7 +65,7 @@ class WholeSolves(OneCall[Taken]):
 
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
-        """`adaptive.c`, compiled; None where an operation has no C code."""
+        """`adaptive.c`, compiled; None if an operation has no C code."""
         made = self.library(["begin", "slope_change", "step"], "control.c", "first_step.c", "adaptive.c")
         if made is not None:
             made.solve.restype = NUMBER
@@ -73,7 +73,7 @@ class WholeSolves(OneCall[Taken]):
         return made
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`accepted.c`, compiled; None where an operation has no C code."""
+        """`accepted.c`, compiled; None if an operation has no C code."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "accepted.c", DENSE=dense)
         if made is not None:
@@ -82,9 +82,9 @@ class WholeSolves(OneCall[Taken]):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor, *, first: float | None) -> tuple[Trajectory, Taken] | None:
-        """States at `ts` from `y0`, contiguous; None where C gives up, as in a failure, whose message Python makes.
+        """States at `ts` from `y0`, contiguous; None if C gives up, for example on a failure: Python makes the message.
 
-        `first` is the size of the first step; None: chosen, for one evaluation.
+        `first` is the size of the first step; None: it is chosen, which takes one evaluation.
         """
         if self.forward is None:
             return None
@@ -103,7 +103,7 @@ class WholeSolves(OneCall[Taken]):
         return ys, Taken(times=times, states=states, steps=steps, attempts=attempts.value)
 
     def evaluations(self, taken: Taken, *, first: float | None) -> int:
-        """How many evaluations `solve` has made."""
+        """The number of evaluations that `solve` has made."""
         return 1 + (first is None) + taken.attempts * (len(self.steps.tableau.b) - 1)
 
     def pull_back(self, taken: Taken, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ class WholeSolves(OneCall[Taken]):
 
 
 def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solution | None:
-    """A solve whose derivative, if there is to be one, is that of its steps, taken anew in the backward pass."""
+    """A solve whose derivative, if needed, is that of its steps, which the backward pass recomputes."""
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
     if torch.is_grad_enabled() and whole.backward(ts) is None:
         return None
