@@ -1,5 +1,5 @@
-"""Functions of tensors as machine code: `recorder` notes their operations, `source` writes them as C, `graph` compiles.
+"""Functions of tensors as machine code: `recorder` traces them, `source` writes them as C, `graph` compiles that.
 
-`operations` has a line of C for each operation. The files in C are what calls such functions: steps, their control and
-whole solves, which `drivers` puts together.
+`operations` has C code for each operation. The files in C call such functions: they are steps, step control and whole
+solves, which `drivers` assembles.
 """

@@ -1,4 +1,4 @@
-"""C code that calls compiled functions, from files beside this one."""
+"""Assembles the C code that calls compiled functions, from files beside this one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ def driver_source(dtype: torch.dtype, names: Mapping[str, int | str], *files: st
     """The code of the files, one after another.
 
     Args:
-        dtype: of the numbers, which the files call R.
-        names: that the files use, and what each stands for; those with arguments, such as `INPUTS(k)`, too.
-        files: as they are called here.
-        constants: more that the files read, in C.
+        dtype: the type of numbers, which the files call R.
+        names: macros that the files use, with their values; some have arguments, such as `INPUTS(k)`.
+        files: the names of the files.
+        constants: further definitions in C that the files read.
     """
     defined = [f"#define {name} {meaning}" for name, meaning in names.items()]
     code = [Path(__file__).with_name(file).read_text(encoding="utf-8") for file in files]

@@ -1,4 +1,4 @@
-"""PyTorch's operations element by element, as expressions in C."""
+"""PyTorch's elementwise operations, as expressions in C."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,12 +13,12 @@ aten = torch.ops.aten
 
 
 def is_elementwise(operation: Operation) -> bool:
-    """Whether an element of the result is an expression of one element of each argument; it writes into none."""
+    """Whether an element of the result is an expression of one element of each argument, and none is modified."""
     return operation.target in EXPRESSIONS and not operation.target._schema.is_mutable
 
 
 def code_of_elements(operation: Operation, name: Name, expression: Callable[..., str]) -> str:
-    """The loop of an operation: numbers among its arguments stand in it, operations among them are computed in it."""
+    """The loop of an operation; number arguments become literals, and inlined operations are computed inside."""
 
     def code(y: str, *elements: str) -> str:
         rest, before = iter(elements), list[str]()
@@ -31,7 +31,7 @@ def code_of_elements(operation: Operation, name: Name, expression: Callable[...,
 def _expression(
     operation: Operation, expression: Callable[..., str], elements: Iterator[str], before: list[str]
 ) -> str:
-    """An operation's value by the `elements` that it reads; `before` receives statements that it relies on."""
+    """An operation's value from the `elements` that it reads; statements that must precede it go into `before`."""
     of_tensors = [x for x in operation.arguments if isinstance(x, Tensor | Inlined)]
     first = of_tensors[0].operation.result if isinstance(of_tensors[0], Inlined) else of_tensors[0]
     kind = (operation.result if operation.result.dtype.is_floating_point else first).dtype
@@ -48,7 +48,7 @@ def _expression(
 
 
 def number(x: Any, dtype: torch.dtype) -> Any:
-    """A number as C reads it, in the type in which PyTorch would calculate with it; anything else as it is."""
+    """A number as a literal in C, in the type in which PyTorch would compute; anything else is returned as it is."""
     if isinstance(x, bool) or not isinstance(x, int | float):
         return x
     x = float(x)
@@ -64,7 +64,7 @@ def _power(x: str, exponent: str) -> str:
 
 
 def _clamp(x: str, low: str | None = None, high: str | None = None) -> str:
-    """What is not a number stays so."""
+    """A clamp that keeps NaN."""
     above = x if low is None else f"({x} < {low} ? {low} : {x})"
     return above if high is None else f"({above} > {high} ? {high} : {above})"
 

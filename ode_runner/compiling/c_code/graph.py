@@ -1,4 +1,4 @@
-"""One tensor function as compiled code."""
+"""Compiles functions of tensors."""
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,23 +18,22 @@ from ode_runner.errors import CannotCompile, RefusedInput
 
 Function = Callable[..., Sequence[Tensor]]
 
-SMALL = 65_536  # multiplications in a matrix product below which a loop of inductor's beats calling a library
-ROUNDING = 1e4  # units of it by which compiled code may differ from double precision, relative to the whole output
+SMALL = 65_536  # multiplications in a matrix product below which a loop by inductor is faster than a library call
+ROUNDING = 1e4  # machine epsilons by which compiled code may differ from double precision, relative to the whole output
 
 
 def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
-    """`function` for tensors of the shapes and types of `examples`, on one thread and without gradients.
+    """Compile `function` for tensors with the shapes and types of `examples`, on one thread and without gradients.
 
-    It is made of C code of our own where every operation has some, for such code takes a tenth of the time of
-    inductor's, both to make and to run, where tensors are small; else inductor makes it. The machine code is kept on
-    the disk, so that the next process finds it.
+    If every operation has C code here, that is compiled: for small tensors it takes a tenth of inductor's time, both to
+    compile and to run. Otherwise inductor compiles it. The machine code is kept on the disk for later processes.
 
-    The examples must be distinct: the same tensor given twice would be taken for one input for ever. They and all that
-    is given later must be contiguous, for the machine code knows how its inputs lie in memory; what it returns is.
+    The examples must be distinct: the same tensor given twice would always be taken for one input. They and all later
+    inputs must be contiguous, because the machine code has fixed strides. Results are contiguous.
 
     Raises:
         CannotCompile: there is no compiler, or `function` is not a fixed sequence of tensor operations on its inputs;
-            or what was compiled gives something else than `function` in double precision.
+            or the compiled code gives another result than `function` in double precision.
     """
     with refusing(), torch.no_grad(), collector_off():
         made = _as_c({"run": (function, examples)})
@@ -46,12 +45,12 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
 
 
 def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], driver: str) -> ctypes.PyDLL | None:
-    """Several functions, each with examples of its inputs, and C code that calls them by their names.
+    """Compile several functions, each with examples of its inputs, with C code that calls them by name.
 
-    None where an operation has no C code, or the system's compiler does not understand it.
+    None if an operation has no C code, or the system's compiler does not accept the code.
 
     Raises:
-        CannotCompile: as `compile_graph` does.
+        CannotCompile: see `compile_graph`.
     """
     with refusing(), torch.no_grad(), collector_off():
         made = _as_c(functions, driver)
@@ -59,7 +58,7 @@ def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], 
 
 
 def has_code(function: Function, examples: Sequence[Tensor]) -> bool:
-    """Whether every operation of `function` has C code, and something would compile it; nothing is compiled.
+    """Whether every operation of `function` has C code, on a system that can compile it. Nothing is compiled.
 
     Raises:
         CannotCompile: `function` is not a fixed sequence of tensor operations on its inputs.
@@ -89,7 +88,7 @@ def _as_c(
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Inside, whatever goes wrong while code is made is a CannotCompile."""
+    """Inside, any error of code generation is raised as CannotCompile."""
     try:
         yield
     except (CannotCompile, RefusedInput):
@@ -99,7 +98,7 @@ def refusing() -> Iterator[None]:
 
 
 def _by_inductor(function: Function, examples: Sequence[Tensor]) -> Function:
-    """Which knows every operation, in C++."""
+    """Compile by inductor, which supports every operation, in C++."""
     from torch._inductor import config, standalone_compile  # loads for a second or two, so only where it is wanted
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -115,10 +114,10 @@ def _by_inductor(function: Function, examples: Sequence[Tensor]) -> Function:
 
 
 def check_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
-    """On inputs unlike those that it was compiled with, so that nothing of them can have stayed in it.
+    """Compare on other inputs than those of the compilation, in case these have become constants in the code.
 
     Raises:
-        CannotCompile: what was compiled gives something else than `function` in double precision.
+        CannotCompile: the compiled code gives another result than `function` in double precision.
     """
     with torch.random.fork_rng(devices=[]):
         inputs = [example * (1 + 0.1 * torch.rand_like(example)) for example in examples]
@@ -132,7 +131,7 @@ def check_right(compiled: Function, function: Function, examples: Sequence[Tenso
 
 
 def _mm(a: Tensor, b: Tensor) -> Any:
-    """A product as a sum along the axis that lies best in memory."""
+    """A matrix product as a sum along the axis with the best memory access."""
     (m, k), n = a.shape, b.shape[1]
     if m * k * n > SMALL:
         return NotImplemented

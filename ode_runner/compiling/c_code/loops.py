@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SUMMED = '_Pragma("omp simd reduction(+:s)") '  # before a loop: its terms may be added in any order
+SUMMED = '_Pragma("omp simd reduction(+:s)") '  # before a loop, allows any order of summation
 TYPES = {torch.float32: "float", torch.float64: "double", torch.bool: "unsigned char", torch.int64: "long long"}
-Name = Callable[[Tensor], str]  # of the array in which the elements of a tensor lie
+Name = Callable[[Tensor], str]  # gives the name of the array that holds the elements of a tensor
 
 
 class Place(NamedTuple):
-    """An element of an array in C, by an offset and a stride for each of the loops around it."""
+    """An element of an array in C: an offset, and a stride for each of the loops around it."""
 
     array: str
     offset: int
@@ -36,10 +36,10 @@ def nest(sizes: Sequence[int], body: str) -> str:
 
 
 def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Callable[..., str]) -> str:
-    """Loops that make the statement `code(element, *elements of the operands)` for every element of `result`.
+    """Loops with the statement `code(element, *elements of the operands)` for every element of `result`.
 
-    Operands are broadcast. Loops run along memory, and as few as possible: axes that lie in all tensors one after
-    another are one.
+    Operands are broadcast. Loops run along memory, and are as few as possible: axes that are contiguous in all tensors
+    are merged.
     """
     tensors = [result, *(x.expand(result.shape) for x in operands)]
     order = sorted(range(result.dim()), key=result.stride, reverse=True)
@@ -58,7 +58,7 @@ def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Ca
 
 
 def sum_over(result: Tensor, x: Tensor, axes: Sequence[int], name: Name) -> str:
-    """`result`, which has the other axes of `x` alone, becomes the sum over `axes`."""
+    """`result`, which has only the other axes of `x`, becomes the sum over `axes`."""
     axes = [axis % x.dim() for axis in axes] or list(range(x.dim()))
     kept = [axis for axis in range(x.dim()) if axis not in axes]
     sizes = [x.shape[axis] for axis in kept]

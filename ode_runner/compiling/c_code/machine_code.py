@@ -1,4 +1,4 @@
-"""C code as functions of tensors, by the machine's own compiler."""
+"""Compiles C code into functions of tensors, with the system's compiler."""
 
 import ctypes
 import getpass
@@ -26,17 +26,17 @@ from ode_runner.errors import CannotCompile
 POSSIBLE = os.name == "posix"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O2", "-ftree-vectorize", "-march=native", "-fPIC", "-shared", "-w")  # -O3 makes slower code
-OF_GCC = ("-fvect-cost-model=dynamic",)  # short loops as vectors too, which clang does unasked, and knows no such flag
-ARITHMETIC = ("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")  # infinities and NaN stay what they are
-VECTOR_MATH = ("-DVECTOR_MATH", "-Wl,--no-undefined", "-lmvec")  # of glibc from 2.35 on; elsewhere one at a time
+OF_GCC = ("-fvect-cost-model=dynamic",)  # vectorises short loops, too; clang does so by default and lacks the flag
+ARITHMETIC = ("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")  # infinities and NaN are kept
+VECTOR_MATH = ("-DVECTOR_MATH", "-Wl,--no-undefined", "-lmvec")  # vector functions of glibc 2.35 or newer
 
 
 def library(source: str) -> ctypes.PyDLL:
-    """C code, compiled. Its functions hold Python's lock, for there is one call at a time.
+    """Compile C code. Its functions hold the GIL, because their static arrays allow only one call at a time.
 
     Raises:
         CannotCompile: there is no C compiler.
-        NoCode: it does not understand what is asked of it, or it is one of Windows.
+        NoCode: the compiler does not accept the code or the flags, or the system is Windows.
     """
     if not POSSIBLE:
         raise NoCode("compilers of Windows are called otherwise")
@@ -46,13 +46,13 @@ def library(source: str) -> ctypes.PyDLL:
 
 
 def function_of(made: ctypes.PyDLL, name: str, recording: Recording) -> Callable[..., list[Tensor]]:
-    """The one of this name as the function that was recorded."""
+    """The compiled function of this name, with the signature of the recorded one."""
     run = made[f"piece_{name}"]
     like = [torch.empty(y.shape, dtype=y.dtype) for y in recording.outputs]
     run.restype, run.argtypes = None, [ctypes.c_void_p] * (len(recording.inputs) + len(like))
 
     def call(*given: Tensor) -> list[Tensor]:
-        found = [torch.empty_like(y) for y in like]  # the quickest way to have a new one
+        found = [torch.empty_like(y) for y in like]  # the fastest way to allocate
         run(*[x.data_ptr() for x in given], *[y.data_ptr() for y in found])
         return found
 
@@ -60,7 +60,7 @@ def function_of(made: ctypes.PyDLL, name: str, recording: Recording) -> Callable
 
 
 def _library(source: str) -> Path:
-    """A file of it, kept from one process to the next on the same machine."""
+    """The file of the compiled library, which later processes on the same machine reuse."""
     compiler = _compiler()
     parts = [source, *compiler, *FLAGS, *OF_GCC, *ARITHMETIC, *VECTOR_MATH, _processor()]
     library = _folder() / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:32]}.so"
@@ -70,7 +70,7 @@ def _library(source: str) -> Path:
 
 
 def _compile(source: str, compiler: Sequence[str], library: Path) -> None:
-    """Under a name of its own first, for another process may be doing the same."""
+    """Compile into a temporary file and move it, because another process may be doing the same."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         code, made = Path(folder) / "code.c", Path(folder) / "code.so"
         code.write_text(source, encoding="utf-8")
@@ -95,7 +95,7 @@ def _compiler() -> Sequence[str]:
 
 @cache
 def _processor() -> str:
-    """By which machine code for this processor is told from that for another one of the same home."""
+    """A description of the processor, to distinguish its machine code from that of others with the same folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -105,7 +105,7 @@ def _processor() -> str:
 
 @cache
 def _folder() -> Path:
-    """A user's own; nobody else may write code there."""
+    """A folder of the user, in which nobody else may write code."""
     folder = Path(tempfile.gettempdir()) / f"ode_runner_{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if sys.platform == "win32" or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:

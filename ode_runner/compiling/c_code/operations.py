@@ -15,17 +15,18 @@ aten = torch.ops.aten
 
 
 class NoCode(Exception):
-    """There is no C code for an operation, or nothing that compiles it: PyTorch's compiler may know more."""
+    """There is no C code for an operation, or it cannot be compiled; PyTorch's compiler may still support it."""
 
 
 def code_of(operation: Operation, name: Name) -> str:
     """The statements of an operation.
 
     Args:
-        name: of the array in which the elements of a tensor lie; those of numbers are values of C.
+        operation: the operation.
+        name: gives the name of the array that holds the elements of a tensor; numbers become literals.
 
     Raises:
-        NoCode: nobody has written any.
+        NoCode: there is no C code for it.
     """
     target, arguments, result = _into_new(operation.target), list(operation.arguments), operation.result
     if target in _EMPTY or not result.numel():
@@ -36,12 +37,12 @@ def code_of(operation: Operation, name: Name) -> str:
         if target in EXPRESSIONS:
             return code_of_elements(operation, name, EXPRESSIONS[target])
         return _SPECIAL[target](result, name, *arguments, **operation.options)
-    except (KeyError, TypeError) as error:  # an operation, or an option of one, that is not here
+    except (KeyError, TypeError) as error:  # an operation, or an option, without C code
         raise NoCode(str(target)) from error
 
 
 def _into_new(target: Any) -> Any:
-    """Of an operation that writes into its first argument, the one that does not, if its code serves both."""
+    """The out-of-place variant of an in-place operation, if its code serves for both; otherwise the operation."""
     name, overload = target._schema.name.removeprefix("aten::"), target._overloadname
     packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") else None
     other = getattr(packet, overload, None)
@@ -50,7 +51,7 @@ def _into_new(target: Any) -> Any:
 
 def _cast(result: Tensor, name: Name, x: Tensor | float, *arguments: Any, **options: Any) -> str:
     del arguments, options
-    if not isinstance(x, Tensor):  # of which torch.vmap makes a tensor, where it is multiplied with one of no axis
+    if not isinstance(x, Tensor):  # torch.vmap casts a number that multiplies a tensor without axes
         return elementwise(result, [], name, lambda y: f"{y} = {number(float(x), result.dtype)};")
     if result.dtype == torch.bool and x.dtype != torch.bool:
         return elementwise(result, [x], name, lambda y, x: f"{y} = {x} != 0;")
@@ -76,7 +77,7 @@ def _mm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
 
 
 def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
-    """Sums of products in one nest of loops: such matrices are small."""
+    """A batched product as one loop nest, for small matrices."""
     terms, zero = a.unsqueeze(3), elementwise(result, [], name, lambda y: f"{y} = 0;")
     shape = (*a.shape, b.shape[2])
     if terms.expand(shape).numel() > LARGEST_LOOP:
@@ -116,7 +117,7 @@ def _stack(result: Tensor, name: Name, parts: Sequence[Tensor], axis: int = 0) -
 
 
 def _put_back(view: Callable[..., Tensor]) -> Callable[..., str]:
-    """The derivative of a view: zeros around it."""
+    """The derivative of a view: the cotangent, with zeros elsewhere."""
 
     def code(result: Tensor, name: Name, dy: Tensor, shape: Sequence[int], *where: int) -> str:
         del shape
@@ -133,7 +134,7 @@ def _eye(result: Tensor, name: Name, size: int, **options: Any) -> str:
 
 
 def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor) -> str:
-    """An index that is out of range gives no number, where PyTorch refuses it."""
+    """An index out of range gives NaN, where PyTorch raises an error."""
     y, source = place(result, name), place(x, name)
     entry = Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
     others = source._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(source.strides)))
@@ -145,7 +146,7 @@ def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tenso
 def _index_add(
     result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
 ) -> str:
-    """The derivative of that; an index that is out of range adds nothing."""
+    """The derivative of index_select; an index out of range adds nothing."""
     if alpha != 1:
         raise NoCode("index_add with a factor")
     begin = "" if result is x else _cast(result, name, x)

@@ -1,4 +1,4 @@
-"""Matrix products in C: loops of our own where they are small, the library that PyTorch itself calls where not."""
+"""Matrix products in C: loops for small ones, and the BLAS library that PyTorch itself calls for large ones."""
 
 import ctypes
 from functools import cache
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ode_runner.compiling.c_code.loops import TYPES, Name, product
 
-LARGEST_LOOP = 131_072  # multiplications in a product, above which the library is worth its call
-ROUTINES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}  # of BLAS; matrices lie column by column
+LARGEST_LOOP = 131_072  # multiplications in a product above which a library call is faster
+ROUTINES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}  # of BLAS, whose matrices are column-major
 DECLARATIONS = "\n".join(
     f"typedef void Gemm_{kind}(const char *, const char *, const int *, const int *, const int *, const {kind} *, "
     f"const {kind} *, const int *, const {kind} *, const int *, const {kind} *, {kind} *, const int *);\n"
@@ -21,7 +21,7 @@ DECLARATIONS = "\n".join(
 
 
 class _Matrix(NamedTuple):
-    """A matrix as BLAS takes it: whether it lies row by row, or transposed, and how far apart its lines are."""
+    """A matrix in the terms of BLAS: N (column-major) or T (row-major), leading dimension, and address."""
 
     transposed: str
     distance: int
@@ -29,7 +29,7 @@ class _Matrix(NamedTuple):
 
 
 def matrix_product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str | None:
-    """`result` becomes a @ b; None where that is too large for loops, and no library can be called for it."""
+    """`result` becomes a @ b; None if it is too large for loops and BLAS cannot be called for it."""
     if a.shape[0] * a.shape[1] * b.shape[1] <= LARGEST_LOOP:
         return product(result, a, b, name)
     if result.stride(0) != 1:
@@ -46,7 +46,7 @@ def matrix_product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str | No
 
 
 def link(made: ctypes.PyDLL) -> None:
-    """Tell compiled code where the library's routines are."""
+    """Give compiled code the addresses of the BLAS routines."""
     for dtype in ROUTINES:
         ctypes.c_void_p.in_dll(made, f"library_gemm_{TYPES[dtype]}").value = _address(dtype)
 
@@ -60,7 +60,7 @@ def _matrix(x: Tensor, name: Name) -> _Matrix | None:
 
 @cache
 def _address(dtype: torch.dtype) -> int | None:
-    """None in builds of PyTorch that show no BLAS, such as those of macOS."""
+    """The address of a BLAS routine; None if PyTorch's build exports none, as on macOS."""
     try:
         routines = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return ctypes.cast(getattr(routines, ROUTINES[dtype]), ctypes.c_void_p).value

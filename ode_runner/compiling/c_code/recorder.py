@@ -1,4 +1,4 @@
-"""A function of tensors as the operations of PyTorch that it is made of."""
+"""Traces a function of tensors into the PyTorch operations that it consists of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ DRAWS = "the field draws random numbers"
 @final
 @dataclass(frozen=True)
 class Inlined:
-    """In place of a tensor among arguments: the operation that makes it, and whose result nothing else reads."""
+    """Replaces a tensor argument by the operation that computes it, if nothing else reads its result."""
 
     operation: "Operation"
 
 
 class Operation(NamedTuple):
-    """A call that computes something; views of tensors are none, for they share their memory."""
+    """A call that computes something. Views are not operations, because they share memory."""
 
     target: OpOverload[..., Any]
     arguments: Sequence[Any]
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
     result: Tensor
 
     def reads(self) -> list[Tensor]:
-        """The tensors among its arguments, and among those of operations in their place."""
+        """The tensors among its arguments, including those of inlined operations."""
         found: list[Tensor] = []
         for x in tree_leaves((self.arguments, self.options)):
             if isinstance(x, Inlined):
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
 
 @final
 class Recording(NamedTuple):
-    """The operations in their order. Tensors tell by their storage, offset and strides where their elements lie."""
+    """The operations in order. The storage, offset and strides of a tensor say where its elements are."""
 
     inputs: Sequence[Tensor]
     operations: Sequence[Operation]
@@ -54,7 +54,7 @@ class Recording(NamedTuple):
 
 
 def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> Recording:
-    """What `function` does with such tensors.
+    """Trace `function` with tensors like the examples.
 
     Raises:
         CannotCompile: it is not a fixed sequence of tensor operations on its inputs.
@@ -66,7 +66,7 @@ def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps every tensor, so that no other one takes its memory."""
+    """Records operations. Keeps every tensor alive, so that no memory is reused."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Recorder(TorchDispatchMode):
         return found
 
     def needed(self, outputs: Sequence[Tensor]) -> list[Operation]:
-        """The operations that the outputs are made of."""
+        """The operations on which the outputs depend."""
         wanted, kept = {storage_of(y) for y in outputs}, []
         for operation in reversed(self.operations):
             if storage_of(operation.result) in wanted:
@@ -105,5 +105,5 @@ class _Recorder(TorchDispatchMode):
 
 
 def storage_of(x: Tensor) -> int:
-    """A number that tensors have in common if they share their memory, while one of them lives."""
+    """A number that is equal for tensors that share memory, for as long as one of them lives."""
     return x.untyped_storage()._cdata

@@ -1,4 +1,4 @@
-"""Recorded functions as functions in C."""
+"""Writes recorded functions as functions in C."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ VECTOR(tanh) VECTOR(exp) VECTOR(log) VECTOR(log1p) VECTOR(sin) VECTOR(cos)
 
 
 def c_source(recordings: Mapping[str, Recording], driver: str = "", *, header: str = HEADER + DECLARATIONS) -> str:
-    """Functions in C by their names, and behind them code that calls them.
+    """The C code of functions, followed by code that calls them.
 
-    Of `f` that is `piece_f`, a name that no library of the system has. Each takes its inputs and, behind them, its
-    outputs, all of which are contiguous. What lies between is in static arrays, so there is one call at a time.
-    Another header may say otherwise: it defines what an ARRAY is between its brackets, and LOOPS as a function.
+    Function `f` is named `piece_f`, which no system library uses. Its parameters are its inputs followed by its
+    outputs, all contiguous. Intermediate results are in static arrays, so that only one call at a time is possible.
+    The header decides that: it defines ARRAY, the storage class of arrays, and LOOPS, the prefix of functions of loops.
 
     Raises:
         NoCode: there is no C code for an operation, or for a type.
@@ -59,7 +59,7 @@ def _function(name: str, recording: Recording, loops: "_Loops") -> str:
 
 
 def _copied(x: Tensor, source: str, target: str) -> str:
-    """All of a tensor, as a contiguous one."""
+    """Copy a tensor into a contiguous one."""
     y = torch.empty(x.shape, dtype=x.dtype)
     return elementwise(y, [x], lambda one: target if one is y else source, lambda y, x: f"{y} = {x};")
 
@@ -72,10 +72,10 @@ def _type(x: Tensor) -> str:
 
 @final
 class _Loops:
-    """Operations with loops as functions in C; those that differ in nothing but their arrays are one.
+    """Operations with loops as functions in C; operations that differ only in their arrays share one function.
 
-    The stages of a step are the same operations again and again, and a compiler takes more than twice the time for a
-    function twice as long.
+    The stages of a step repeat the same operations, and a compiler takes more than twice as long for a function of
+    twice the length.
     """
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class _Loops:
         return [f"LOOPS {name}{code}" for code, name in self._names.items()]
 
     def called(self, operation: Operation, name: Callable[[Tensor], str]) -> str:
-        """The statements of an operation: a call, where it has loops. `name` is as in `code_of`."""
-        types: dict[str, str] = {}  # by the arrays, in the order of the parameters
+        """The statements of an operation: a function call if it has loops. `name` is as in `code_of`."""
+        types: dict[str, str] = {}  # by array, in the order of the parameters
 
         def parameter(x: Tensor) -> str:
             types.setdefault(name(x), _type(x))
@@ -104,7 +104,7 @@ class _Loops:
 
 @final
 class _Arrays:
-    """Which array the storage of a tensor is; one that nothing needs any more is given to another."""
+    """Assigns arrays to the storages of tensors; an array that is no longer needed is reused."""
 
     def __init__(self, recording: Recording) -> None:
         self.declarations: list[str] = []
@@ -120,7 +120,7 @@ class _Arrays:
         return self._names[storage_of(x)]
 
     def begin(self, result: Tensor) -> None:
-        """Find an array for what an operation makes."""
+        """Assign an array to the result of an operation."""
         storage = storage_of(result)
         if storage in self._names:
             return
@@ -132,7 +132,7 @@ class _Arrays:
         self._names[storage], self._sizes[storage] = free.pop(), size
 
     def end(self, number: int) -> None:
-        """Give free what nothing after operation `number` needs."""
+        """Free the arrays that no operation after `number` needs."""
         for storage in [one for one, last in self._ends.items() if last == number and one not in self._kept]:
             del self._ends[storage]
             self._free[self._sizes[storage]].append(self._names[storage])
