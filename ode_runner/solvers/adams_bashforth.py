@@ -1,4 +1,4 @@
-"""What the multistep methods of Adams and Bashforth share."""
+"""The base class of the Adams-Bashforth multistep methods."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,20 +18,20 @@ from ode_runner.types import State, Times
 
 @dataclass(frozen=True, kw_only=True)
 class AdamsBashforth(FixedStepSolver):
-    """y1 = y0 + dt (weights @ the last slopes): one evaluation a step, after a start by Runge-Kutta steps.
+    """y1 = y0 + dt (weights @ the last slopes): one evaluation per step, after a start by Runge-Kutta steps.
 
-    The steps are equal from the first time to the last, however many outputs are asked for; those within a step are
-    read off the cubic through both its ends, which costs an evaluation in the last step only.
+    All steps are equal, whatever the output times. Outputs within a step are interpolated by the cubic Hermite
+    polynomial, which costs an extra evaluation in the last step only.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, III.1.
     """
 
     kind: ClassVar[str] = "multistep"
     backward_weights: ClassVar[tuple[float, ...]]  # of the slopes, the newest first
-    start: ClassVar[Tableau]  # of an explicit method, of no less than the order less one
+    start: ClassVar[Tableau]  # explicit method for the first steps; its order is at least `order` - 1
 
     def check_integrals(self) -> None:
-        """They are rows behind the state."""
+        """Accepted: integrals are appended to the state."""
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         return solve_packed(self._solve, field, y0, ts)
@@ -54,7 +54,7 @@ class AdamsBashforth(FixedStepSolver):
         return Solution(ys=torch.stack(ys), accepted=len(grid) - 1)
 
     def _step(self, field: VectorField, t0: float, t1: float, y0: State, slopes: list[State]) -> State:
-        """By the start's method as long as slopes are few."""
+        """One step; by the method `start` as long as there are too few slopes."""
         if len(slopes) == len(self.backward_weights):
             return advance(y0, t1 - t0, self.backward_weights, slopes)
 
@@ -65,6 +65,6 @@ class AdamsBashforth(FixedStepSolver):
 
 
 def _between(x: float, dt: float, begin: tuple[State, State], end: tuple[State, State]) -> State:
-    """Hermite's cubic through both ends of a step and their slopes, at the fraction x."""
+    """The cubic Hermite polynomial of a step at the fraction x."""
     (y0, f0), (y1, f1), r = begin, end, 1 - x
     return r**2 * (1 + 2 * x) * y0 + x**2 * (1 + 2 * r) * y1 + x * r * dt * (r * f0 - x * f1)

@@ -1,4 +1,4 @@
-"""What a solver is, and the two ways in which its steps are chosen."""
+"""The base classes of solvers: any solver, with fixed steps, and with adaptive steps."""
 
 import abc
 import math
@@ -19,8 +19,8 @@ from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Solution
 from ode_runner.types import State, Times
 
-MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
-MOST_IN_ALL = 10_000_000  # from one time to another: minutes, of the smallest field
+MOST_STEPS = 1_000_000  # per unit of time, on a fixed grid: single precision hardly resolves shorter steps
+MOST_IN_ALL = 10_000_000  # from the first time to the last: minutes, even for the smallest field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,53 +28,53 @@ class Solver(abc.ABC):
     """A numerical method for dy/dt = f(t, y), y(ts[0]) = y0."""
 
     kind: ClassVar[str]  # in words, for messages and tables
-    fields: ClassVar[type] = VectorField  # the least that a field must offer
-    fields_in_words: ClassVar[str] = "fields of ordinary equations"  # the same
-    example: ClassVar[str] = "task=pendulum"  # whose true field offers that, for messages
-    differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph, and a mode must bring the derivative itself
-    implicit: ClassVar[bool] = False  # True: stable where the field decays fast, for it solves equations
+    fields: ClassVar[type] = VectorField  # the class that a field must be an instance of
+    fields_in_words: ClassVar[str] = "fields of ordinary equations"  # the same in words
+    example: ClassVar[str] = "task=pendulum"  # for messages: a choice whose true field is of this class
+    differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph; the gradient mode must bring the derivative
+    implicit: ClassVar[bool] = False  # True: an implicit method, stable for stiff fields
     order: int = field(init=False)  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        """Values at `ts`, which may run forwards or backwards, by differentiable operations only.
+        """The solution at `ts`, which may increase or decrease, by differentiable operations only.
 
         Raises:
-            SolverFailed: the end of the time span was not reached.
+            SolverFailed: the solver did not reach the last time.
         """
 
     @property
     def shown_name(self) -> str:
-        """What messages call it: as it is typed, or one's own by its class."""
+        """The name in messages: `solver=NAME`, or the class name of a user's own solver."""
         return as_chosen("solver", self)
 
     @property
     def if_stiff(self) -> str:
-        """What to type where an explicit method fails for stiffness, as the end of a sentence; of others nothing."""
+        """The end of a message: what to use for stiff problems. Empty unless the method is explicit."""
         explicit = self.of_ordinary_equations and not self.implicit
         return ", or, if the problem is stiff, use solver=kvaerno3, which is implicit" if explicit else ""
 
     @property
     def draws(self) -> bool:
-        """Whether a solve depends on the noise that it is given, besides the field and the initial state."""
+        """Whether a solve depends on the noise that it is given."""
         return False
 
     @property
     def finer(self) -> str:
-        """What to try where the error of its steps is too large."""
+        """For messages: what to change if the error of the steps is too large."""
         return "another solver"
 
     def idle_options(self) -> Mapping[str, str]:
-        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        """Options without effect, given the values of the others, each with the reason as a clause."""
         return {}
 
     def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
-        """The options that nothing reads where this field is solved, each with the reason, in a clause."""
+        """Options without effect for this field, each with the reason as a clause."""
         del field
         return {}
 
     def check_times(self, ts: Times) -> None:
-        """Raises RefusedInput if a solve over these times would take more steps than anybody waits for."""
+        """Raises RefusedInput if a solve over these times would take far too many steps."""
         del ts
 
     def check_state(self, y0: State) -> None:
@@ -83,11 +83,11 @@ class Solver(abc.ABC):
 
     @property
     def of_ordinary_equations(self) -> bool:
-        """Whether it solves dy/dt = f(t, y) of any field; samplers and stochastic solvers take some kinds alone."""
+        """Whether it solves dy/dt = f(t, y) for any field; samplers and stochastic solvers take special kinds only."""
         return issubclass(VectorField, self.fields)
 
     def takes_field(self, field: VectorField) -> bool:
-        """Whether the field is of the kind that the solver evaluates, by all the calls that it makes."""
+        """Whether the field has all the methods that the solver calls."""
         return self.takes_kind(kind_of(field))
 
     @classmethod
@@ -111,7 +111,7 @@ class Solver(abc.ABC):
         return weights
 
     def check_integrals(self) -> None:
-        """Raises IncompatibleChoice where nothing can be integrated along a solve: nobody has said how."""
+        """Raises IncompatibleChoice if the solver has no rule for integrals along a solve, which is the default."""
         raise IncompatibleChoice(
             f"{self.shown_name} is {self.kind}, and has no rule for integrals along a solve. Use a Runge-Kutta, "
             "reversible or splitting solver, such as solver=dopri5."
@@ -119,12 +119,12 @@ class Solver(abc.ABC):
 
     @abc.abstractmethod
     def refined(self) -> Self:
-        """The same method with steps so much smaller that its error hardly matters."""
+        """The same method with steps so much smaller that its error is negligible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedStepSolver(Solver):
-    """A solver whose grid is known before the solve. Give `num_steps` per unit of time, or `step_size`."""
+    """A solver with equal steps, known before the solve. Give `num_steps` per unit of time, or `step_size`."""
 
     kind: ClassVar[str] = "of fixed step"
     num_steps: int | None
@@ -161,15 +161,15 @@ class FixedStepSolver(Solver):
         return 1 / self.num_steps if self.num_steps else self.step_size or math.inf
 
     def grids(self, ts: Times) -> list[list[float]]:
-        """For each interval between output times, equal steps that end exactly on both outputs.
+        """For each interval between output times, a grid of equal steps that ends exactly on both times.
 
-        The count is a rounded-up ratio less a thousandth, so that 1 / 0.1 is 10 steps and never 11, and stays so where
-        an end is moved to see what that does.
+        The number of steps is (length / step size - 1e-3), rounded up. So 1 / 0.1 is 10 steps and never 11, also if an
+        end is perturbed, as for a finite difference.
         """
         return [self._grid(t0, t1, rounding_of(ts, t0, t1)) for t0, t1 in pairwise(read_times(ts))]
 
     def grid(self, ts: Times) -> list[float]:
-        """Equal steps from the first time to the last, as if no output were asked for in between."""
+        """A grid of equal steps from the first time to the last, whatever the output times in between."""
         times = read_times(ts)
         return self._grid(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
 
@@ -182,9 +182,9 @@ class FixedStepSolver(Solver):
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
 
     def _count(self, t0: float, t1: float, rounding: float) -> int:
-        """Steps from a time to another; raises RefusedInput where they are too many."""
+        """The number of steps from t0 to t1; raises RefusedInput if there are too many."""
         size = self.size
-        slack = min(max(rounding / size, 1e-3), 0.5)  # far from 0 in single precision, times are known less well
+        slack = min(max(rounding / size, 1e-3), 0.5)  # large times in single precision have a larger rounding error
         steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
         if steps > MOST_IN_ALL:
             raise RefusedInput(
@@ -195,7 +195,7 @@ class FixedStepSolver(Solver):
 
 
 def check_batch(y0: State) -> None:
-    """Raises RefusedInput unless there are samples to tell apart."""
+    """Raises RefusedInput unless the state has a batch axis."""
     if y0.dim() == 0:
         raise RefusedInput(
             "this solver tells samples apart, and the initial state is a single number. Give y0[None], a batch of one."
@@ -212,9 +212,9 @@ class AdaptiveSolver(Solver):
     kind: ClassVar[str] = "adaptive"
     rtol: float
     atol: float
-    max_steps: int  # attempted, over the whole solve
-    norm: Norm | None = None  # None: root mean square over the whole batch
-    first_step: float | None = None  # None: chosen, for one evaluation; both are for gradient modes to set
+    max_steps: int  # attempted steps of a solve
+    norm: Norm | None = None  # None: root mean square over the whole batch; set by gradient modes
+    first_step: float | None = None  # None: chosen automatically, for one evaluation; set by gradient modes
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
@@ -230,10 +230,10 @@ class AdaptiveSolver(Solver):
         return "a smaller tolerance"
 
     def within(self, longest: float) -> Self:
-        """The solver with no step longer than `longest`, in the unit of the times.
+        """The solver with no step longer than `longest`, in units of time.
 
         Raises:
-            IncompatibleChoice: it has no way to keep to it.
+            IncompatibleChoice: the solver has no such limit.
         """
         raise IncompatibleChoice(
             f"{self.shown_name} cannot be kept from steps longer than {longest:g}, the longest that the field "
@@ -242,7 +242,7 @@ class AdaptiveSolver(Solver):
 
     @property
     def limit_reached(self) -> str:
-        """Why a solve stopped after `max_steps`, and what to do."""
+        """The message of a solve that stopped after `max_steps`: why, and what to do."""
         return f"the limit solver.max_steps={self.max_steps} was reached. Raise it{self.if_stiff}."
 
     def refined(self) -> Self:
@@ -251,11 +251,11 @@ class AdaptiveSolver(Solver):
 
 
 def solver_along(solver: Solver, field: VectorField) -> Solver:
-    """The solver for a field that may know its time scales: an adaptive one takes no longer steps than it allows.
+    """The solver with its steps limited to the field's longest step, if it is adaptive and the field has one.
 
-    A fixed grid is taken as it is, and one that is coarser than a fifth of the shortest period warned of.
+    A solver with fixed steps is returned as it is, with a warning if steps exceed a fifth of the shortest period.
     """
-    longest = field.longest_step if isinstance(field, VectorField) else None  # a plain function may stand for one
+    longest = field.longest_step if isinstance(field, VectorField) else None  # a plain function is allowed, too
     if longest is None:
         return solver
     if isinstance(solver, AdaptiveSolver):
@@ -271,5 +271,5 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
 
 
 def rounding_of(ts: Times, t0: float, t1: float) -> float:
-    """By how much output times between t0 and t1 may be off by rounding, in the type of `ts`."""
+    """A bound of the rounding error of output times between t0 and t1 in the dtype of `ts`."""
     return 8 * torch.finfo(ts.dtype).eps * max(abs(t0), abs(t1))

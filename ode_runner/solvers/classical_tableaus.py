@@ -1,4 +1,4 @@
-"""Tableaus that several methods are made of."""
+"""Tableaus that several methods use."""
 
 from ode_runner.solvers.tableau import Tableau
 

@@ -1,4 +1,4 @@
-"""Dense output: states within a step from what the step is made of."""
+"""Dense output: states within a step, interpolated from the step's states and slopes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.types import State
 
-Fraction = TypeVar("Fraction", float, Tensor)  # of a step; a tensor's elements are rounded as one alone would be
+Fraction = TypeVar("Fraction", float, Tensor)  # of a step; tensors and floats are rounded alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,16 @@ class DenseOutput:
     """The dense output of a tableau: y(t0 + x dt) = y0 + dt * weights(x) @ (k, f1, slopes at the places)."""
 
     b: tuple[float, ...]
-    stages: int  # evaluations that a step is made of
-    middle: tuple[float, ...] | None  # weights of the solution at t0 + dt/2; None: the cubic through both ends
-    places: tuple[tuple[float, ...], ...]  # where a step with outputs within is evaluated besides its end
+    stages: int  # evaluations per step
+    middle: tuple[float, ...] | None  # weights of the solution at t0 + dt/2; None: cubic Hermite interpolation
+    places: tuple[tuple[float, ...], ...]  # rows of extra stages, evaluated only in steps with outputs inside
 
     def weights(self, x: float) -> list[float]:
         """The weights at a fraction `x` of the step.
 
-        They are those of the polynomial through the step's states and slopes at both ends and its middle, and the
-        slopes at the places. Without places it is the quartic that leaves out the slope in the middle, and without a
-        middle the cubic.
+        With places, the polynomial interpolates the states at both ends and the middle, the slopes at both ends, and
+        the slopes at the places. Without places it is the quartic through the same states and end slopes; without a
+        middle, the cubic Hermite polynomial.
         """
         if self.places:
             weights = self.hermite_birkhoff.weights(x)
@@ -44,7 +44,7 @@ class DenseOutput:
         middle: State | None,
         inner: Sequence[State] = (),
     ) -> "Quartic | HermiteBirkhoffCurve":
-        """The dense output from states and slopes, where stages are kept no longer; `inner` are those at the places."""
+        """The dense output from states and slopes, without the stages; `inner` are the slopes at the places."""
         if middle is None or not inner:
             return Quartic.through(dt, ends=ends, slopes=slopes, middle=middle)
         return HermiteBirkhoffCurve.through(
@@ -53,12 +53,12 @@ class DenseOutput:
 
     @cached_property
     def hermite_birkhoff(self) -> "HermiteBirkhoff":
-        """The Hermite-Birkhoff polynomial of this dense output, if it uses derivatives at inner places."""
+        """The Hermite-Birkhoff polynomial of this dense output, if it has places."""
         return HermiteBirkhoff(nodes=tuple(map(sum, self.places)))
 
     @cached_property
     def quartic(self) -> list[tuple[float, float, float, float]]:
-        """The weights of each stage and of f1 in the coefficients of x to x**4."""
+        """For each stage and f1, its weights in the coefficients of x to x**4."""
         known = [0.0] * (self.stages + 1 - len(self.b))
         slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
         ends = [*self.b, *known]
@@ -71,7 +71,7 @@ class DenseOutput:
 
     @cached_property
     def _data(self) -> list[tuple[float, ...]]:
-        """For each stage, f1 and each place, its weights in the data that the polynomial goes through."""
+        """For each stage, f1 and each place, its weights in the data of the Hermite-Birkhoff polynomial."""
         count = self.stages + 1 + len(self.places)
         states = [[*row, *[0.0] * (count - len(row))] for row in (self.b, self.places[-1])]
         slopes = [[float(i == j) for j in range(count)] for i in (0, *range(self.stages, count))]
@@ -82,8 +82,8 @@ class DenseOutput:
 class HermiteBirkhoff:
     """The polynomial with the states at x = 0, 1/2 and 1, and the slopes at 0, 1 and the `nodes`.
 
-    It is known by its weights y(x) = y0 + weights @ data, where data are y1 - y0, y(1/2) - y0, and the slopes times the
-    step. Coefficients of powers of x would be hundreds of times as large, which costs that many times their rounding.
+    It is evaluated as y(x) = y0 + weights(x) @ data, where data are y1 - y0, y(1/2) - y0, and dt times the slopes.
+    Coefficients of powers of x would be hundreds of times as large, and so would their rounding errors.
 
     Enright, Jackson, Norsett, Thomsen. Interpolants for Runge-Kutta formulas. ACM Trans. Math. Softw. 12, 1986.
     """
@@ -96,18 +96,18 @@ class HermiteBirkhoff:
 
     @cached_property
     def _coefficients(self) -> list[list[float]]:
-        """For each datum, those of the powers of u = 2 x - 1, which runs from -1 to 1."""
+        """For each datum, the coefficients of its weight in powers of u = 2 x - 1, which runs from -1 to 1."""
         powers = torch.arange(5 + len(self.nodes), dtype=torch.float64)
         states = torch.tensor([-1.0, 1.0, 0.0], dtype=torch.float64)[:, None]
         slopes = 2 * torch.tensor([0.0, 1.0, *self.nodes], dtype=torch.float64)[:, None] - 1
         conditions = [states**powers, 2 * powers * slopes ** (powers - 1).clamp_min(0)]
         inverse = torch.linalg.inv(torch.cat(conditions))
-        return inverse.T[1:].tolist()  # the states' weights sum to one, so that y0's is the rest
+        return inverse.T[1:].tolist()  # without y0: the weights of states sum to one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quartic:
-    """A polynomial in the fraction x of a step, by its coefficients, lowest first."""
+    """A quartic polynomial in the fraction x of a step; coefficients from the lowest power on."""
 
     coefficients: tuple[Tensor, ...]
 
@@ -115,7 +115,7 @@ class Quartic:
     def through(
         dt: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
     ) -> "Quartic":
-        """The quartic through these states and slopes at both ends and this middle; without a middle, the cubic."""
+        """The quartic with these states and slopes at both ends and this middle; without a middle, the cubic."""
         (y0, y1), (f0, f1) = ends, slopes
         if middle is None:
             middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
@@ -135,7 +135,7 @@ class Quartic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HermiteBirkhoffCurve:
-    """States within a step by a HermiteBirkhoff and its data."""
+    """States within a step by a HermiteBirkhoff polynomial and its data."""
 
     polynomial: HermiteBirkhoff
     y0: State
@@ -145,7 +145,7 @@ class HermiteBirkhoffCurve:
     def through(
         polynomial: HermiteBirkhoff, dt: float, *, ends: tuple[State, State], slopes: Sequence[State], middle: State
     ) -> "HermiteBirkhoffCurve":
-        """The curve through these states, with these slopes at both ends and at the nodes."""
+        """The curve with these states, and these slopes at both ends and at the nodes."""
         y0, y1 = ends
         data = (y1 - y0, middle - y0, *(dt * slope for slope in slopes))
         return HermiteBirkhoffCurve(polynomial=polynomial, y0=y0, data=data)
@@ -165,7 +165,7 @@ class HermiteBirkhoffCurve:
 
 
 def _horner(coefficients: Sequence[Any], x: Any) -> Any:
-    """The value of a polynomial, of numbers or tensors; coefficients from the lowest power on."""
+    """The value of a polynomial of numbers or tensors; coefficients from the lowest power on."""
     *lower, y = coefficients
     for coefficient in reversed(lower):
         y = coefficient + x * y

@@ -28,15 +28,15 @@ from ode_runner.types import State, Times
 class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     """An embedded pair: the difference of two methods estimates the error of a step.
 
-    The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
-    last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated, for
-    nothing unless the tableau has places for that. Step sizes are choices of the method and are not differentiated.
+    The error norm is over the whole batch, so that a sample's solution depends, within the tolerance, on the rest of
+    the batch. The last step ends on ts[-1], and the field is never evaluated beyond it. Output times in between are
+    interpolated, without evaluations unless the tableau has places. Step sizes are not differentiated.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4 to II.6.
     """
 
     tableau: ClassVar[EmbeddedTableau]
-    suspicion: ClassVar[str]  # why steps may shrink to nothing
+    suspicion: ClassVar[str]  # for messages: the likely reason if steps become too small
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,12 +44,12 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
 
     @property
     def error_order(self) -> int:
-        """One more than the order of the judge: the error of a step is O(dt ** error_order)."""
+        """One more than the order of the error estimator: the estimate is O(dt ** error_order)."""
         return self.order
 
     @property
     def error_of_nan(self) -> float:
-        """The error that an attempt counts as whose error estimate is NaN."""
+        """The error to assume for an attempt whose error estimate is NaN."""
         return math.inf
 
     def within(self, longest: float) -> Self:
@@ -63,7 +63,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         times, served = read_times(ts), 1
         if len(times) == 1:
             return
-        if min(times) == max(times):  # a step over no time, however stiff the field
+        if min(times) == max(times):  # an empty span needs no evaluation
             yield Step(t0=times[0], t1=times[0], due=times[1:], y0=y0, y1=y0, ks=[])
             return
         span = times[-1] - times[0]
@@ -77,7 +77,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         dt = noticeable(control.first(dt), t)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
-            dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
+            dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no tiny last step
             if t1 == t or control.stuck or statistics.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(statistics, t, y, f))
             (y1, ks, f1, error, curve), rates, gain = self._attempt(stepper, judged, t, t1, y, f)
@@ -92,7 +92,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1
-            ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
+            ahead = max(dt, wanted)  # a step shortened by the end of the span says little about the next
             due = times[begin:served]
             step = Step(
                 t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead, curve=curve, rates=rates
@@ -104,7 +104,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return EagerAdaptiveStepper(self, field) if self.stepping is None else self.stepping(field)
 
     def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
-        """The size of the first step, where none is given; takes one evaluation."""
+        """The size of the first step, chosen automatically for one evaluation."""
         t, norm, order = time_tensor(t0, y0), self.norm or rms, self.error_order
         judged = JudgedIntegrals(field, y0, rtol=self.rtol, atol=self.atol)
         return initial_step(
@@ -114,9 +114,9 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     def _attempt(
         self, stepper: AdaptiveStepper, judged: JudgedIntegrals, t0: float, t1: float, y0: State, f0: State
     ) -> tuple[StepResult, list[Tensor | None], Tensor | None]:
-        """A step, with the larger of its errors; the rates of judged integrals, and what these gain by it.
+        """An attempted step, whose error is the larger of state and integrals; integrands at its nodes; their gain.
 
-        An error that is NaN counts as `error_of_nan`.
+        An error of NaN is replaced by `error_of_nan`.
         """
         result = stepper.step(t0, t1, y0, f0)
         if math.isnan(result.error):
@@ -130,7 +130,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return result._replace(error=max(result.error, of_integrals)), rates, gain
 
     def newest(self, field: VectorField, ks: list[Tensor], f1: State | None) -> State | None:
-        """The last derivative of an attempt, for the diagnosis; None where what is not finite is not the field's."""
+        """The last derivative of an attempt, for the diagnosis; None if NaN there would not be the field's fault."""
         del field
         return ks[-1] if f1 is None else f1
 
@@ -140,7 +140,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return (self.norm or rms)(difference / tolerance)
 
     def estimate(self, field: VectorField, t0: float, t1: float, y0: State, ks: list[Tensor]) -> Tensor:
-        """The error of a step as its judge sees it, where that may ask the field more than `ks` say."""
+        """The error estimate of a step; a subclass may evaluate the field for it."""
         del field
         return self.difference(y0, t1 - t0, ks)
 
@@ -170,7 +170,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
 
 @final
 class EagerAdaptiveStepper(AdaptiveStepper):
-    """Takes steps by the solver's own operations, which leave a graph where one is wanted."""
+    """Takes steps eagerly, by the solver's own operations, which autograd can record."""
 
     def __init__(self, solver: AdaptiveRungeKutta, field: VectorField) -> None:
         self.solver, self.field = solver, field
@@ -192,9 +192,9 @@ class EagerAdaptiveStepper(AdaptiveStepper):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
-    """Two evaluations to start, then one less than the tableau's stages for every attempted step.
+    """An explicit pair: two evaluations to start, then one less than the tableau's rows per attempted step.
 
-    A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
+    A pair whose last stage is not f(t1, y1) takes one more per accepted step.
     """
 
     suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution is unbounded"

@@ -13,10 +13,10 @@ from ode_runner.event import Event
 from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
 from ode_runner.types import Rows
 
-PLACES = 8  # of a step, at which an event is looked at; its `longest` may ask for more
-CUTS, ROUNDS = 16, 12  # a root is enclosed by cutting the interval that has it into so many parts, so many times
-TURNS = 8  # likewise, times that the interval is cut in which an event comes nearest to 0
-ROUNDING = 64  # units of rounding, by which what is computed of an event may be off
+PLACES = 8  # evaluations of an event function per step, unless its `longest` asks for more
+CUTS, ROUNDS = 16, 12  # a root is enclosed by dividing its interval into CUTS parts, ROUNDS times
+TURNS = 8  # the same for the interval in which an event function comes nearest to 0
+ROUNDING = 64  # assumed rounding error of an event function, in units of eps
 TOUCHES = (
     "reaches 0 and turns back, within the error of the solve, so that it is uncertain whether it happens. Move the "
     "event or the beginning, or choose smaller tolerances."
@@ -25,20 +25,20 @@ TOUCHES = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SoughtEvent:
-    """An event that is looked for along one solve; the first one of a sample ends its solve."""
+    """An event to be found along one solve; the first event of a sample ends its solve."""
 
     event: Event
-    given: Sequence[Tensor]  # what the event takes after time and state, a row for every sample
-    side: Tensor  # float64 (batch,), on the CPU: 1 or -1, the side of 0 on which the solve begins
-    sign: float  # 1 where time increases, -1 where it decreases
-    numbers: Sequence[int]  # of the samples, in the batch that somebody has asked for
-    batch: int  # how many there are in that
-    atol: float  # an element of the state may be off by atol + rtol |y|
+    given: Sequence[Tensor]  # arguments of the event function after time and state, one row per sample
+    side: Tensor  # float64 (batch,), on the CPU: 1 or -1, the sign of the event function when the solve begins
+    sign: float  # 1: time increases, -1: it decreases
+    numbers: Sequence[int]  # index of each sample in the caller's batch, for messages
+    batch: int  # size of the caller's batch
+    atol: float  # the error of an element of the state may be atol + rtol |y|
     rtol: float
-    sizes: Tensor | None = None  # float64 (batch,): of first steps; None: chosen
+    sizes: Tensor | None = None  # float64 (batch,): sizes of first steps; None: chosen automatically
 
     def corrected(self, t: Tensor, y: Rows, dy: Rows, rows: Tensor, within: tuple[Tensor, Tensor]) -> Tensor:
-        """Newton's next guess of a root, float64 (rows,), from the slope `dy` at (t, y); it stays within the step."""
+        """One Newton step for the time of a root, float64 (rows,), from slope `dy` at (t, y); clamped to `within`."""
         c, rate = self.event.rate(t.to(y), y, dy, self._given(rows))
         better = t - (c.cpu().double() / rate.cpu().double())
         better = torch.where(better.isfinite(), better, t)
@@ -46,7 +46,7 @@ class SoughtEvent:
         return torch.minimum(torch.maximum(better, low), high)
 
     def doubt(self, t: Tensor, y: Rows, rows: Tensor) -> Tensor:
-        """The error of the event that tolerances of the state allow, float64 (rows,) on the CPU."""
+        """The error of the event function that the tolerances of the state allow, float64 (rows,) on the CPU."""
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             c = self.event(t.to(y), y, self._given(rows))
@@ -57,7 +57,7 @@ class SoughtEvent:
         return (found.abs() * off).reshape(len(y), -1).sum(dim=1).cpu().double()
 
     def check_apart(self, t: Tensor, size: Tensor, doubt: Tensor, rows: Tensor) -> None:
-        """Raises SolverFailed where an event that comes as near to 0 as `size`, and turns back, may have been at 0."""
+        """Raises SolverFailed if an event function turns back at a distance `size` from 0 that is within `doubt`."""
         near = size <= doubt
         if bool(near.any()):
             row = int(near.nonzero()[0])
@@ -65,7 +65,7 @@ class SoughtEvent:
             raise SolverFailed(f"the event of {sample}, at t={float(t[row]):.6g}, {TOUCHES}")
 
     def values(self, t: Tensor, y: Rows, rows: Tensor) -> Tensor:
-        """The event of some samples, float64 (rows,) on the CPU."""
+        """The event function of some samples, float64 (rows,) on the CPU."""
         found = self.event(t.to(y), y, self._given(rows)).detach().cpu().double()
         if not bool(found.isfinite().all()):
             row = int(found.isfinite().logical_not().nonzero()[0])
@@ -83,21 +83,21 @@ class _Steps(NamedTuple):
     """Accepted steps of some samples."""
 
     curve: Quartic | HermiteBirkhoffCurve  # their dense output, in the order of the rows
-    rows: Tensor  # samples
-    t0: Tensor  # where they begin and end, float64 (rows,) on the CPU
+    rows: Tensor  # the samples
+    t0: Tensor  # beginning and end of each step, float64 (rows,) on the CPU
     t1: Tensor
 
     def at(self, x: Tensor, some: Tensor) -> tuple[Tensor, Rows, Tensor]:
-        """Times, states and samples at fractions `x` of `some` of the steps, an entry for each."""
+        """Times, states and samples at fractions `x` of `some` of the steps, one entry each."""
         return self.t0[some] + x * (self.t1 - self.t0)[some], self.curve.of_rows(some, x), self.rows[some]
 
 
 class _Turn(NamedTuple):
-    """Where within steps an event is nearest to 0 and turns, or goes through 0 and back; float64 (rows,) each."""
+    """Where an event function has an extremum near 0, or passes through 0 and returns; float64 (rows,) each."""
 
-    since: Tensor  # fraction of the step before which it is no part of that
-    at: Tensor  # fraction; NaN where it does not turn, or nowhere near 0
-    value: Tensor  # of the event there
+    since: Tensor  # the fraction of the step at which the interval around the extremum begins
+    at: Tensor  # the fraction of the step at the extremum; NaN: none, or none near 0
+    value: Tensor  # the event function there
 
 
 class EventSearch:
@@ -105,20 +105,20 @@ class EventSearch:
 
     def __init__(self, sought: SoughtEvent) -> None:
         self.sought, self.side = sought, sought.side.clone()
-        self.nearing = torch.zeros(len(sought.side), dtype=torch.bool)  # whether 0 came nearer at the end of a step
-        self.begins = torch.ones(len(sought.side), dtype=torch.bool)  # no step has been looked at
+        self.nearing = torch.zeros(len(sought.side), dtype=torch.bool)  # the function approached 0 at the end of a step
+        self.begins = torch.ones(len(sought.side), dtype=torch.bool)  # True until a step has been searched
 
     @torch.no_grad()
     def find(self, curve: Quartic | HermiteBirkhoffCurve, rows: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
-        """Where in accepted steps of samples `rows` the event is, float64 (rows,) from 0 to 1; NaN: nowhere.
+        """The fraction of the accepted step of each sample at which its event is, float64 (rows,); NaN: no event.
 
         Args:
             curve: the dense output of these steps, in the order of the rows.
-            rows: samples.
-            t0, t1: where their steps begin and end, float64 on the CPU.
+            rows: the samples.
+            t0, t1: the beginning and end of their steps, float64 on the CPU.
 
         Raises:
-            SolverFailed: before that, the event's function comes so near to 0 that rounding hides whether it crosses.
+            SolverFailed: before the event, the function comes so near to 0 that errors hide whether it crosses.
         """
         steps = _Steps(curve, rows, t0, t1)
         fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._places(t1 - t0)])
@@ -133,13 +133,13 @@ class EventSearch:
         return root
 
     def _root(self, steps: _Steps, fractions: Tensor, values: Tensor) -> Tensor:
-        """The first, from the values at fractions (place, rows) of the steps; notes on which side these end."""
+        """The first root, from values at fractions (place, rows) of the steps; updates `side` to the steps' ends."""
         rows, root = steps.rows, torch.full_like(steps.t0, math.nan)
         side, crossed = self.side[rows], torch.full((len(rows),), -1)
         if bool((values[1:].sign() == side).all()):
             return root
         for place, value in enumerate(values[1:]):
-            now = torch.where(value == 0, -side, value.sign())  # at 0 it is no longer where it was
+            now = torch.where(value == 0, -side, value.sign())  # a value of 0 counts as crossed
             hit = (
                 (now != side)
                 & (crossed < 0)
@@ -161,7 +161,7 @@ class EventSearch:
         inner = before.isfinite() & after.isfinite()
         rise = torch.where(inner, torch.maximum(before, after), torch.minimum(before, after)) - sizes
         ranks = torch.where(lowest & (sizes <= 2 * rise), sizes, math.inf)
-        ranks = torch.where(inner, ranks, ranks + sizes.max(dim=0).values)  # at an end it may go on
+        ranks = torch.where(inner, ranks, ranks + sizes.max(dim=0).values)  # at an end it may continue in the next step
         rank, place = ranks.min(dim=0)
         turn = _Turn(*torch.full((3, len(steps.rows)), math.nan, dtype=torch.float64))
         some = rank.isfinite().nonzero().flatten()
@@ -174,7 +174,7 @@ class EventSearch:
         return turn
 
     def _nearest(self, steps: _Steps, some: Tensor, low: Tensor, high: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """Where between `low` and `high` the event of `some` rows is least, taken with this sign, and what it is."""
+        """The fraction from `low` to `high` where sign * event of `some` rows is smallest, and the event's value."""
         parts = torch.arange(CUTS + 1, dtype=torch.float64)[:, None] / CUTS
         for _ in range(TURNS):
             fractions = low + (high - low) * parts
@@ -183,9 +183,9 @@ class EventSearch:
         return fractions.gather(0, least)[0], sign * value[0]
 
     def _check_turn(self, steps: _Steps, values: Tensor, turn: _Turn, root: Tensor) -> None:
-        """Raises SolverFailed where an event turns so near to 0 that it may have been there or not.
+        """Raises SolverFailed if an extremum is so near to 0 that errors hide whether the function reaches 0.
 
-        Not where it begins at 0, as after a reset, and does not go far from it.
+        This excludes a function that begins at 0, as after a reset, and stays near it.
         """
         some = (turn.at.isfinite() & ~(root < turn.since)).nonzero().flatten()
         if not len(some):
@@ -197,7 +197,7 @@ class EventSearch:
         self.sought.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
 
     def _places(self, lengths: Tensor) -> Tensor:
-        """Fractions of the steps at which to look, (place, rows); those of a step depend on no other."""
+        """Fractions of the steps at which to evaluate, (place, rows); those of a step do not depend on other steps."""
         counts = torch.full_like(lengths, PLACES)
         if self.sought.event.longest is not None:
             counts = (lengths.abs() / self.sought.event.longest).ceil().clamp_min(PLACES)
@@ -205,9 +205,9 @@ class EventSearch:
         return (places[:, None] / counts).clamp_max(1.0)
 
     def _enclosed(self, steps: _Steps, hit: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """The first root between `low` and `high`, beyond which the event has changed its side.
+        """The first root between `low` and `high`, after which the event function has changed its sign.
 
-        At `low` it may be 0, as at a reset: then only where it has left that is it on its side again.
+        At `low` the function may be 0, as after a reset; only after it has left 0 does it have its sign again.
         """
         side, parts = self.side[steps.rows[hit]], torch.arange(1, CUTS + 1, dtype=torch.float64)[:, None] / CUTS
         for _ in range(ROUNDS):
@@ -221,6 +221,6 @@ class EventSearch:
         return high
 
     def _values(self, steps: _Steps, fractions: Tensor, some: Tensor | None = None) -> Tensor:
-        """The event at fractions (place, some) of the steps of `some` rows, all unless told otherwise."""
+        """The event function at fractions (place, some) of the steps of `some` rows; None: of all rows."""
         some = torch.arange(len(steps.rows)) if some is None else some
         return self.sought.values(*steps.at(fractions.flatten(), some.repeat(len(fractions)))).view(fractions.shape)

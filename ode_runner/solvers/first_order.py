@@ -1,8 +1,8 @@
-"""Derivatives that can be taken once, and say so where somebody takes them twice.
+"""First derivatives that raise an error if they are differentiated again.
 
-torch's once_differentiable refuses only where the incoming derivative has a graph, and only somebody who asks for the
-gradient of everything; elsewhere a second derivative would be taken for zero. What is made here leads back to where it
-came from, so whoever asks is refused, and nobody else.
+torch's once_differentiable raises only if the incoming gradient has a graph; in other cases a second derivative would
+silently be zero. Gradients made here are connected to the inputs of the function, so that every second derivative with
+respect to these raises an error, and no other does.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ OF_A_SOLVE = (
 def first_order(message: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
     """A decorator that refuses second derivatives, for the `backward` of an autograd function.
 
-    The function keeps in `ctx.inputs` those of its inputs that may have a gradient.
+    The autograd function must store in `ctx.inputs` those of its inputs that may have a gradient.
 
     Raises:
-        IncompatibleChoice: with this message, where what it returns is differentiated.
+        IncompatibleChoice: with this message, when the returned gradients are differentiated.
     """
 
     def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
@@ -47,7 +47,7 @@ def first_order(message: str) -> Callable[[Callable[..., Gradients]], Callable[.
 
 
 def differentiable_once(x: Tensor, message: str) -> Tensor:
-    """`x`, whose derivative is right, but not that of its derivative by what `x` was made from."""
+    """`x` with a correct first derivative; a second derivative with respect to the inputs of `x` raises an error."""
     return _DifferentiableOnce.apply(x, message)
 
 
@@ -65,7 +65,7 @@ class _DifferentiableOnce(torch.autograd.Function):
 
 
 class _Refused(torch.autograd.Function):
-    """Zeros in the shape of `like`, made from `origins`, whose derivative is refused."""
+    """Zeros in the shape of `like` that depend on `origins`; their derivative raises an error."""
 
     @staticmethod
     def forward(ctx: Any, message: str, like: Tensor, *origins: Tensor) -> Tensor:

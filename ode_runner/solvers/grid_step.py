@@ -1,4 +1,4 @@
-"""Steps on a fixed grid that need nothing but the state where they begin."""
+"""One-step methods of low order on a fixed grid, whose steps have no dense output."""
 
 import abc
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from ode_runner.types import State, Times
 
 @dataclass(frozen=True, kw_only=True)
 class GridStepSolver(FixedStepSolver, StepwiseSolver):
-    """A method of order 2 at most, whose grid ends on every output time.
+    """A method of order 2 at most, whose steps end on every output time.
 
-    Integrals are taken along the chord of a step: at its middle, with its slope as the field's derivative there. That
-    is of order 2, and costs no evaluation.
+    Integrals use the midpoint rule along the chord of a step, with the slope of the chord as dy/dt. This is of order 2
+    and costs no evaluation.
     """
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
-        """y(t1), by one step from (t0, y0)."""
+        """y(t1) by one step from (t0, y0)."""
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):
@@ -43,7 +43,7 @@ class GridStepSolver(FixedStepSolver, StepwiseSolver):
         return [step.y1 for _ in step.due]
 
     def check_integrals(self) -> None:
-        """They are taken along the chord of a step."""
+        """Accepted: integrals are taken along the chord of a step."""
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
         if quadrature.counted(field) is None:

@@ -28,11 +28,9 @@ def initial_step(
 ) -> float:
     """A step whose explicit Euler error is about 1 % of the tolerance; costs one evaluation, within `span` of t0.
 
-    Integrals that are judged are looked at as the state is.
+    Judged integrals are treated like the state. The result is 0 if the state or its slope is not finite. It is not
+    differentiated, because a step size is not part of the solution.
 
-    Zero where the state or its slope is not finite: no step is small enough then.
-
-    Never differentiated: a step size is a choice of the method, not part of the solution.
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
     """
     scale, rates = atol + rtol * y0.abs(), judged.rates(t0, y0, f0)
@@ -55,12 +53,12 @@ def first_step(d0: float, d1: float, slope_change: Callable[[float], float], *, 
 
 
 def trial_step(d0: float, d1: float, span: float) -> float:
-    """A step to see by how the slope changes; `d0` and `d1` are norms of the state and of its slope."""
+    """A trial step for the change of the slope; `d0` and `d1` are norms of the state and of its slope."""
     return min(abs(span) / 2, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
 
 
 def chosen_step(h0: float, d1: float, d2: float, order: int) -> float:
-    """The first step, by what a trial of `h0` says of the second derivative, whose norm is `d2`."""
+    """The first step, given the norm `d2` of the second derivative, estimated by a trial step of `h0`."""
     steepest = max(d1, d2)
     h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
     h = min(100 * h0, h1)
@@ -68,12 +66,12 @@ def chosen_step(h0: float, d1: float, d2: float, order: int) -> float:
 
 
 def noticeable(dt: float, t0: float) -> float:
-    """A first step at t0, long enough for a clock that is rounded to move; one of zero stays."""
+    """A first step at t0, at least so long that t0 + dt differs from t0 in floating point; 0 stays 0."""
     return max(dt, 4 * math.ulp(t0)) if dt else dt
 
 
 def size_of(x: Tensor, scale: Tensor | float, norm: Norm) -> float:
-    """norm(x / scale), also where the squares of finite numbers overflow: those of 1e20 do in single precision."""
+    """norm(x / scale), also if squares overflow, as those of 1e20 do in single precision."""
     found = float(norm(x / scale))
     if found != math.inf:
         return found

@@ -1,4 +1,4 @@
-"""A field at times that differ from sample to sample."""
+"""Evaluation of a field at a different time for each sample."""
 
 from collections.abc import Sequence
 
@@ -13,28 +13,27 @@ from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Time
 
-LEAST = 16  # rows of a call, made up by copies: for fewer, matrix products take other kernels and round otherwise
+LEAST = 16  # rows per call, padded by copies: with fewer, matrix products use other kernels and round differently
 
 
 class MappedField:
     """f(t_i, y_i, *given_i) for every sample i, in one call, which is one evaluation in the ledger.
 
-    A field that declares `batched_time` is called with t of shape (batch,). Any other is mapped by torch.vmap, which
-    makes a batch of one of each sample: that costs half the speed of a small field, and the field must be one that
-    torch.func can map over. Either must treat samples independently. `given` are the rows of what the field takes
-    besides; by default all of them.
+    A field that declares `batched_time` is called with t of shape (batch,). Any other field is mapped over batches of
+    one by torch.vmap. This halves the speed of a small field, and the field must support torch.func. Either way samples
+    must not interact. `given` are the tensors given to the field, one row per sample; by default the field's own.
     """
 
     def __init__(self, field: VectorField, given: Sequence[Tensor] | None = None) -> None:
         counted = field if isinstance(field, CountedField) else None
         self.field = field
-        self.declared = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for a field
+        self.declared = isinstance(field, VectorField) and field.batched_time  # a plain function is allowed
         self.given: Sequence[Tensor] = [*given] if given is not None else counted.arguments() if counted else []
         self.mapped = torch.vmap(self._alone)
         self.observer = counted.observer if counted else None
 
     def of(self, rows: Tensor) -> "MappedField":
-        """The field for some rows of what is given, in their order."""
+        """The field for some rows of the given tensors, in their order."""
         return MappedField(self.field, [z[rows.to(z.device)] for z in self.given]) if self.given else self
 
     def __call__(self, ts: Tensor, y: State) -> State:
@@ -49,12 +48,13 @@ class MappedField:
         return self._all(ts, filled, given)[: len(y)]
 
     def check_declared(self, ts: Tensor, y: State) -> None:
-        """Compares a declared field's derivatives at two times `ts` (2,) with those that it gives at one each.
+        """For a field with `batched_time`: compare a call at two times `ts` (2,) with two calls at one time each.
 
-        Once for every field, and not in the ledger. The two rows are those of `y` in which most can differ.
+        This happens once per field and is not counted in the ledger. The two rows are those of `y` with the largest
+        elements, in which a difference shows best.
 
         Raises:
-            IncompatibleChoice: the field declares `batched_time`, and takes t of shape (batch,) for something else.
+            IncompatibleChoice: the field declares `batched_time`, but gives other derivatives for t of shape (batch,).
         """
         field, given = self.field, self.given
         while isinstance(field, CountedField):
@@ -74,7 +74,7 @@ class MappedField:
         field.batched_time_checked = True
 
     def _check_mappable(self, t: Tensor, y: State, given: Sequence[Tensor]) -> None:
-        """Raises IncompatibleChoice if one sample can be evaluated but not mapped; a field that fails says why."""
+        """Raises IncompatibleChoice if one sample can be evaluated but not mapped; else the field's own error."""
         self.field(t[0], y, *given)
         try:
             self.mapped(t, y, *given)
@@ -93,10 +93,10 @@ class MappedField:
             return self._mapped(ts, y, given)
         except (RuntimeError, TypeError, ValueError):
             self._check_mappable(ts[:1], y[:1], [z[:1] for z in given])
-            raise  # out of memory, say
+            raise  # another error, such as out of memory
 
     def _mapped(self, ts: Tensor, y: State, given: Sequence[Tensor]) -> State:
-        """Under the eyes of an observer, who could see nothing from within the map."""
+        """The mapped call; an observer is called around it, because it would see nothing inside torch.vmap."""
         if self.observer is None:
             return self.mapped(ts, y, *given)
         return self.observer.evaluate(lambda t, y: self.mapped(t, y, *given), ts, y)
@@ -107,9 +107,9 @@ class MappedField:
 
 @torch.no_grad()
 def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool:
-    """Whether a call at two times gives what two calls give; neither buffers nor random numbers move on.
+    """Whether a call at two times agrees with two calls; buffers and random state are restored.
 
-    A field that draws random numbers is believed: two calls of it never agree.
+    For a field that draws random numbers, whose calls never agree, the answer is True.
     """
     buffers, device = Buffers.now(field), arguments[0].device
     drawn = RandomState.now(device)
@@ -120,7 +120,7 @@ def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool
                 return True
             try:
                 together = field(*(_filled(part, LEAST - 2) for part in (ts, *arguments)))
-            except (RuntimeError, IndexError, TypeError, ValueError):  # of shapes that do not go together
+            except (RuntimeError, IndexError, TypeError, ValueError):  # incompatible shapes
                 return False
     finally:
         buffers.restore()
@@ -132,5 +132,5 @@ def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:
-    """The rows, filled up with copies of the last one."""
+    """The rows, followed by `missing` copies of the last one."""
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

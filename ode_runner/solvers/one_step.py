@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta steps as pure functions, which a solve strings together and a gradient mode takes anew."""
+"""Steps as pure functions: a solve is a sequence of them, and a gradient mode can recompute each one."""
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +25,15 @@ NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptedStep:
-    """The times of an accepted step, and the output times after t0 that lie in it; a `Step` without its tensors."""
+    """A `Step` without its tensors: the times of an accepted step and the output times in (t0, t1]."""
 
     t0: float
     t1: float
     due: list[float]
-    rejected: int = 0  # attempts from t0 that failed before
+    rejected: int = 0  # number of rejected attempts from t0
     ahead: float | None = None  # the size that step control would try next
-    last: bool = False  # it ends the solve, where a solver tells
-    stops: bool = False  # an event ends it, and the solve
+    last: bool = False  # whether it ends the solve, if the solver says so
+    stops: bool = False  # whether it ends at an event, which ends the solve
 
     @property
     def dense(self) -> bool:
@@ -41,7 +41,7 @@ class AcceptedStep:
         return any(t != self.t1 for t in self.due)
 
     def fraction(self, t: float) -> float:
-        """The fraction of the step at a time, from 0 at t0 to 1 at t1."""
+        """The fraction of the step at time `t`, from 0 at t0 to 1 at t1."""
         return (t - self.t0) / (self.t1 - self.t0)
 
     def powers(self) -> list[list[float]]:
@@ -55,12 +55,12 @@ class Step(AcceptedStep):
 
     y0: State
     y1: State
-    ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
-    f1: State | None = None  # f(t1, y1), where it has been evaluated
-    inner: Sequence[Tensor] = ()  # slopes at the tableau's places, likewise
+    ks: list[Tensor]  # the stages' derivatives, the first at (t0, y0)
+    f1: State | None = None  # f(t1, y1), if it was evaluated
+    inner: Sequence[Tensor] = ()  # slopes at the tableau's places, if they were evaluated
     curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
-    rates: Sequence[Tensor | None] = ()  # of integrals at the first of `nodes`, where step control has asked for them
-    gain: Tensor | None = None  # of integrals, (batch, integral), where the method takes them along with the step
+    rates: Sequence[Tensor | None] = ()  # integrands at the first of `nodes`, if step control evaluated them
+    gain: Tensor | None = None  # increments of integrals, (batch, integral), if the method computes them in the step
 
     @property
     def interval(self) -> AcceptedStep:
@@ -79,7 +79,7 @@ class Step(AcceptedStep):
 def solution_along(
     accepted_steps: Sequence[AcceptedStep], ys: Trajectory, integrals: Mapping[str, Tensor] = NONE
 ) -> Solution:
-    """A solution by these steps. The last one, cut short by the end of the span, does not count as the smallest."""
+    """The solution of these steps. The smallest step excludes the last one, which the end of the span shortens."""
     ahead = accepted_steps[-1].ahead if accepted_steps else None
     stops = bool(accepted_steps) and accepted_steps[-1].stops
     lengths = [abs(interval.t1 - interval.t0) for interval in accepted_steps]
@@ -96,7 +96,7 @@ def solution_along(
 
 @dataclass(frozen=True, kw_only=True)
 class StepwiseSolver(Solver):
-    """A step depends on nothing but where it begins, so it can be differentiated and replayed on its own."""
+    """A solver whose steps depend only on time and state at their beginning, so that each can be recomputed alone."""
 
     @abc.abstractmethod
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
@@ -113,7 +113,7 @@ class StepwiseSolver(Solver):
         return gathered
 
     def to_be_recomputed(self) -> Self:
-        """The solver for a solve whose steps will be taken anew, for a derivative."""
+        """The solver to use if the steps of the solve will be recomputed for gradients."""
         return self
 
     @abc.abstractmethod
@@ -121,16 +121,16 @@ class StepwiseSolver(Solver):
         """The states at the output times due in the step."""
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
-        """What integrals along the field gain, (batch, integral) each: up to t1, then up to each output time due.
+        """The increments of integrals, (batch, integral) each: up to t1, then up to each output time due.
 
-        Empty where nothing is integrated.
+        Empty if there are no integrals.
         """
         del field, step
         return []
 
     @abc.abstractmethod
     def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
-        """The step taken again from `y0`, with all that its outputs need."""
+        """The step recomputed from `y0`, with everything that its outputs need."""
 
 
 class Gathered:
@@ -143,7 +143,7 @@ class Gathered:
         self.qs = [self.q]
 
     def add(self, step: Step) -> None:
-        """Add the outputs due in the next step, and the integrals up to them."""
+        """Add the next step: its outputs and integrals."""
         self.ys += self.solver.outputs(step)
         self.accepted_steps.append(step.interval)
         if len(self.q):
@@ -163,31 +163,31 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True)
 class RungeKutta(StepwiseSolver):
-    """A Runge-Kutta method: a step is made of derivatives, and has dense output.
+    """A Runge-Kutta method. Its steps have dense output.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
     """
 
     tableau: ClassVar[Tableau]
-    stepping: Stepping | None = None  # None: eager steps; for compiling to set
+    stepping: Stepping | None = None  # None: eager steps; set by compiled solves
 
     def stepper(self, field: VectorField) -> Stepper:
-        """What takes the steps of a solve along the field."""
+        """The stepper of a solve of the field."""
         return EagerStepper(self, field) if self.stepping is None else self.stepping(field)
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
+        """y(t1) and the stages' derivatives, the first of which is the given f0 = f(t0, y0)."""
 
     def slope(self, field: VectorField, t0: float, y0: State) -> State:
-        """f(t0, y0), with which a step begins."""
+        """f(t0, y0), the first stage of a step."""
         return field(time_tensor(t0, y0), y0)
 
     def check_integrals(self) -> None:
-        """They are taken after a step, from the slopes that it has."""
+        """Accepted: integrals use the stages of each accepted step."""
 
     def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
-        """The step taken anew; evaluates f(t1, y1), and the places, only for outputs within."""
+        """The step recomputed; evaluates f(t1, y1) and the places only if there are outputs inside."""
         t0, t1 = interval.t0, interval.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
         f1 = field(time_tensor(t1, y1), y1) if interval.dense else None
@@ -197,13 +197,13 @@ class RungeKutta(StepwiseSolver):
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
         if quadrature.counted(field) is None:
             return []
-        if not step.ks:  # a step over no time
+        if not step.ks:  # a step of length 0
             return [quadrature.begin(field, step.y0) for _ in (step.t1, *step.due)]
         rows = [self.weights(step, t) for t in (step.t1, *step.due)]
         return quadrature.gains(field, self.nodes(step), step.t1 - step.t0, rows, step.rates)
 
     def nodes(self, step: Step) -> list[Node]:
-        """Time, state and derivative of each stage, and of f1 and the tableau's places where the step has them."""
+        """Time, state and derivative of each stage, and of f1 and the tableau's places if the step has them."""
         t0, t1, ks = step.t0, step.t1, [*step.ks, *([] if step.f1 is None else [step.f1]), *step.inner]
 
         def node(row: Sequence[float], k: Tensor) -> Node:
@@ -214,13 +214,13 @@ class RungeKutta(StepwiseSolver):
         return [*nodes, *end, *(node(row, k) for row, k in zip(self.tableau.places, step.inner, strict=False))]
 
     def weights(self, step: Step, t: float) -> list[float]:
-        """The weights of the nodes' derivatives in (y(t) - y0) / (t1 - t0), where `t` is an output time due or t1."""
+        """The weights of the nodes' derivatives in (y(t) - y0) / (t1 - t0); `t` is t1 or an output time in the step."""
         count = len(step.ks) + (step.f1 is not None) + len(step.inner)
         row = self.tableau.b[: len(step.ks)] if t == step.t1 else self.tableau.within(step.fraction(t))
         return [*row, *[0.0] * (count - len(row))]
 
     def detailed(self, field: VectorField, step: Step) -> Step:
-        """The step, whose f1 is known, with the slopes at the tableau's places as well, an evaluation each."""
+        """The step with the slopes at the tableau's places, one evaluation each, if its f1 is known."""
         if step.f1 is None or len(step.inner) == len(self.tableau.places):
             return step
         t0, t1, ks = step.t0, step.t1, [*step.ks, step.f1]
@@ -245,7 +245,7 @@ class RungeKutta(StepwiseSolver):
         return advance(step.y0, step.t1 - step.t0, self.tableau.within(step.fraction(t)), ks)
 
     def middle(self, step: Step) -> State | None:
-        """The state in the middle of the step, where the method knows better than the cubic through both ends."""
+        """The state in the middle of the step; None if the tableau has no weights for it, or f1 is unknown."""
         if self.tableau.middle is None or step.f1 is None:
             return None
         ks = [*step.ks, step.f1] if self.tableau.first_same_as_last or step.inner else step.ks
@@ -254,7 +254,7 @@ class RungeKutta(StepwiseSolver):
 
 @final
 class EagerStepper(Stepper):
-    """Takes steps by the solver's own operations, which leave a graph where one is wanted."""
+    """Takes steps eagerly, by the solver's own operations, which autograd can record."""
 
     def __init__(self, solver: RungeKutta, field: VectorField) -> None:
         self.solver, self.field = solver, field
@@ -269,9 +269,9 @@ class EagerStepper(Stepper):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplicitRungeKutta(RungeKutta):
-    """Each stage is one evaluation at a place made of the stages before it."""
+    """An explicit method: each stage is one evaluation at a point that depends on the previous stages only."""
 
-    sought: SoughtEvent | None = None  # an event to look for, which then ends a solve; for gradients/events.py to set
+    sought: SoughtEvent | None = None  # an event to find, which ends the solve; set by gradients/events.py
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         def slope(c: float, y: State) -> State:

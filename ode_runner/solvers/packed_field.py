@@ -1,4 +1,4 @@
-"""Integrals as rows behind the state, for solvers that have no better place for them."""
+"""Integrals appended to the state, for solvers that have no other way to compute them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +18,13 @@ from ode_runner.types import State, Times
 
 @final
 class PackedField(CountedField):
-    """A field on (batch, elements + integrals): the flattened state of a sample, and its integrals behind it."""
+    """A field on (batch, elements + integrals): the flattened state of a sample, followed by its integrals."""
 
     def __init__(self, field: CountedField, y0: State) -> None:
         nn.Module.__init__(self)
         self.field, self.ledger, self.dtype = field, field.ledger, field.dtype
         self.batched_time, self.attached = field.batched_time, field.attached
-        self.integrals, self.names, self.counts = nn.ModuleList(), (), []  # none along this field
+        self.integrals, self.names, self.counts = nn.ModuleList(), (), []  # this field has none of its own
         self.shape, self.width = y0.shape[1:], y0.shape[1:].numel()
 
     @property
@@ -55,29 +55,29 @@ class PackedField(CountedField):
         return torch.cat([y0.reshape(len(y0), -1), quadrature.begin(self._along, y0)], dim=1)
 
     def state(self, packed: Tensor) -> Tensor:
-        """(..., batch, *state) of (..., batch, elements + integrals)."""
+        """The states (..., batch, *state) in (..., batch, elements + integrals)."""
         return packed[..., : self.width].reshape(*packed.shape[:-1], *self.shape)
 
     def unpacked(self, solution: Solution) -> Solution:
-        """States and integrals apart."""
+        """The solution with states and integrals separated."""
         qs = solution.ys[..., self.width :]
         return replace(solution, ys=self.state(solution.ys), integrals=self._along.named(qs))
 
     def blocks(self, packed: Tensor) -> list[Tensor]:
-        """What step control looks at, each with a norm of its own: (batch, elements), and judged integrals (batch, 1).
+        """The parts with error norms of their own: states (batch, elements) and each judged integral (batch, 1).
 
-        Rows of `packed` may be fewer than the batch.
+        `packed` may have fewer rows than the batch.
         """
         columns = (self.width + i for i in self._along.judged)
         return [packed[:, : self.width], *(packed[:, i : i + 1] for i in columns)]
 
     def norm(self, packed: Tensor) -> Tensor:
-        """The root mean square over the whole batch of the block in which that is largest."""
+        """The largest root mean square of a block, over the whole batch."""
         return torch.stack([rms(block) for block in self.blocks(packed)]).max()
 
 
 def solve_packed(solve: Callable[[Any, State, Times], Solution], field: VectorField, y0: State, ts: Times) -> Solution:
-    """`solve(field, y0, ts)`, with integrals along the field as rows behind the state."""
+    """`solve(field, y0, ts)`, with integrals along the field appended to the state."""
     along = quadrature.counted(field)
     if along is None:
         return solve(field, y0, ts)

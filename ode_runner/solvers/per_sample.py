@@ -1,4 +1,4 @@
-"""Embedded pairs whose every sample steps in a time of its own."""
+"""Embedded pairs with separate step size control for every sample of a batch."""
 
 import abc
 from collections.abc import Mapping
@@ -42,10 +42,10 @@ from ode_runner.types import State, Times
 class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
     """With `per_sample`, every sample has its own step sizes, error norm and failures, as if it were solved alone.
 
-    All take their steps in the same calls of the field: a round is one attempt of every sample still on its way, so
-    there are as many rounds as the hardest sample needs attempts, on ever smaller batches. Where gradients are
-    recorded, a round in which an attempt that is rejected meets NaN or infinity leaves all the others where they were
-    and is forgotten: its zero cotangent times an infinite derivative would be NaN.
+    The samples share calls of the field. A round is one attempted step of every sample that has not finished. So there
+    are as many rounds as the hardest sample needs attempts, on ever smaller batches. If gradients are recorded and a
+    rejected attempt has NaN or infinite derivatives, the whole round is discarded and the other samples stay where they
+    were: in the backward pass, zero cotangents times infinite derivatives would be NaN.
 
     Lienen, Günnemann. torchode: A Parallel ODE Solver for PyTorch. The Symbiosis of Deep Learning and Differential
     Equations II, NeurIPS 2022.
@@ -56,7 +56,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
 
     @abc.abstractmethod
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
-        """A sentence that says where the solve stopped, by which limit, and why."""
+        """A sentence: where the solve stopped, by which limit, and why."""
 
     def check_state(self, y0: State) -> None:
         if self.per_sample:
@@ -68,10 +68,10 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
         return solve_packed(partial(self.solve_noting, journal=None), field, y0, ts)
 
     def solve_noting(self, field: VectorField, y0: State, ts: Times, journal: Journal | None) -> Solution:
-        """`solve_each` at times (time,) common to all samples, or (time, batch).
+        """`solve_each` at times (time,), common to all samples, or (time, batch).
 
         Raises:
-            SolverFailed: a sample did not reach the end; names it.
+            SolverFailed: a sample did not reach its last time; the message names it.
         """
         solution = self.solve_each(field, y0, ts if ts.dim() == 2 else ts[:, None].expand(-1, len(y0)), journal)
         if solution.each is not None and solution.each.failures:
@@ -79,10 +79,10 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
         return solution
 
     def solve_each(self, field: VectorField, y0: State, ts: Tensor, journal: Journal | None = None) -> Solution:
-        """Values at `ts` (time, batch): each sample at times of its own, forwards or backwards from the first.
+        """States at `ts` (time, batch): each sample at its own times, forwards or backwards from the first.
 
-        A sample that fails keeps nobody from going on; its values are NaN from where it stopped. What was accepted is
-        entered in the `journal`, for whoever wants to take it anew.
+        If a sample fails, the others go on; its values are NaN after the failure. Accepted steps are appended to the
+        `journal`, so that they can be recomputed.
         """
         return _Rounds(self, field, y0, ts, journal).solve()
 
@@ -94,7 +94,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
 
 
 class _Rounds:
-    """One solve. `y` and `f` hold a row for each sample still on its way, and `field` takes such rows."""
+    """One solve. `y`, `f` and `field` have one row for each sample that has not finished."""
 
     def __init__(
         self, solver: PerSampleStepping, field: VectorField, y0: State, ts: Tensor, journal: Journal | None
@@ -111,9 +111,9 @@ class _Rounds:
         self.search = None if sought is None else EventSearch(sought)
         self.first = None if sought is None else sought.sizes  # step sizes of the samples
         self.stops = torch.full((len(y0),), torch.nan, dtype=torch.float64)
-        self.ahead = torch.zeros(len(y0), dtype=torch.float64)  # sizes that control would try next
+        self.ahead = torch.zeros(len(y0), dtype=torch.float64)  # step sizes that control would try next
         self.failures: dict[int, str] = {}
-        self.dense = torch.zeros(len(y0), dtype=torch.int64)  # accepted steps with outputs within
+        self.dense = torch.zeros(len(y0), dtype=torch.int64)  # number of accepted steps with outputs inside
 
     def solve(self) -> Solution:
         clocks = self.clocks
@@ -129,7 +129,7 @@ class _Rounds:
         return self._solution()
 
     def _begin(self) -> None:
-        """Slopes and first step sizes at the beginning."""
+        """Compute slopes and first step sizes at the beginning."""
         clocks, rows = self.clocks, self.clocks.active
         self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
@@ -139,7 +139,7 @@ class _Rounds:
         clocks.begin(torch.tensor(sizes, dtype=torch.float64))
 
     def _first_sizes(self, rows: Tensor) -> list[float]:
-        """First step sizes of the samples `rows`: those of the event's search, else the solver's, else chosen ones."""
+        """First step sizes of the samples `rows`: given by an event search, else by the solver, else chosen."""
         if self.first is not None:
             return self.first[rows].tolist()
         return [self.solver.first_step] * len(rows) if self.solver.first_step else self._chosen_sizes()
@@ -150,7 +150,7 @@ class _Rounds:
         clocks = self.clocks
         scale = self.solver.atol + self.solver.rtol * self.y.abs()
         d0, d1 = (self._norms(x, scale).tolist() for x in (self.y, self.f))
-        sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # so written that NaN is not
+        sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # written so that NaN gives False
         norms = zip(sound, d0, d1, (clocks.end - clocks.t).tolist(), strict=True)
         trials = [trial_step(state, slope, span) if good else 0.0 for good, state, slope, span in norms]
         dt = clocks.sign * torch.tensor(trials, dtype=torch.float64)
@@ -189,7 +189,7 @@ class _Rounds:
     def _stopped(
         self, search: EventSearch, attempt: Attempt, step: Stepped, f0: State, rows: Tensor
     ) -> tuple[Attempt, Stepped]:
-        """The accepted `rows` up to the event where they meet it, and the end of their span there."""
+        """Shorten the steps of accepted `rows` that meet the event, and end their spans there."""
         clocks = self.clocks
         self.ahead[clocks.active[rows]] = clocks.dt[rows]
         met = met_event(search, self.field, self.tableau, attempt, step, f0, rows=rows, samples=clocks.active)
@@ -205,7 +205,7 @@ class _Rounds:
         return Attempt(t0=attempt.t0, t1=attempt.t1.index_put((rows,), t)), step
 
     def _judge(self, attempt: Attempt, step: Stepped) -> Tensor:
-        """Which rows are accepted; none, and the rejected alone are judged, if one of these has met NaN or infinity."""
+        """Which rows are accepted; none if a rejected row has NaN or infinity: then only the rejected are judged."""
         errors = self._errors(step)
         if torch.is_grad_enabled() and not self._finite(step, errors > 1):
             return self.clocks.judge(attempt, errors, errors > 1)
@@ -219,7 +219,7 @@ class _Rounds:
         return self._norms(difference, tolerance).nan_to_num(nan=torch.inf)
 
     def _norms(self, x: State, scale: Tensor) -> Tensor:
-        """Of each row of x / scale; where integrals lie behind the state, each that is judged has its own."""
+        """Error norms of the rows of x / scale; with integrals in the state, the largest of state and judged ones."""
         if not isinstance(self.of_all.field, PackedField):
             return _norms(x, scale)
         blocks = zip(self.of_all.field.blocks(x), self.of_all.field.blocks(scale), strict=True)
@@ -232,12 +232,12 @@ class _Rounds:
         return not len(there) or bool(torch.stack([k.detach() for k in ks])[:, there].isfinite().all())
 
     def _put(self, states: State, places: Tensor, samples: Tensor) -> None:
-        """Values of `samples` at the output times numbered `places`."""
+        """Store states of `samples` at the output times with indices `places`."""
         self.values.append(states)
         self.places.append(places * self.shape[1] + samples)
 
     def _keep(self, gone: Tensor) -> None:
-        """Go on without the rows that are `gone`."""
+        """Drop the rows that are `gone`."""
         if not bool(gone.any()):
             return
         left = self.clocks.leave(gone).to(self.y.device)
@@ -277,12 +277,12 @@ class _Rounds:
 
 
 def _moved(there: Tensor, here: Tensor, accepted: Tensor) -> Tensor:
-    """Rows of `there` where the attempt was accepted, else of `here`."""
+    """Rows of `there` for accepted attempts, else of `here`."""
     return there if bool(accepted.all()) else torch.where(along_rows(accepted, there).bool(), there, here)
 
 
 def _norms(x: State, scale: Tensor) -> Tensor:
-    """Root mean square of each row of x / scale, float64 on the CPU; also where squares of finite numbers overflow."""
+    """Root mean square of each row of x / scale, float64 on the CPU; also if squares of finite numbers overflow."""
     x, scale = x.detach().reshape(len(x), -1), scale.reshape(len(x), -1)
     found = _rms_of_rows(x / scale)
     if bool(found.isfinite().all()):

@@ -1,4 +1,4 @@
-"""Whether a solver takes a problem: its field, its integrals and its noise."""
+"""Checks that a solver takes a problem: its field, integrals and noise."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from ode_runner.types import State
 def check_takes(
     solver: Solver, field: VectorField, y0: State, integrals: Mapping[str, Integral], noise: Noise | None
 ) -> None:
-    """Raises IncompatibleChoice where a solver has no rule for the field, the integrals or the noise of a problem."""
+    """Raises IncompatibleChoice if the solver has no rule for the field, the integrals or the noise of a problem."""
     name = solver.shown_name
     if _chooses_steps_of_general_noise(solver, field):
         raise IncompatibleChoice(
@@ -30,7 +30,7 @@ def check_takes(
     if integrals:
         check_batch(y0)
         solver.check_integrals()
-    with_or_without = isinstance(field, DenoisingField | ConsistencyField)  # without, it is left alone
+    with_or_without = isinstance(field, DenoisingField | ConsistencyField)  # a solver without noise ignores it
     driven = issubclass(solver.fields, StochasticField | JumpField)
     if noise is not None and not with_or_without and not driven:
         raise IncompatibleChoice(

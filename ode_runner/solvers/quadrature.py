@@ -1,4 +1,4 @@
-"""Integrals along the steps of a solve, and what step control sees of them."""
+"""Integrals along the steps of a solve, and their errors for step control."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ode_runner.types import State, Time
 
 
 class Node(NamedTuple):
-    """A place where a step has found the field's derivative."""
+    """A point at which a step has evaluated the field."""
 
     t: float
     y: State
@@ -21,14 +21,14 @@ class Node(NamedTuple):
 
 
 def counted(field: VectorField) -> CountedField | None:
-    """The field that knows what is integrated along it; None where nothing is."""
+    """The counting wrapper that holds the integrals along the field; None if there are none."""
     while isinstance(field, FieldAround):
         field = field.field
     return field if isinstance(field, CountedField) and field.names else None
 
 
 def begin(field: VectorField, y0: State) -> Tensor:
-    """Integrals at the first time: zeros (batch, integral), or without any element where there are none."""
+    """Integrals at the first time: zeros (batch, integral); an empty tensor if there are none."""
     known = counted(field)
     return y0.new_zeros(0) if known is None else y0.new_zeros(len(y0), len(known.names))
 
@@ -46,9 +46,9 @@ def gains(
     rows: Sequence[Sequence[float]],
     known: Sequence[Tensor | None] = (),
 ) -> list[Tensor]:
-    """dt * row @ g(nodes) for each of the rows, (batch, integral); no rows where nothing is integrated.
+    """dt * row @ g(nodes) for each row of weights, (batch, integral); an empty list if there are no integrals.
 
-    Integrands are evaluated where a row has a weight for them, but for the first nodes where they are `known`.
+    Integrands are evaluated at nodes with a nonzero weight, except those at the first nodes that are `known`.
     """
     along = counted(field)
     if along is None:
@@ -61,7 +61,7 @@ def gains(
 def rates_at(
     field: CountedField, nodes: Sequence[Node], rows: Sequence[Sequence[float]], known: Sequence[Tensor | None] = ()
 ) -> list[Tensor | None]:
-    """What integrals gain in a unit of time at the nodes; None where no row has a weight and it is not known."""
+    """Integrands at the nodes, (batch, integral) each; None if not known and no row has a weight for the node."""
     rates: list[Tensor | None] = [*known, *[None] * (len(nodes) - len(known))]
     for i, node in enumerate(nodes):
         if rates[i] is None and any(row[i] for row in rows):
@@ -75,20 +75,20 @@ def _summed(q: Tensor, dt: float, row: Sequence[float], rates: Sequence[Tensor |
 
 
 class JudgedIntegrals:
-    """Integrals along a solve as step control sees them: of those that are judged, the one that is off most."""
+    """The integrals along a solve under step control; the judged integral with the largest error counts."""
 
     def __init__(self, field: VectorField, y0: State, *, rtol: float, atol: float) -> None:
         self.along, self.rtol, self.atol = counted(field), rtol, atol
         self.which = [] if self.along is None else self.along.judged
         self.q = begin(field, y0)
-        self._at: tuple[State, Tensor | None] = (y0, None)  # where a step last began or ended, and the rates there
+        self._at: tuple[State, Tensor | None] = (y0, None)  # a state at an end of a step, and the integrands there
 
     def rates(self, t: Time, y: State, dy: State) -> Tensor:
-        """What they gain in a unit of time, (batch, integral); without elements where none is judged."""
+        """The integrands, (batch, integral); an empty tensor if no integral is judged."""
         return y.new_zeros(0) if self.along is None or not self.which else self.along.rates(t, y, dy)
 
     def size(self, x: Tensor, gain: Tensor | None = None) -> float:
-        """The largest root mean square of a part of them, in units of the tolerance; 0 where none is judged."""
+        """The largest root mean square of a judged integral's `x`, in units of the tolerance; 0 if none is judged."""
         if not self.which:
             return 0.0
         ends = self.q.abs() if gain is None else torch.maximum(self.q.abs(), (self.q + gain).abs())
@@ -98,9 +98,10 @@ class JudgedIntegrals:
     def errors(
         self, nodes: Sequence[Node], dt: float, *, b: Sequence[float], b_error: Sequence[float]
     ) -> tuple[list[Tensor | None], Tensor, float]:
-        """The rates at an attempted step's nodes, what integrals gain by it, and its error in units of the tolerance.
+        """Integrands at the nodes of an attempted step, the increment of the integrals, and its error.
 
-        The gain is (batch, integral); the error is the largest root mean square of a judged integral.
+        The increment is (batch, integral); the error is the largest root mean square of a judged integral, in units of
+        the tolerance.
         """
         assert self.along is not None
         place, known = self._at
@@ -112,5 +113,5 @@ class JudgedIntegrals:
             return rates, gain, self.size(difference, gain)
 
     def accept(self, gain: Tensor, y1: State, rate: Tensor | None) -> None:
-        """Go on after a step that gained so much and ended in `y1`, with the rates there if they are known."""
+        """Accept a step with the increment `gain` that ends in `y1`; `rate` are the integrands there, if known."""
         self.q, self._at = self.q + gain, (y1, rate)

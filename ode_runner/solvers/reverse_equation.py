@@ -1,4 +1,4 @@
-"""Where the reverse equation of a Gaussian path can be solved."""
+"""Checks of the times between which the reverse equation of a Gaussian path is solved."""
 
 import torch
 
@@ -11,13 +11,13 @@ from ode_runner.types import Times
 
 
 def check_reverse(field: DenoisingField, ts: Times, *, solver: str, looks_ahead: bool) -> None:
-    """Raises RefusedInput where the reverse equation of a path is singular, or run the other way.
+    """Raises RefusedInput if the reverse equation of a path is singular at an end, or solved from data to noise.
 
     Args:
-        field: of the path.
+        field: the field of the path.
         ts: times of the solve.
-        solver: what messages call it.
-        looks_ahead: whether it asks for drift or diffusion at the end of a step.
+        solver: the solver's name in messages.
+        looks_ahead: whether the solver evaluates drift or diffusion at the end of a step.
     """
     times, name = read_times(ts), field.path.name
     first, last = times[0], times[-1]

@@ -1,4 +1,4 @@
-"""Fixed-step solvers whose every step can be undone."""
+"""Algebraically reversible solvers with fixed steps."""
 
 import abc
 import warnings
@@ -17,21 +17,21 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.types import State, Times, Trajectory
 
-Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone
-PARTED = 0.5  # distance in sizes of the state; large steps, or noise, alone take the two states a fifth of it apart
+Carried = tuple[Tensor, ...]  # the state, and the auxiliary tensors that reversing a step needs
+PARTED = 0.5  # distance of the two states relative to the state's size; large steps or noise alone reach 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReversibleSolver(FixedStepSolver):
-    """Algebraically reversible: `reverse_step` computes what `reversible_step` was given, whatever the step size.
+    """An algebraically reversible solver: `reverse_step` is the exact inverse of `reversible_step` for any step size.
 
-    That is a property of the formulas and needs no Newton iteration. It is not time symmetry of the field: a field
-    that forgets the past amplifies rounding in the backward pass as it would any error.
+    This is a property of the formulas and needs no Newton iteration. It does not make the field reversible: a
+    contracting field amplifies rounding errors in the backward pass as it would any error.
     """
 
     kind: ClassVar[str] = "of fixed step and reversible"
-    packs: ClassVar[bool] = True  # integrals are rows behind the state; False: gains of a stride
-    instead: ClassVar[str] = "solver=heun"  # what to use where the two states part
+    packs: ClassVar[bool] = True  # True: integrals are appended to the state; False: `stride` returns their increments
+    instead: ClassVar[str] = "solver=heun"  # for messages: what to use if the two states diverge from each other
 
     @abc.abstractmethod
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
@@ -46,30 +46,30 @@ class ReversibleSolver(FixedStepSolver):
         """The carried values at t0, from those at t1."""
 
     def distance(self, dt: float, before: Carried, after: Carried) -> Tensor | None:
-        """How far the two states are apart after a step; about twice the error of the first once it is large.
+        """The difference of the two states after a step; once large, it is about twice the error of the first.
 
-        None of a solver whose companions follow from the state.
+        None for a solver whose auxiliary tensors follow from the state.
         """
         del dt, before
         return after[1] - after[0]
 
     @staticmethod
     def strides(grid: list[float]) -> list[tuple[float, float]]:
-        """The steps along a grid. One over no time is none: it would change the companions, and all that follows."""
+        """The steps along a grid, without those of length 0, which would change the auxiliary tensors."""
         return [(t0, t1) for t0, t1 in pairwise(grid) if t0 != t1]
 
     def stride(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor | None]:
-        """`reversible_step`, and what integrals gain by it: None where they are rows of the state, or none."""
+        """`reversible_step` and the increment of integrals; None if they are in the state, or if there are none."""
         return self.reversible_step(field, t0, t1, carried), None
 
     def check_integrals(self) -> None:
-        """They are rows behind the state, or gains of a stride."""
+        """Accepted: integrals are appended to the state, or computed by `stride`."""
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         return solve_packed(lambda *where: self.solve_noting_steps(*where)[0], field, y0, ts)
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
-        """The solution, and what is carried at its end. Warns, on a CPU, if the two states part."""
+        """The solution and the carried values at its end. Warns, on a CPU, if the two states drift apart."""
         ys, steps, q = [y0], 0, quadrature.begin(field, y0)
         qs, distances = [q], []
         grids = self.grids(ts)
@@ -90,7 +90,7 @@ class ReversibleSolver(FixedStepSolver):
         return Solution(ys=states, integrals=integrals, accepted=steps), carried
 
     def _check_together(self, ys: Trajectory, distances: list[Tensor]) -> None:
-        """Warns if the two states part at an output; not where looking at numbers would wait for a GPU, or fail."""
+        """Warns if the two states are far apart at an output. Not on a GPU, which would have to wait, nor in torch.func."""
         if not distances or ys.device.type != "cpu" or torch._C._are_functorch_transforms_active():
             return
         if _largest(torch.stack(distances)) > PARTED * _largest(ys):
@@ -98,7 +98,7 @@ class ReversibleSolver(FixedStepSolver):
                 f"the two states that {self.shown_name} carries are more than half of the state's size "
                 "apart at an output time, so its solution may be wrong. Smaller steps help for a "
                 f"while, where states decay; {self.instead} always, with gradient=checkpoint if memory is short.",
-                stacklevel=1,  # always the same place and words, so that it is said once
+                stacklevel=1,  # always the same place and words, so that Python shows it once
             )
 
 

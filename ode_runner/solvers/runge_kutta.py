@@ -14,7 +14,7 @@ from ode_runner.types import State, Times
 
 @dataclass(frozen=True, kw_only=True)
 class FixedGridSolver(RungeKutta, FixedStepSolver):
-    """A solver on a fixed grid that carries nothing but the state from step to step."""
+    """A Runge-Kutta method whose steps end on every output time."""
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):
@@ -26,18 +26,18 @@ class FixedGridSolver(RungeKutta, FixedStepSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
-    """An explicit Runge-Kutta method of fixed step, which takes `len(tableau.b)` evaluations.
+    """An explicit Runge-Kutta method with fixed steps, of `len(tableau.b)` evaluations each.
 
-    The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
-    read off the cubic through both its ends, whose slope at the far end is the next step's first stage: it costs an
-    evaluation in the last step only. So does looking for an event.
+    All steps are equal, whatever the output times. Outputs within a step are interpolated by the cubic Hermite
+    polynomial. Its slope at t1 is the next step's first stage, so that it costs an extra evaluation in the last step
+    only. The same holds for the search for an event.
     """
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return up_to_event(self, field, self._steps(field, y0, ts))
 
     def grid_steps(self, ts: Times) -> list[AcceptedStep]:
-        """The steps of a solve, and the outputs due in each: on a fixed grid, known before it."""
+        """The steps of a solve and the outputs due in each, which are known before the solve."""
         times = read_times(ts)
         if len(times) == 1:
             return []
@@ -59,7 +59,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
 
 
 def due_times(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:
-    """The output times after t0, up to t1 inclusive; one that differs from t1 by a `hair`, its rounding, is t1."""
+    """The output times in (t0, t1]; a time within rounding of t1, `hair`, is replaced by t1."""
     sign = 1 if t1 >= t0 else -1
     within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]
     return [t1 if abs(t - t1) <= hair else t for t in within]

@@ -1,4 +1,4 @@
-"""Where each sample of a batch stands in a time of its own."""
+"""The time, step size and counts of each sample in a solve with separate steps."""
 
 from collections import deque
 
@@ -12,10 +12,10 @@ OF_ROWS = ("active", "sign", "along", "t", "end", "dt", "next", "upcoming", "row
 
 
 class SampleClocks:
-    """Times, step sizes and counts; a row is a sample that is still on its way, and `active` says which.
+    """Times, step sizes and counts. A row is a sample that has not finished; `active` holds the samples of the rows.
 
-    Kept in float64 on the CPU, whatever the states are: it is what the loop decides by. What has come to an end is in
-    `accepted`, `rejected` and `served`, of all samples.
+    All are float64 on the CPU, whatever the states are, because the loop branches on them. `accepted`, `rejected` and
+    `served` hold the final counts of all samples.
     """
 
     def __init__(self, times: Tensor, options: StepControl, *, order: int) -> None:
@@ -29,26 +29,26 @@ class SampleClocks:
         self.along = along[self.active] * self.sign[:, None]  # increasing
         self.t, self.end = along[self.active, 0], along[self.active, -1]
         self.dt = torch.zeros_like(self.t)
-        self.next = (self.along == self.along[:, :1]).sum(dim=1)  # output time that is due next, by its number
+        self.next = (self.along == self.along[:, :1]).sum(dim=1)  # index of the next output time
         self.upcoming = self._upcoming()
-        self.row_accepted, self.row_rejected = (torch.zeros_like(self.active) for _ in range(2))  # attempts of the rows
-        self.attempts = 0  # rounds, and so no fewer than those of any row
-        self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and the sizes they attempted
+        self.row_accepted, self.row_rejected = (torch.zeros_like(self.active) for _ in range(2))  # counts of the rows
+        self.attempts = 0  # number of rounds, an upper bound of any row's attempts
+        self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and their attempted step sizes
         self.controls = RowControllers(options, order=order, rows=len(self.active))
 
     def begin(self, sizes: Tensor) -> None:
-        """Take up the first step sizes (rows,)."""
+        """Set the first step sizes (rows,)."""
         self.dt = self.controls.first(sizes)
 
     def attempt(self) -> Attempt:
-        """The next step of every row; no sliver is left for a last one."""
+        """The next step of every row; a step that nearly reaches the end is extended to it."""
         left = (self.end - self.t).abs()
         last = self.dt > 0.99 * left
         self.dt = torch.where(last, left, self.dt)
         return Attempt(t0=self.t, t1=torch.where(last, self.end, self.t + self.sign * self.dt))
 
     def failed(self, attempt: Attempt, *, max_steps: int) -> Tensor | None:
-        """Rows that will not reach the end of their span; None: there are none."""
+        """Rows that cannot reach the end of their span, bool (rows,); None if there are none."""
         rows = attempt.t1 == attempt.t0
         if self.controls.stuck is not None:
             rows = rows | self.controls.stuck
@@ -57,9 +57,9 @@ class SampleClocks:
         return rows if bool(rows.any()) else None
 
     def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor | None = None) -> Tensor:
-        """Accept or reject the attempts of all rows, by `errors` in units of the tolerance; accepted rows move on.
+        """Accept or reject the attempts of all rows, by `errors` in units of the tolerance; accepted rows advance.
 
-        Returns which are accepted, bool (rows,). Rows that are not `judged`, if it is given, stay as they were.
+        Returns which are accepted, bool (rows,). If `judged` is given, the other rows do not change.
         """
         self.attempts += 1
         accepted = errors <= 1
@@ -80,7 +80,7 @@ class SampleClocks:
         return accepted
 
     def due(self, attempt: Attempt, accepted: Tensor) -> Due | None:
-        """Output times that the accepted steps of an attempt serve; None: there are none."""
+        """The output times within the accepted steps of an attempt; None if there are none."""
         reached = self.sign * self.t
         ready = accepted & (reached >= self.upcoming)
         if not bool(ready.any()):
@@ -111,7 +111,7 @@ class SampleClocks:
         self.upcoming = self._upcoming()
 
     def leave(self, gone: Tensor) -> Tensor:
-        """Take rows off the list; returns which of the old rows are left."""
+        """Remove rows; returns the indices of the rows that are left."""
         samples = self.active[gone]
         self.accepted[samples], self.rejected[samples] = self.row_accepted[gone], self.row_rejected[gone]
         self.served[samples] = self.next[gone]
@@ -122,13 +122,13 @@ class SampleClocks:
         return left
 
     def _upcoming(self) -> Tensor:
-        """The output time due next; that is the last one where all have been served."""
+        """The next output time of each row; the last one if all have been reached."""
         return self.along.gather(1, self.next.clamp_max(self.along.shape[1] - 1)[:, None]).flatten()
 
     def arrived(self) -> Tensor:
-        """Rows that stand at the end of their span."""
+        """Whether each row has reached the end of its span."""
         return self.t == self.end
 
     def last_sizes(self, sample: int) -> list[float]:
-        """Its last attempts, oldest first."""
+        """The sizes of the sample's last attempts, oldest first."""
         return [float(size) for samples, sizes in self.recent for size in sizes[samples == sample]]

@@ -1,4 +1,4 @@
-"""Steps of each sample's own, up to an event where they meet one."""
+"""Separate steps of each sample, shortened to an event if they meet one."""
 
 import torch
 from torch import Tensor
@@ -21,19 +21,20 @@ def met_event(
     rows: Tensor,
     samples: Tensor,
 ) -> tuple[Tensor, Tensor, Stepped] | None:
-    """Which of the accepted `rows` meet the event, when, and their steps taken anew up to that time.
+    """Which of the accepted `rows` meet the event, when, and their steps recomputed up to that time.
 
-    A step is taken anew to the root of its dense output, and from there to Newton's next guess. None: no row meets it.
+    A step is first recomputed up to the root of its dense output. One Newton step from there gives the time of the
+    event, to which the step is recomputed again. None: no row meets the event.
 
     Args:
-        search: for the event.
-        field: at the rows of the attempt.
-        tableau: of the method.
-        attempt: times of all rows.
-        step: what came of it, with the slopes at its end.
-        f0: slopes at its beginning.
-        rows: that were accepted.
-        samples: of all rows.
+        search: the search for the event.
+        field: the field at the rows of the attempt.
+        tableau: the tableau of the method.
+        attempt: the times of all rows.
+        step: the result of the attempt, with the slopes at its end.
+        f0: the slopes at its beginning.
+        rows: the accepted rows.
+        samples: the samples of all rows.
     """
     there, steps = rows.to(f0.device), attempt.of(rows)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A step whose length differs from sample to sample, as a pure function of where each begins."""
+"""A step with a different length for each sample, as a pure function of times and states at its beginning."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,9 +25,9 @@ class Attempt:
 
 
 class Rescaled:
-    """A field along the steps of one attempt: every row's step has length 1, and slopes are times its true length.
+    """The field in one attempt, rescaled: every step has length 1, and slopes are multiplied by the true length.
 
-    So the steps of an attempt are those that a common step is made of, by the same sums.
+    So the same `explicit_step` serves common and separate steps.
     """
 
     def __init__(self, field: MappedField, attempt: Attempt, like: State, *, nodes: tuple[float, ...]) -> None:
@@ -46,9 +46,9 @@ class Stepped(NamedTuple):
 
     y0: State
     y1: State
-    ks: list[Tensor]  # the derivatives that y1 is made of, times the length of each row's step
-    length: Tensor  # of the steps, to be multiplied with states
-    f1: State | None  # f(t1, y1), where it has been evaluated
+    ks: list[Tensor]  # the stages' derivatives, times the length of each row's step
+    length: Tensor  # lengths of the steps, shaped to broadcast against states
+    f1: State | None  # f(t1, y1), if it was evaluated
 
     def of(self, rows: Tensor) -> "Stepped":
         """The result of some rows."""
@@ -66,23 +66,23 @@ class Stepped(NamedTuple):
         return Stepped(self.y0, y1, ks, self.length.index_put((rows,), others.length), f1)
 
     def slopes(self) -> list[Tensor]:
-        """The derivatives, that at (t1, y1) the last of them."""
+        """The stages' derivatives, followed by that at (t1, y1) if it is known, all times the length of the step."""
         return self.ks if self.f1 is None else [*self.ks, self.length * self.f1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """Output times that an attempt serves; those at the end of its steps come first."""
+    """The output times within the steps of an attempt; those at the end of a step come first."""
 
-    rows: Tensor  # of the attempt
+    rows: Tensor  # row of the attempt
     samples: Tensor
-    places: Tensor  # among the output times
-    fraction: Tensor  # of the step, float64
-    ends: int  # how many are at the end
+    places: Tensor  # index of the output time
+    fraction: Tensor  # fraction of the step, float64
+    ends: int  # how many are at the end of their step
 
     @property
     def dense(self) -> bool:
-        """An output time lies within a step rather than at its end."""
+        """Whether an output time lies within a step rather than at its end."""
         return self.ends < len(self.rows)
 
     @staticmethod
@@ -98,7 +98,7 @@ class Round:
 
     attempt: Attempt
     due: Due
-    samples: Tensor  # whose steps they are
+    samples: Tensor  # the samples of the steps
 
     @staticmethod
     def of_accepted(attempt: Attempt, due: Due, samples: Tensor, accepted: Tensor) -> "Round":
@@ -115,13 +115,13 @@ class Round:
         return step.y1, outputs(field, tableau, self.attempt, self.due, step)
 
 
-Journal = list[tuple[Round, Rows]]  # with the states from which the steps were taken
+Journal = list[tuple[Round, Rows]]  # rounds, and the states at the beginning of their steps
 
 
 def take(
     field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, y0: State, f0: State, *, last: bool
 ) -> Stepped:
-    """An attempt from `y0`, where f0 = f(t0, y0); f(t1, y1) is evaluated if it is asked for, as the `last`."""
+    """An attempt from `y0`, where f0 = f(t0, y0); `last`: f(t1, y1) is evaluated, too."""
     unit = Rescaled(field, attempt, y0, nodes=(*tableau.c, 1.0))
     y1, ks = explicit_step(tableau, unit, 1.0, y0, unit.length * f0, rows=tableau.stages)
     return Stepped(y0, y1, ks, unit.length, field(unit.times[1.0], y1) if last else None)
@@ -154,5 +154,5 @@ def curve_of(
 
 
 def along_rows(values: Tensor, like: State) -> Tensor:
-    """One number for each row, in the type of a state and shaped to be multiplied with it."""
+    """One number per row, in the dtype of the state `like` and shaped to broadcast against it."""
     return values.to(like).view(-1, *[1] * (like.dim() - 1))

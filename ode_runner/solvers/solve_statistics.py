@@ -1,4 +1,4 @@
-"""What an adaptive solve has been through."""
+"""Statistics of an adaptive solve."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class SolveStatistics:
-    """Its statistics, and what explains a failure."""
+    """Counts of steps, and the last step sizes and derivative, which explain a failure."""
 
     def __init__(self) -> None:
         self.accepted = self.rejected = 0

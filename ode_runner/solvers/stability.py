@@ -1,4 +1,4 @@
-"""Where in the complex plane a method is stable."""
+"""Stability functions of methods, for pictures of their stability regions."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,10 @@ from ode_runner.solvers.one_step import RungeKutta
 
 
 def amplification(solver: Solver, z: Tensor) -> Tensor | None:
-    """The factor by which a step grows the solution of y' = lambda y: |R(z)|, or the modulus of the largest root.
+    """The amplification factor of a step for y' = lambda y: |R(z)|, or the largest modulus of a characteristic root.
 
-    z = dt lambda is complex128.
-
-    None of methods that are neither of Runge-Kutta's nor of Adams and Bashforth's kind, and of those that treat parts
-    of a field differently: that takes two numbers z.
+    z = dt lambda is complex128. The result is None for methods that are neither Runge-Kutta nor Adams-Bashforth, and
+    for methods that treat parts of a field differently, which would need two numbers z.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.2 and V.1.
     """

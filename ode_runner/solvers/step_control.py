@@ -1,4 +1,4 @@
-"""How the next step size follows from the errors of the last ones."""
+"""Step size control: the next step size from the error estimates of the last steps."""
 
 import math
 from dataclasses import dataclass
@@ -11,43 +11,43 @@ from ode_runner.errors import RefusedInput
 
 # Exponents, in units of 1 / order, of the last error and of those of the accepted steps before it.
 FILTERS: dict[str, tuple[float, ...]] = {
-    "i": (1.0,),  # torchdiffeq's, so that numbers of evaluations can be compared
+    "i": (1.0,),  # as in torchdiffeq, so that evaluation counts are comparable
     "pi": (0.7, -0.4),  # Hairer, Wanner II, IV.2, after Gustafsson 1991
     "pid": (0.49, -0.34, 0.1),  # Kennedy, Carpenter. Additive Runge-Kutta schemes. Appl. Numer. Math. 44, 2003
 }
-SMALLEST = 1e-4  # an error below this is remembered as this: one lucky step is not to push the next ones
+SMALLEST = 1e-4  # smaller errors are remembered as this, so that one lucky step does not dominate the next ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepControl:
-    """Options of step control, in the time unit of the task; `conf/solver/control/default.yaml` holds what is usual.
+    """Options of step size control, in units of time; `conf/solver/control/default.yaml` has the defaults.
 
-    Where e_n is the error of an attempted step in units of the tolerance, and e_{n-1} and e_{n-2} are those of the
-    accepted steps before it (1 before the first), the next step is dt times
+    Let e_n be the error of an attempted step in units of the tolerance, and e_{n-1} and e_{n-2} those of the accepted
+    steps before it (1 before the first). The next step is dt times
 
         accepted, e_n <= 1:   min(grow, max(safety prod_i e_{n-i}^(-b_i / order), shrink))
         rejected:             max(safety e_n^(-1 / order), shrink),
 
-    kept within `min_step` and `max_step`. The b_i are FILTERS. With `i`, 1 stands in the place of `shrink` after an
-    accepted step; with `pi`, `pid` and `hold`, 1 stands in that of `grow` right after a rejected one. `Controller` has
-    this formula for one solve, `RowControllers` for each sample, `DeviceController` on a GPU, and control.c in C.
+    clamped to [`min_step`, `max_step`]. The b_i are FILTERS. With `i`, 1 replaces `shrink` after an accepted step. With
+    `pi`, `pid` or `hold`, 1 replaces `grow` right after a rejected step. `Controller` implements this for one solve,
+    `RowControllers` for each sample, `DeviceController` on a GPU, and control.c in C.
 
-    `i` looks at the last error alone, never shortens a step after an accepted one, and so swings about the
-    stability limit of a stiff problem, every other step rejected there. `pi` and `pid` look at its trend as well. They
-    never let a step grow right after a rejected one, which `i` does by torchdiffeq's rule unless `hold` forbids it.
+    `i` uses the last error only and never shortens a step after an accepted one. So at the stability limit of a stiff
+    problem it oscillates, and every other step is rejected. `pi` and `pid` use the trend of the errors, too. They never
+    let a step grow right after a rejected one; `i` does so, as torchdiffeq, unless `hold` is set.
 
-    The defaults are those of the yaml, for solvers of one's own and for runs recorded before there was a choice.
+    The defaults here equal those of the yaml; they serve users' own solvers and old runs without these options.
 
     Soderlind. Automatic control and adaptive time-stepping. Numer. Algorithms 31, 2002.
     """
 
     control: Literal["i", "pi", "pid"] = "i"
-    safety: float = 0.9  # of the step that the errors suggest
-    shrink: float = 0.2  # at most to this part of the step before
-    grow: float = 10.0  # at most to this many times the step before
-    hold: bool = False  # with `i`: a step after a rejected one is no longer than that
-    min_step: float | None = None  # a step that would have to be shorter ends the solve; None: rounding does
-    max_step: float | None = None  # None: the time span
+    safety: float = 0.9  # factor of the step that the errors suggest
+    shrink: float = 0.2  # lower bound of the ratio of successive steps
+    grow: float = 10.0  # upper bound of the ratio of successive steps
+    hold: bool = False  # with `i`: the step after a rejected one does not grow
+    min_step: float | None = None  # the solve fails if it needs a shorter step; None: limited by rounding only
+    max_step: float | None = None  # None: no limit
 
     def check_sensible_control(self) -> None:
         """Raises RefusedInput for options of step control that make no sense together or alone."""
@@ -66,7 +66,7 @@ class StepControl:
 
 
 class Controller:
-    """Step control of one solve: chooses each step from the errors of the last ones, by the formula of StepControl."""
+    """Step size control of one solve, by the formula of StepControl."""
 
     def __init__(self, options: StepControl, *, order: int) -> None:
         self.options, self.order = options, order
@@ -75,19 +75,19 @@ class Controller:
         self.hold = self.trend or options.hold
         self.past = [1.0] * (len(self.filter) - 1)  # errors of accepted steps, the newest first
         self.after_rejection = False
-        self.stuck = False  # a step of `min_step` was too long
+        self.stuck = False  # True: a step of `min_step` was rejected
 
     def first(self, dt: float) -> float:
-        """The size of the first step, chosen elsewhere, within the limits."""
+        """The first step size `dt`, clamped to the limits."""
         return self._limited(dt)
 
     def next(self, dt: float, error: float) -> float:
-        """The step to try after one of `dt` with this error in units of the tolerance; above 1 it is rejected."""
+        """The next step to try after a step `dt` with this error, in units of the tolerance; above 1 it is rejected."""
         self.stuck = error > 1 and self.options.min_step is not None and dt <= self.options.min_step
         return self._limited(dt * (self._after_rejected(error) if error > 1 else self._after_accepted(error)))
 
     def _after_rejected(self, error: float) -> float:
-        """The next size by the last error alone, since the trend of errors was wrong."""
+        """The factor after a rejected step, from the last error alone, because the trend of errors was misleading."""
         self.after_rejection = True
         return max(self.options.safety * error ** (-1 / self.order), self.options.shrink)
 
@@ -106,9 +106,9 @@ class Controller:
 
 
 class DeviceController:
-    """A Controller on a GPU, where it is known beforehand which attempts are accepted: nothing is read from the device.
+    """A Controller on a GPU for a solve in which it is known which attempts are accepted, so that nothing is read back.
 
-    Sizes and errors are float64 tensors without shape. Powers may differ from the CPU's by a rounding.
+    Sizes and errors are float64 tensors (). Powers may differ from the CPU's by rounding.
     """
 
     def __init__(self, options: StepControl, *, order: int) -> None:
@@ -116,15 +116,15 @@ class DeviceController:
         self.filter = FILTERS[options.control]
         self.trend = len(self.filter) > 1
         self.hold = self.trend or options.hold
-        self.past: list[Tensor] = []  # of the accepted steps, the newest first; those before the first were 1
+        self.past: list[Tensor] = []  # errors of accepted steps, the newest first; 1 before the first
         self.after_rejection = False
 
     def first(self, dt: Tensor) -> Tensor:
-        """The size of the first step, chosen elsewhere, within the limits."""
+        """The first step size `dt`, clamped to the limits."""
         return self._limited(dt)
 
     def next(self, dt: Tensor, error: Tensor, *, accepted: bool) -> Tensor:
-        """The step to try after one of `dt` with this error in units of the tolerance."""
+        """The next step to try after a step `dt` with this error, in units of the tolerance."""
         return self._limited(dt * (self._after_accepted(error) if accepted else self._after_rejected(error)))
 
     def _after_rejected(self, error: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class DeviceController:
 
 
 class RowControllers:
-    """A Controller for each row of a batch, to the bit: its memory and what it says are float64 (rows,) on the CPU."""
+    """A Controller for each row of a batch, bitwise equal to it; all values are float64 (rows,) on the CPU."""
 
     def __init__(self, options: StepControl, *, order: int, rows: int) -> None:
         self.options, self.order = options, order
@@ -155,14 +155,14 @@ class RowControllers:
         self.hold = self.trend or options.hold
         self.past = [torch.ones(rows, dtype=torch.float64) for _ in self.filter[1:]]
         self.after_rejection = torch.zeros(rows, dtype=torch.bool)
-        self.stuck: Tensor | None = None  # rows whose step of `min_step` was too long; None: there is no such limit
+        self.stuck: Tensor | None = None  # rows whose step of `min_step` was rejected; None: no such limit
 
     def first(self, dt: Tensor) -> Tensor:
-        """The first steps, which were chosen elsewhere, within the limits."""
+        """The first step sizes `dt`, clamped to the limits."""
         return self._limited(dt)
 
     def next(self, dt: Tensor, error: Tensor) -> Tensor:
-        """The steps to try after those of `dt` with these errors in units of the tolerance."""
+        """The next steps to try after steps `dt` with these errors, in units of the tolerance."""
         rejected, factor = error > 1, self._after_accepted(error)
         if self.options.min_step is not None:
             self.stuck = rejected & (dt <= self.options.min_step)
@@ -175,14 +175,14 @@ class RowControllers:
         return self._limited(dt * factor)
 
     def of(self, rows: Tensor) -> "RowControllers":
-        """The controllers of some rows, in their order, with a memory of their own."""
+        """The controllers of some rows, in their order, as a copy."""
         some = RowControllers(self.options, order=self.order, rows=0)
         some.past, some.after_rejection = [past[rows] for past in self.past], self.after_rejection[rows]
         some.stuck = None if self.stuck is None else self.stuck[rows]
         return some
 
     def put(self, rows: Tensor, some: "RowControllers") -> None:
-        """Take over the memory of the controllers of some rows."""
+        """Set the state of some rows to that of the controllers `some`."""
         for mine, theirs in zip(self.past, some.past, strict=True):
             mine[rows] = theirs
         self.after_rejection[rows] = some.after_rejection
@@ -204,5 +204,5 @@ class RowControllers:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """x ** exponent, infinite where x is 0, number by number: torch rounds the last few of a vector otherwise."""
+    """x ** exponent, infinite at 0; element by element, because torch rounds the last few of a vector differently."""
     return torch.tensor([one**exponent if one else math.inf for one in x.tolist()], dtype=torch.float64)

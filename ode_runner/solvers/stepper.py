@@ -1,4 +1,4 @@
-"""What takes the steps of a Runge-Kutta method: PyTorch, one operation after another, or compiled code."""
+"""Steppers, which take the steps of a Runge-Kutta method: eagerly in PyTorch, or as compiled code."""
 
 import abc
 from collections.abc import Callable
@@ -14,8 +14,8 @@ class StepResult(NamedTuple):
     """The result of an attempted step, not yet accepted."""
 
     y1: State
-    ks: list[Tensor]  # the derivatives it is made of
-    f1: State | None = None  # f(t1, y1), where that is the tableau's last row
+    ks: list[Tensor]  # the stages' derivatives
+    f1: State | None = None  # f(t1, y1), if that is the tableau's last row
     error: float = 0.0  # estimated, in units of the tolerance
     curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
 

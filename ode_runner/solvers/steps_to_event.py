@@ -1,4 +1,4 @@
-"""The steps of a solve up to an event; the last one is taken again, to end at the event."""
+"""The steps of a solve up to an event; the last step is recomputed so that it ends at the event."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +17,12 @@ ONE = torch.zeros(1, dtype=torch.int64)  # the only sample
 
 
 def without_event(solver: Solver) -> Solver:
-    """The solver without an event to look for, for a backward pass."""
+    """The solver without an event to find, for a backward pass."""
     return replace(solver, sought=None) if isinstance(solver, ExplicitRungeKutta) else solver
 
 
 def up_to_event(solver: ExplicitRungeKutta, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
-    """The steps of one sample, whose slopes at the end are known, up to the event that the solver looks for, if any."""
+    """The steps of one sample up to the event that the solver looks for, if any; f1 of the steps must be known."""
     return steps if solver.sought is None else _up_to_event(solver, EventSearch(solver.sought), field, steps)
 
 
@@ -30,7 +30,7 @@ def _up_to_event(
     solver: ExplicitRungeKutta, search: EventSearch, field: VectorField, steps: Iterator[Step]
 ) -> Iterator[Step]:
     for taken in steps:
-        if not taken.ks:  # over no time
+        if not taken.ks:  # of length 0
             yield taken
             continue
         step = solver.detailed(field, taken)
@@ -55,7 +55,7 @@ def _curve(solver: ExplicitRungeKutta, step: Step) -> Quartic | HermiteBirkhoffC
 
 
 def _cut(solver: ExplicitRungeKutta, search: EventSearch, field: VectorField, step: Step, root: Tensor) -> Step:
-    """The step taken anew up to the event: to the root of the dense output, and from there to Newton's next guess."""
+    """The step recomputed up to the event, whose time is the root of the dense output improved by one Newton step."""
     t0, y0, f0, sign = step.t0, step.y0, step.ks[0], search.sought.sign
     with torch.no_grad():
         y, _ = solver.step(field, t0, float(root), y0, f0)

@@ -1,4 +1,4 @@
-"""What solvers of stochastic equations share: steps of a fixed grid along one Brownian path."""
+"""Base classes of stochastic solvers: fixed steps along one Brownian path."""
 
 import abc
 from collections.abc import Iterator
@@ -28,31 +28,31 @@ class Stepped(NamedTuple):
     """The result of a step."""
 
     y1: State
-    f0: State  # the drift where it began, in the solver's calculus
+    f0: State  # the drift at the beginning of the step, in the solver's calculus
 
 
 @dataclass(frozen=True, kw_only=True)
 class StochasticMethod(FixedStepSolver, abc.ABC):
-    """A method for dy = f dt + g dW that steps along one Brownian path, in one calculus, with some kinds of noise.
+    """A method for dy = f dt + g dW with fixed steps, in one calculus, for some kinds of noise.
 
-    A field that states its drift in the other calculus is converted, but for general noise. Integrals along a solve are
-    summed up by the rule of the left end, whose error is O(dt) as that of the state's law is.
+    A field that states its drift in the other calculus is converted, except with general noise. Integrals along a solve
+    use the left rectangle rule, whose error is O(dt), as the weak error of the state is.
     """
 
     fields: ClassVar[type] = StochasticField
     calculus: ClassVar[Calculus]
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind)
-    looks_ahead: ClassVar[bool] = False  # whether drift or diffusion are asked for at the end of a step
+    looks_ahead: ClassVar[bool] = False  # True: evaluates drift or diffusion at the end of a step
 
     @property
     def draws(self) -> bool:
         return True
 
     def check_integrals(self) -> None:
-        """They are taken along with the step."""
+        """Accepted: integrals are computed in each step."""
 
     def check_direction(self, field: VectorField, ts: Times) -> None:
-        """Raises RefusedInput where the equation of a path is singular, or does not run that way in time."""
+        """Raises RefusedInput if a path's reverse equation is singular at these times, or they run the wrong way."""
         own = uncounted(field)
         if isinstance(own, DenoisingField):
             check_reverse(own, ts, solver=self.shown_name, looks_ahead=self.looks_ahead)
@@ -83,7 +83,7 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
         )
 
     def gain(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Tensor | None:
-        """What integrals along the field gain in a step, (batch, integral): by their rates where it begins."""
+        """The increment of integrals in a step, (batch, integral), by the integrands at its beginning."""
         along = quadrature.counted(field)
         if along is None:
             return None
@@ -97,14 +97,14 @@ class StochasticMethod(FixedStepSolver, abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class StochasticSolver(StepwiseSolver, StochasticMethod):
-    """A method whose step depends on the state where it begins and on the noise within it alone."""
+    """A method whose steps depend only on the state at their beginning and the noise within them."""
 
     @abc.abstractmethod
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         """A step from (t0, y0) to t0 + dt."""
 
     def repeats(self, field: VectorField) -> bool:
-        """Whether every step along the field is a `step`, the last one too."""
+        """Whether all steps along the field, including the last one, are taken by `step`."""
         return not isinstance(uncounted(field), DenoisingField)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
@@ -120,7 +120,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
             y0 = step.y1
 
     def grid_steps(self, ts: Times) -> list[AcceptedStep]:
-        """The steps of a solve, each of which ends on an output time or between two."""
+        """The steps of a solve; no step passes over an output time."""
         steps = [
             AcceptedStep(t0=t0, t1=t1, due=[t1] if i == len(grid) - 2 else [])
             for grid in self.grids(ts)
@@ -129,7 +129,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         return [*steps[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in steps[-1:])]
 
     def check_direction(self, field: VectorField, ts: Times) -> None:
-        """Raises RefusedInput where an equation of Ito's is to be solved backwards in time, too."""
+        """Also raises RefusedInput if an Ito equation whose noise is not additive is to be solved backwards in time."""
         super().check_direction(field, ts)
         own = cast("StochasticField", uncounted(field))
         times = read_times(ts)
@@ -147,21 +147,21 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
     def taken(self, field: VectorField, equation: StochasticEquation, interval: AcceptedStep, y0: State) -> Step:
         """The step from `y0`."""
         t0, t1 = interval.t0, interval.t1
-        if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
+        if t0 == t1:  # repeated output time; formulas may divide by the step length
             gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
             return Step(t0=t0, t1=t1, due=interval.due, last=interval.last, y0=y0, y1=y0, ks=[], gain=gain)
         y1, f0 = self.step(equation, t0, t1 - t0, y0, driving_noise(field).increment(t0, t1, y0))
         return self.noted(field, interval, y0, y1, f0)
 
     def noted(self, field: VectorField, interval: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
-        """The step that led from `y0` to `y1`, and what integrals gain by it."""
+        """The `Step` from `y0` to `y1`, with the increment of integrals."""
         gain = self.gain(field, interval.t0, interval.t1, y0, f0)
         return Step(
             t0=interval.t0, t1=interval.t1, due=interval.due, last=interval.last, y0=y0, y1=y1, ks=[], gain=gain
         )
 
     def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
-        """The step taken again, with the same noise."""
+        """The step recomputed with the same noise."""
         return self.taken(field, self.equation(field, interval.t0, y0), interval, y0)
 
     def outputs(self, step: Step) -> list[State]:
@@ -174,9 +174,9 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class StratonovichRungeKutta(StochasticSolver):
-    """A Runge-Kutta method in what the equation gains, drift dt + diffusion dW: ordinary rules of calculus hold.
+    """A Runge-Kutta method applied to increments drift dt + diffusion dW, for Stratonovich equations.
 
-    So it solves any equation driven by the same path, that of the adjoint among them.
+    Because these obey the ordinary chain rule, it also solves the adjoint equation along the same path.
 
     Ruemelin. Numerical Treatment of Stochastic Differential Equations. SIAM J. Numer. Anal. 1982.
     """
@@ -187,7 +187,7 @@ class StratonovichRungeKutta(StochasticSolver):
 
     @abc.abstractmethod
     def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:
-        """The state at t0 + dt. `rise(t, y)` is what drift and noise of the step add to it, and `first` that at y0."""
+        """The state at t0 + dt. `rise(t, y)` is the increment drift dt + diffusion dW, and `first` that at (t0, y0)."""
 
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         f0, first = equation.rise(t0, y0, dt, noise)
@@ -195,6 +195,6 @@ class StratonovichRungeKutta(StochasticSolver):
 
 
 def driving_noise(field: VectorField) -> DrivingNoise:
-    """The noise to which the solve has bound the field."""
+    """The noise that drives the field in this solve."""
     assert isinstance(field, CountedField)
     return field.driving_noise

@@ -1,4 +1,4 @@
-"""A stochastic field as a solver sees it: in the calculus of the solver, and with derivatives of the diffusion."""
+"""A stochastic field converted to the calculus of a solver, with derivatives of the diffusion."""
 
 from typing import Any, cast
 from weakref import WeakSet
@@ -14,12 +14,12 @@ from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.solvers.tableau import Point, advance, time_tensor
 from ode_runner.types import State
 
-_checked: WeakSet[VectorField] = WeakSet()  # fields whose noise is of the kind that they state
-ALLOWED = 1e-4  # part of the diffusion's derivative that may be off the diagonal, by rounding
+_checked: WeakSet[VectorField] = WeakSet()  # fields whose noise kind has been checked
+ALLOWED = 1e-4  # relative size of off-diagonal derivatives of the diffusion that counts as rounding
 
 
 def convertible(field: StochasticField, calculus: Calculus) -> bool:
-    """Whether the drift in this calculus is known: as it is stated, or by the diffusion's derivative."""
+    """Whether the drift in this calculus is known: as stated, or converted by the derivative of the diffusion."""
     return field.calculus is calculus or field.noise_kind is not NoiseKind.GENERAL
 
 
@@ -29,15 +29,15 @@ def gained(y: State, dt: Point, f: State) -> State:
 
 
 class StochasticEquation:
-    """dy = drift dt + diffusion dW, in one calculus, of a field that may be stated in the other.
+    """dy = drift dt + diffusion dW in the calculus of a solver; the field may be stated in the other calculus.
 
-    With noise of every element's own, Ito's drift is that of Stratonovich and g g' / 2; with scalar noise, and
-    (dg/dy) g / 2. They are the same where the state plays no part in the diffusion.
+    The Ito drift is the Stratonovich drift plus g g' / 2 for diagonal noise, and plus (dg/dy) g / 2 for scalar noise.
+    The two are equal if the diffusion does not depend on the state.
 
     Args:
-        field: counted.
-        calculus: of the solver.
-        y0: the initial state, at which the kind of the noise is checked once for every field.
+        field: the counted field.
+        calculus: the calculus of the solver.
+        y0: the initial state, at which the kind of noise is checked once per field.
         t0: the first time.
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.9.
@@ -54,11 +54,11 @@ class StochasticEquation:
             _checked.add(own)
 
     def drift(self, t: Point, y: State) -> State:
-        """What multiplies dt."""
+        """The factor of dt."""
         return self.with_derivative(t, y)[0] if self.correction else self.field.drift(time_tensor(t, y), y)
 
     def diffusion(self, t: Point, y: State) -> Tensor:
-        """What multiplies dW."""
+        """The factor of dW."""
         return self.field.diffusion(time_tensor(t, y), y)
 
     def both(self, t: Point, y: State) -> tuple[State, Tensor]:
@@ -69,9 +69,9 @@ class StochasticEquation:
         return self.drift(time, y), self.diffusion(time, y)
 
     def with_derivative(self, t: Point, y: State) -> tuple[State, Tensor, Tensor | None]:
-        """Drift, diffusion g and (dg/dy) g, which is g g' of diagonal noise; None where it is 0.
+        """Drift, diffusion g and (dg/dy) g, which is g g' for diagonal noise; None for additive noise, where it is 0.
 
-        That takes a product with the derivative of g, and with scalar noise two.
+        This takes one product with the derivative of g, or two for scalar noise.
         """
         time = time_tensor(t, y)
         f = self.field.drift(time, y)
@@ -96,7 +96,7 @@ class StochasticEquation:
         return f, gained(self.moved(g, noise.w), dt, f)
 
     def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
-        """The diffusion g, and its derivative along itself, (dg/dy) g."""
+        """The diffusion g, and its directional derivative along itself, (dg/dy) g."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
             y = y if graph and y.requires_grad else y.detach().requires_grad_()
@@ -108,7 +108,7 @@ class StochasticEquation:
 
 
 def _pulled(g: Tensor, y: State, v: Tensor, *, graph: bool) -> Tensor:
-    """v^T dg/dy, differentiable if `graph` says so; 0 where the diffusion does not depend on the state."""
+    """v^T dg/dy, differentiable if `graph`; 0 if the diffusion does not depend on the state."""
     if not g.requires_grad:
         return torch.zeros_like(y)
     [product] = torch.autograd.grad(g, y, v, create_graph=graph, allow_unused=True, materialize_grads=True)
@@ -116,15 +116,15 @@ def _pulled(g: Tensor, y: State, v: Tensor, *, graph: bool) -> Tensor:
 
 
 def _pushed(g: Tensor, y: State, v: Tensor) -> Tensor:
-    """(dg/dy) v, by a product u^T dg/dy and its derivative by u, in which it is linear."""
+    """(dg/dy) v, as the derivative of u^T dg/dy with respect to u, in which it is linear (double backward)."""
     u = torch.zeros_like(g, requires_grad=True)
     return _pulled(_pulled(g, y, u, graph=True), u, v, graph=True)
 
 
 def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) -> None:
-    """Raises IncompatibleChoice where the diffusion has not the shape or the derivative of the noise that is stated."""
+    """Raises IncompatibleChoice if shape or derivative of the diffusion contradict the stated kind of noise."""
     if isinstance(own, DenoisingField) or not isinstance(field, CountedField):
-        return  # the path's own
+        return  # the diffusion of a path is known
     with torch.enable_grad():
         y = y0.detach().requires_grad_()
         g = own.diffusion(time_tensor(t0, y), y, *field.of_field(field.arguments()))
@@ -139,7 +139,7 @@ def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) 
 
 
 def _check_derivative(own: StochasticField, g: Tensor, y: State) -> None:
-    """Raises IncompatibleChoice unless dg/dy is diagonal, or 0 of additive noise; looked at in one direction."""
+    """Raises IncompatibleChoice unless dg/dy is diagonal, or 0 for additive noise; tested in one direction."""
     signs = torch.linspace(1.0, 2.0, g.numel(), dtype=g.dtype, device=g.device).view_as(g)
     along, plain = _pulled(g, y, signs, graph=True), _pulled(g, y, torch.ones_like(g), graph=True)
     wrong, size = along - signs * plain, plain.norm()

@@ -1,4 +1,4 @@
-"""Butcher tableaus, and the explicit steps that they make."""
+"""Butcher tableaus, and explicit Runge-Kutta steps by them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Tableau:
 
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
-    middle: tuple[float, ...] | None = None  # weights of the solution at t0 + dt/2; None: the cubic through both ends
-    inner: tuple[tuple[float, ...], ...] = ()  # more places for dense output: weights of k, f1, the slopes so far
+    middle: tuple[float, ...] | None = None  # weights of the solution at t0 + dt/2; None: cubic Hermite interpolation
+    inner: tuple[tuple[float, ...], ...] = ()  # extra stages for dense output: weights of k, f1 and the slopes so far
 
     @cached_property
     def c(self) -> tuple[float, ...]:
@@ -27,17 +27,17 @@ class Tableau:
 
     @cached_property
     def first_same_as_last(self) -> bool:
-        """The last stage is f(t1, y1), which the next step begins with."""
+        """Whether the last stage is f(t1, y1), the first stage of the next step (FSAL)."""
         return self.a[-1] == self.b[:-1] and self.b[-1] == 0
 
     @cached_property
     def stages(self) -> int:
-        """Evaluations that the step is made of: one less than there are rows where the last is only f(t1, y1)."""
+        """The number of stages that y1 depends on: the number of rows, less one if the last is f(t1, y1)."""
         return len(self.b) - self.first_same_as_last
 
     @cached_property
     def places(self) -> tuple[tuple[float, ...], ...]:
-        """Rows of the stages that only a step with outputs within takes, besides its end: `inner`, then the middle."""
+        """Rows of the extra stages of steps with outputs inside, besides f(t1, y1): `inner`, then the middle."""
         return (*self.inner, self.middle) if self.inner and self.middle else ()
 
     @cached_property
@@ -52,29 +52,29 @@ class Tableau:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedTableau(Tableau):
-    """A tableau with a second, lower-order solution to judge the first by."""
+    """A tableau with a second solution of lower order, for error estimates."""
 
     b_error: tuple[float, ...]  # weights of the difference of the two solutions
 
 
-Point = TypeVar("Point", float, Tensor)  # in time: a number, one for each row of a state, or an input of compiled code
+Point = TypeVar("Point", float, Tensor)  # a time: a number, one per row of a state, or an input of compiled code
 
 
 def stage_time(t0: Point, t1: Point, c: float, *, dt: Point | None = None) -> Point:
-    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage lies beyond its step by no rounding.
+    """t0 + c * (t1 - t0), or t1 itself if `c` is 1 up to rounding, so that no stage lies beyond its step.
 
-    `dt` is t1 - t0 where that has been taken before both were rounded.
+    `dt`: t1 - t0, if it was computed before both were rounded.
     """
     return t1 if abs(c - 1) < 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
 
 
 def time_tensor(t: float | Tensor, y: State) -> Time:
-    """A time as the field takes it: in the type of the state, and where the state is. One that is a tensor is so."""
+    """A time as a tensor () in the dtype and on the device of the state; a tensor is returned as it is."""
     return t if isinstance(t, Tensor) else torch.full((), t, dtype=y.dtype, device=y.device)
 
 
 def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
-    """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep where dt is a number."""
+    """y0 + dt * weights @ ks. Zero weights cost nothing. If dt is a number, autograd stores no tensors."""
     y = y0
     if isinstance(dt, Tensor):
         for weight, k in zip(weights, ks, strict=True):
@@ -89,13 +89,13 @@ def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterabl
 def explicit_step(
     tableau: Tableau, slope: Callable[[float, State], State], dt: float | Tensor, y0: State, f0: State, *, rows: int
 ) -> tuple[State, list[Tensor]]:
-    """y(t0 + dt) and the first `rows` derivatives of an explicit step, the first of which, f0 = f(t0, y0), is known.
+    """y(t0 + dt) and the first `rows` derivatives of an explicit step, the first of which is the given f0 = f(t0, y0).
 
-    The one place where explicit stages are taken: eagerly by a number `dt`, compiled by a tensor () that is an input,
-    and, where every sample has a step of its own, by `dt` = 1 along slopes that are multiplied with it.
+    All explicit stages are computed here. `dt` is a number in eager code and a tensor (), an input, in compiled code.
+    If every sample has its own step, `dt` is 1 and slopes are multiplied by the steps.
 
     Args:
-        slope: the derivative of y, by the fraction of the step at which it is and y itself.
+        slope: maps the fraction of the step, c, and the state y to the derivative.
     """
     ks = [f0]
     for c, row in zip(tableau.c[1:rows], tableau.a[1:rows], strict=True):
