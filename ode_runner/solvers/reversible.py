@@ -90,7 +90,7 @@ class ReversibleSolver(FixedStepSolver):
         return Solution(ys=states, integrals=integrals, accepted=steps), carried
 
     def _check_together(self, ys: Trajectory, distances: list[Tensor]) -> None:
-        """Warns if the two states are far apart at an output. Not on a GPU, which would have to wait, nor in torch.func."""
+        """Warns if the two states are far apart at an output; not on a GPU, which would wait, nor in torch.func."""
         if not distances or ys.device.type != "cpu" or torch._C._are_functorch_transforms_active():
             return
         if _largest(torch.stack(distances)) > PARTED * _largest(ys):

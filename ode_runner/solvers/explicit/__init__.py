@@ -1,1 +1,1 @@
-"""Explicit methods: of one step or several, pairs with step size control, and ones whose every step can be undone."""
+"""Explicit methods: one-step and multistep, embedded pairs with step size control, and reversible methods."""

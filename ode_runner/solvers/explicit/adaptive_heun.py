@@ -1,4 +1,4 @@
-"""Heun's method with Euler's as its judge."""
+"""Heun's method, with Euler's method as error estimator."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import EmbeddedTableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveHeun(EmbeddedRungeKutta):
-    """Order 2(1); one evaluation an attempt, one more an accepted step. No dense output of its own: a cubic."""
+    """Order 2(1); one evaluation per attempt, one more per accepted step. Dense output is cubic Hermite."""
 
     order: int = field(default=2, init=False)
     tableau: ClassVar[EmbeddedTableau] = EmbeddedTableau(

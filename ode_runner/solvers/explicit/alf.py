@@ -14,7 +14,7 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class ALF(ReversibleSolver):
-    """Order 2, one evaluation a step and one to begin; carries y and its velocity v, which starts as f(t0, y0).
+    """Order 2, one evaluation per step and one to begin; carries y and a velocity v, which starts as f(t0, y0).
 
     Mutze. An asynchronous leap-frog method II. arXiv 1311.6602, 2013. ·
     Zhuang, Dvornek, Tatikonda, Duncan. MALI: A memory efficient and reverse accurate integrator for Neural ODEs.
@@ -39,5 +39,5 @@ class ALF(ReversibleSolver):
         return middle - dt / 2 * v0, v0
 
     def distance(self, dt: float, before: Carried, after: Carried) -> Tensor:
-        """Of the state and where the velocity before would have brought it; the velocity swings where states part."""
+        """The difference of the new state from a step with the old velocity; the velocity oscillates if it is large."""
         return dt / 2 * (after[1] - before[1])

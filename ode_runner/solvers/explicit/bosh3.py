@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import EmbeddedTableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Bosh3(EmbeddedRungeKutta):
-    """Order 3(2), first same as last: three evaluations an attempt.
+    """Order 3(2), first same as last: three evaluations per attempt.
 
     Bogacki, Shampine. A 3(2) pair of Runge-Kutta formulas. Applied Mathematics Letters 2, 1989.
     """

@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import EmbeddedTableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Dopri5(EmbeddedRungeKutta):
-    """Order 5(4), first same as last: six evaluations an attempt. Dense output of order 4 by Shampine.
+    """Order 5(4), first same as last: six evaluations per attempt. Dense output of order 4 by Shampine.
 
     Dormand, Prince. A family of embedded Runge-Kutta formulae. J. Comput. Appl. Math. 6, 1980.
     Shampine. Some practical Runge-Kutta formulas. Math. Comp. 46, 1986.

@@ -29,12 +29,12 @@ MIDDLE = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class Dopri8(EmbeddedRungeKutta):
-    """Order 8(7), first same as last: thirteen evaluations an attempt, and three more for the outputs within a step.
+    """Order 8(7), first same as last: thirteen evaluations per attempt, three more per step with outputs inside.
 
-    Meant for tight tolerances in float64. Dense output, of our own, is a polynomial of degree 7 within O(dt^8) of the
-    solution, so that outputs are of order 8 as well. The slopes at 1/2 -+ 1/sqrt(28), the only places of order 6 that
-    the step's own stages make, lead to a place of order 7 in the middle. Weights that the order leaves free are those
-    for which the squared defects of the next order's conditions are least.
+    Meant for tight tolerances in float64. The dense output is our own: a polynomial of degree 7 with error O(dt^8), so
+    that outputs are of order 8, too. The step's stages give states of order 6 only at 1/2 -+ 1/sqrt(28). The slopes
+    there give a state of order 7 in the middle. Free weights minimise the squared residuals of the next order's
+    conditions.
 
     Prince, Dormand. High order embedded Runge-Kutta formulae. J. Comput. Appl. Math. 7, 1981.
     """

@@ -11,7 +11,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Euler(FixedStepRungeKutta):
-    """The explicit Euler method: order 1, one evaluation a step."""
+    """The explicit Euler method: order 1, one evaluation per step."""
 
     order: int = field(default=1, init=False)
     tableau: ClassVar[Tableau] = EULER

@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import EmbeddedTableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Fehlberg2(EmbeddedRungeKutta):
-    """Order 2(1), advanced with the second order; two evaluations an attempt, one more an accepted step.
+    """Order 2(1), advanced with the second order; two evaluations per attempt, one more per accepted step.
 
     Fehlberg. Low-order classical Runge-Kutta formulas with step size control. NASA TR R-315, 1969.
     """

@@ -1,4 +1,4 @@
-"""Implicit Euler's equation, iterated a few times."""
+"""A few fixed-point iterations of the implicit Euler equation."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -14,15 +14,15 @@ MOST_SWEEPS = 64
 @final
 @dataclass(frozen=True, kw_only=True)
 class FixedPointEuler(FixedStepRungeKutta):
-    """y1 <- y0 + dt f(t1, y1), `sweeps` times from Euler's step on: an explicit method of order 1.
+    """y1 <- y0 + dt f(t1, y1), iterated `sweeps` times from an explicit Euler step: an explicit method of order 1.
 
-    On y' = z y / dt a step is 1 + z + ... + z^(sweeps + 1): it is stable where Euler's is, or less far, and converges
-    to implicit Euler's only for steps shorter than 1 over the field's Lipschitz constant. `implicit_euler` solves the
-    equation.
+    Its stability function is 1 + z + ... + z^(sweeps + 1): for decay, it allows no longer steps than explicit Euler. It
+    converges to implicit Euler only if the step is shorter than 1 / (Lipschitz constant of the field).
+    `implicit_euler` solves the equation.
     """
 
     order: int = field(default=1, init=False)
-    tableau: ClassVar[Tableau] = EULER  # without a sweep; a solver has its own
+    tableau: ClassVar[Tableau] = EULER  # placeholder; each instance sets its own
     sweeps: int
 
     def __post_init__(self) -> None:
@@ -30,4 +30,4 @@ class FixedPointEuler(FixedStepRungeKutta):
         if not 0 <= self.sweeps <= MOST_SWEEPS:
             raise RefusedInput(f"solver.sweeps must be from 0 to {MOST_SWEEPS}, not {self.sweeps}.")
         rows = tuple((*[0.0] * (i - 1), 1.0) if i else () for i in range(self.sweeps + 2))
-        object.__setattr__(self, "tableau", Tableau(a=rows[:-1], b=rows[-1]))  # frozen, but for its own beginning
+        object.__setattr__(self, "tableau", Tableau(a=rows[:-1], b=rows[-1]))  # the dataclass is frozen

@@ -11,7 +11,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Heun(FixedStepRungeKutta):
-    """Heun's trapezoidal rule: order 2, two evaluations a step."""
+    """Heun's trapezoidal rule: order 2, two evaluations per step."""
 
     order: int = field(default=2, init=False)
     tableau: ClassVar[Tableau] = HEUN

@@ -15,10 +15,10 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class McCallumFoster(ReversibleSolver):
-    """Order of `base`, at twice its evaluations; carries y and its companion z, stepped forwards and backwards.
+    """The order of `base` with twice its evaluations; carries y and a second state z, by steps of `base` in both ways.
 
-    `coupling` draws y towards z. Below 1 it makes the method stable; undoing n steps amplifies rounding by
-    coupling ** -n, so it should stay close to 1. The grid is this solver's own, not that of `base`.
+    `coupling` pulls y towards z. A value below 1 makes the method stable, but reversing n steps amplifies rounding by
+    coupling ** -n, so it should be close to 1. The step size is that of this solver, not of `base`.
 
     McCallum, Foster. Efficient, Accurate and Stable Gradients for Neural ODEs. arXiv 2410.11648, 2024.
     """

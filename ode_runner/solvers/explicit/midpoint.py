@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Midpoint(FixedStepRungeKutta):
-    """Runge's midpoint rule: order 2, two evaluations a step."""
+    """Runge's midpoint rule: order 2, two evaluations per step."""
 
     order: int = field(default=2, init=False)
     tableau: ClassVar[Tableau] = Tableau(

@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ralston(FixedStepRungeKutta):
-    """Order 2, two evaluations a step, with the least bound on its error among such methods.
+    """Order 2, two evaluations per step, with the smallest error bound among such methods.
 
     Ralston. Runge-Kutta methods with minimum error bounds. Math. Comp. 16, 1962.
     """

@@ -12,9 +12,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReversibleHeun(ReversibleSolver):
-    """Order 2, one evaluation a step and one to begin; carries y, its companion z, and f(t, z).
+    """Order 2, one evaluation per step and one to begin; carries y, a second state z, and f(t, z).
 
-    Stable for no decay: on y' = -a y the distance of y and z grows as exp(a t), however small the steps.
+    It is unstable for decaying solutions: on y' = -a y, y - z grows as exp(a t), however small the steps.
 
     Kidger, Foster, Li, Lyons. Efficient and Accurate Gradients for Neural SDEs. NeurIPS 2021, Algorithm 1.
     """

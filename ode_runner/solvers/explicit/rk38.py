@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class RK38(FixedStepRungeKutta):
-    """Kutta's 3/8 rule: order 4, four evaluations a step; smaller error constant than `rk4`."""
+    """Kutta's 3/8 rule: order 4, four evaluations per step; smaller error constant than `rk4`."""
 
     order: int = field(default=4, init=False)
     tableau: ClassVar[Tableau] = Tableau(

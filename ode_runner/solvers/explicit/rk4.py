@@ -11,7 +11,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class RK4(FixedStepRungeKutta):
-    """Kutta's classical method of 1901: order 4, four evaluations a step."""
+    """Kutta's classical method of 1901: order 4, four evaluations per step."""
 
     order: int = field(default=4, init=False)
     tableau: ClassVar[Tableau] = KUTTA

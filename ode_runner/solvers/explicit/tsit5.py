@@ -10,9 +10,9 @@ from ode_runner.solvers.tableau import EmbeddedTableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tsit5(EmbeddedRungeKutta):
-    """Order 5(4), first same as last: six evaluations an attempt; often fewer steps than `dopri5`.
+    """Order 5(4), first same as last: six evaluations per attempt; often fewer steps than `dopri5`.
 
-    Its dense output of order 4 is the quartic through both ends, their slopes, and the middle.
+    The dense output of order 4 is the quartic with the states and slopes at both ends and the state in the middle.
 
     Tsitouras. Runge-Kutta pairs of order 5(4) satisfying only the first column simplifying assumption.
     Computers and Mathematics with Applications 62, 2011.

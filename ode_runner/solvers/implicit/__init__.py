@@ -1,1 +1,1 @@
-"""Implicit methods, for stiff problems, and how the equations of their stages are solved."""
+"""Implicit methods, for stiff problems, and Newton's method for their stage equations."""

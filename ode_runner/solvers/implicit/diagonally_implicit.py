@@ -19,22 +19,22 @@ from ode_runner.types import State, Time, Times
 
 @dataclass(frozen=True, kw_only=True)
 class DiagonallyImplicit(ImplicitSolver):
-    """Every stage but an explicit first one is an equation of its own; rows of the tableau end on the diagonal.
+    """Each stage is an equation for itself alone, except an explicit first one; the tableau is lower triangular.
 
-    Stages share a Jacobian as long as Newton's method converges with it, and so do steps.
+    Stages and steps share a Jacobian as long as Newton's method converges with it.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.6.
     """
 
     def slope(self, field: VectorField, t0: float, y0: State) -> State:
-        """f(t0, y0) where the first stage is explicit; an implicit one has no use for it."""
+        """f(t0, y0) if the first stage is explicit; an implicit one does not need it."""
         return y0 if any(self.tableau.a[0]) else super().slope(field, t0, y0)
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         dt, ks, place = t1 - t0, list[Tensor](), y0
         newton = self.newton(field)
         for c, (*row, diagonal) in zip(self.tableau.c, self.tableau.a, strict=True):
-            if not dt * diagonal:  # an explicit stage, or a step over no time
+            if not dt * diagonal:  # an explicit stage, or a step of length 0
                 ks.append(f0)
                 continue
             known = advance(y0, dt, row, ks)
@@ -46,14 +46,14 @@ class DiagonallyImplicit(ImplicitSolver):
         return advance(y0, dt, self.tableau.b, ks), ks
 
     def stage(self, newton: Newton, t: Time, known: State, weight: float, *, guess: State, begin: Begin) -> State:
-        """The y of y = known + weight * f(t, y), or NaN."""
+        """The solution y of y = known + weight * f(t, y), or NaN."""
         equation = Equations(ts=[t], known=known[None], weights=((weight,),))
         return self.stages(newton, equation, guess[None], begin=begin)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
-    """On a fixed grid, and to rounding."""
+    """A diagonally implicit method with fixed steps, whose stages are solved to rounding."""
 
     kind: ClassVar[str] = "of fixed step and implicit"
 
@@ -79,7 +79,6 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
 class AdaptiveImplicit(DiagonallyImplicit, AdaptiveImplicitSolver):
     """A diagonally implicit pair with step size control.
 
-    Dense output is the cubic through both ends and their slopes, and where the tableau has a middle the quartic through
-    that as well. The error estimate does not see how long a step is for either: where the solution matters between the
-    steps, ask for a tighter tolerance.
+    Dense output is the cubic Hermite polynomial or, if the tableau has a middle, the quartic through that, too. The
+    error estimate does not include the interpolation error. If outputs within steps matter, use a tighter tolerance.
     """

@@ -1,24 +1,24 @@
-"""A Jacobian held fixed, which serves many iterations of Newton's method and many steps."""
+"""A Jacobian that is kept for many iterations of Newton's method and many steps."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-FACTORS = 4  # kept: of stages, of the error estimate, and of those of another step size
+FACTORS = 4  # factorisations kept: of stages and error estimate, for two step sizes
 
 Weights = tuple[tuple[float, ...], ...]
 
 
 class FrozenJacobian:
-    """df/dy of every sample, (batch, element, element), and what I - weights x df/dy has been factorised into."""
+    """df/dy of every sample, (batch, element, element), with factorisations of I - weights x df/dy."""
 
     def __init__(self, jacobian: Tensor) -> None:
         self.jacobian = jacobian
         self._factors: dict[Weights, tuple[Tensor, Tensor]] = {}
 
     def solve(self, weights: Sequence[Sequence[float]], b: Tensor) -> Tensor:
-        """The x of (I - weights x df/dy) x = b, both (stage, batch, *state); infinite or NaN where there is none."""
+        """Solve (I - weights x df/dy) x = b, both (stage, batch, *state); infinite or NaN if singular."""
         key = tuple(map(tuple, weights))
         if key not in self._factors:
             if len(self._factors) == FACTORS:

@@ -1,4 +1,4 @@
-"""What implicit one-step solvers share."""
+"""Base classes of implicit one-step solvers."""
 
 import abc
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from ode_runner.types import State, Times
 
 
 class Begin(NamedTuple):
-    """Time, state and slope at which a step begins."""
+    """Time, state and slope at the beginning of a step."""
 
     t0: float
     y0: State
@@ -30,11 +30,11 @@ class Begin(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitSolver(RungeKutta):
-    """Some stages are equations of the size of the state, solved by Newton's method.
+    """A solver whose stages are solutions of equations of the size of the state, found by Newton's method.
 
-    How many evaluations that takes depends on the field and cannot be predicted. Up to 512 equations a sample are
-    factorised; more are solved by GMRES without a matrix, which is for fields that are not very stiff: the number of
-    products grows with the root of the stiffness where the Jacobian is symmetric.
+    The number of evaluations depends on the field and cannot be predicted. Up to 512 equations per sample are
+    factorised. Larger systems are solved by matrix-free GMRES, which suits moderately stiff fields: for a symmetric
+    Jacobian, the number of products grows with the square root of the stiffness.
     """
 
     implicit: ClassVar[bool] = True
@@ -49,7 +49,7 @@ class ImplicitSolver(RungeKutta):
         check_batch(y0)
 
     def newton(self, field: VectorField, *, patient: bool = True) -> Newton:
-        """What solves the equations of steps along the field; the field itself where it does so already."""
+        """The Newton solver for steps along the field; the field itself if it is one already."""
         return Newton.along(field, patient=patient)
 
     def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
@@ -62,9 +62,9 @@ class ImplicitSolver(RungeKutta):
         return step
 
     def stages(self, newton: Newton, equations: Equations, guess: Tensor, *, begin: Begin) -> Tensor:
-        """The solution of the stages' equations, (stage, batch, *state); NaN where there is none to be found.
+        """The solution of the stage equations, (stage, batch, *state); NaN if Newton's method does not converge.
 
-        Differentiable, by the implicit function theorem: the iteration itself is not.
+        It is differentiable by the implicit function theorem, not through the iteration.
         """
         recorded = self.recorded(newton, begin, equations.known)
         bare = replace(equations, known=equations.known.detach())
@@ -72,12 +72,12 @@ class ImplicitSolver(RungeKutta):
         return differentiable(newton.implicit, equations, y) if recorded and bool(torch.isfinite(y).all()) else y
 
     def recorded(self, newton: Newton, begin: Begin, known: Tensor) -> bool:
-        """Whether a graph of the stages is wanted."""
+        """Whether a graph of the stages is needed."""
         return torch.is_grad_enabled() and self._has_gradient(newton, begin, known)
 
     @abc.abstractmethod
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
-        """The solution of the stages, to rounding where a graph of them is recorded."""
+        """The solution of the stage equations; to rounding if a graph is `recorded`."""
 
     @abc.abstractmethod
     def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
@@ -88,8 +88,8 @@ class ImplicitSolver(RungeKutta):
 class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
     """An implicit method with step size control; a step whose equations Newton's method cannot solve is rejected.
 
-    Stages are solved to rounding where they are differentiated, now or in a step taken anew; else to a part of the
-    tolerance, which takes a third of the evaluations.
+    Stages are solved to rounding if they are differentiated, now or when the step is recomputed. Otherwise they are
+    solved to a fraction of the tolerance, which takes a third of the evaluations.
     """
 
     kind: ClassVar[str] = "adaptive and implicit"
@@ -98,7 +98,7 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
 
     @property
     def error_of_nan(self) -> float:
-        """Step control tries half the step after it: for Newton's method that is often enough."""
+        """An error after which step control halves the step, which often suffices for Newton's method."""
         return (2 * self.safety) ** self.error_order
 
     def to_be_recomputed(self) -> Self:

@@ -1,4 +1,4 @@
-"""Euler's method, implicit."""
+"""The implicit Euler method."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class ImplicitEuler(FixedImplicit):
-    """Order 1, L-stable: damps whatever is stiff, and much that is not."""
+    """Order 1, L-stable: it damps stiff components, and many others, too."""
 
     order: int = field(default=1, init=False)
     tableau: ClassVar[Tableau] = Tableau(

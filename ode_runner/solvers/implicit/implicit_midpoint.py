@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class ImplicitMidpoint(FixedImplicit):
-    """Order 2, A-stable, symmetric and symplectic: conserves quadratic invariants, and damps nothing."""
+    """Order 2, A-stable, symmetric and symplectic: it conserves quadratic invariants and has no numerical damping."""
 
     order: int = field(default=2, init=False)
     tableau: ClassVar[Tableau] = Tableau(

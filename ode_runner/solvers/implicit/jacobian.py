@@ -13,20 +13,19 @@ AT_ONCE = 64  # products in one call, each of which takes the memory of a backwa
 
 
 def differentiated_further() -> AbstractContextManager[None]:
-    """What is evaluated within it may be differentiated twice, or in many directions at once.
+    """Inside, evaluations can be differentiated twice, or in many directions at once.
 
-    Torch's fused attention may not; within, attention is computed step by step.
+    Torch's fused attention does not support this; inside, attention uses the plain implementation.
     """
     return sdpa_kernel(SDPBackend.MATH)
 
 
 class JacobianProducts:
-    """Products with d(output)/d(place), which are on one graph; the matrix is never formed.
+    """Matrix-free products with d(output)/d(place), from a graph that connects both.
 
-    Pushing asks for a second derivative: evaluate what has attention within `differentiated_further`.
-
-    Vectors are pushed through it by differentiating the pull-back, which is linear in the covector, with respect to
-    that: two reverse passes in place of a forward one, for which not every field has rules.
+    `push` needs a second derivative: evaluate fields with attention inside `differentiated_further`. It differentiates
+    the vector-Jacobian product, which is linear in the covector, with respect to the covector. These two reverse passes
+    replace forward-mode differentiation, for which some operations have no rules.
     """
 
     def __init__(self, output: State, place: State) -> None:
@@ -36,13 +35,13 @@ class JacobianProducts:
             self._pulled = self._gradient(output, place, self._covector, create_graph=True)
 
     def push(self, vector: State) -> State:
-        """The derivative of `output` along `vector`."""
+        """The Jacobian-vector product: the derivative of `output` along `vector`."""
         if not self._pulled.requires_grad:  # output does not depend on place
             return torch.zeros_like(self._output)
         return self._gradient(self._pulled, self._covector, vector)
 
     def pull(self, covector: State) -> State:
-        """The transpose, applied to `covector`."""
+        """The vector-Jacobian product with `covector`."""
         return self._gradient(self._output, self._place, covector)
 
     @staticmethod
@@ -54,10 +53,10 @@ class JacobianProducts:
 
 
 def jacobian(slope: State, place: State) -> Tensor:
-    """d(slope)/d(place) of every sample, (batch, element, element), by a product for each element of the slope.
+    """d(slope)/d(place) of every sample, (batch, element, element), by one product per element of the slope.
 
-    Both are on one graph, which is kept. No unit vector is ever written again: autograd may return as its answer the
-    very tensor that it was given, as it does for f(t, y) = y + u(t).
+    The graph that connects them is kept. Unit vectors are never overwritten, because autograd may return the tensor
+    that it was given, as for f(t, y) = y + u(t).
     """
     size = slope[0].numel()
     units = torch.eye(size, dtype=slope.dtype, device=slope.device).view(size, 1, *slope.shape[1:])
@@ -66,14 +65,14 @@ def jacobian(slope: State, place: State) -> Tensor:
         try:
             parts = [_pulled_back(slope, place, chunk, batched=True) for chunk in units.split(AT_ONCE)]
             return torch.cat(parts).reshape(size, len(slope), size).transpose(0, 1)
-        except RuntimeError:  # the field has an operation that cannot be mapped; other reasons come again
+        except RuntimeError:  # an operation cannot be mapped; any other error is raised again below
             pass
     rows = [_pulled_back(slope, place, unit, batched=False) for unit in units]
     return torch.stack(rows, dim=1).reshape(len(slope), size, size)
 
 
 def _pulled_back(slope: State, place: State, cotangent: Tensor, *, batched: bool) -> Tensor:
-    """The transpose applied to one cotangent, or to each of several; zero where the slope does not know the place."""
+    """The vector-Jacobian product for one cotangent, or each of several; 0 if slope does not depend on place."""
     (found,) = torch.autograd.grad(
         slope, place, cotangent, retain_graph=True, is_grads_batched=batched, allow_unused=True
     )

@@ -1,4 +1,4 @@
-"""Kennedy and Carpenter's additive pair of orders 3 and 2."""
+"""Kennedy and Carpenter's additive (implicit-explicit) pair of orders 3 and 2."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -56,7 +56,7 @@ def _of_field(weights: tuple[Fraction, ...]) -> tuple[float, ...]:
     return _in_turn(weights, (Fraction(0),) * len(weights))
 
 
-# The explicit tableau is of f, and what the implicit one has more than that is of the second part.
+# The explicit tableau applies to all of f; the difference of the implicit tableau from it applies to the second part.
 ROWS = tuple(
     _in_turn(explicit, tuple(i - e for i, e in zip(implicit, explicit, strict=True)))
     for explicit, implicit in zip(EXPLICIT, IMPLICIT, strict=True)
@@ -65,7 +65,7 @@ ROWS = tuple(
 
 @final
 class _SecondPart(FieldAround):
-    """The part that is taken implicitly, as a field of its own."""
+    """The implicit part as a field of its own."""
 
     def __init__(self, field: SplitField) -> None:
         super().__init__()
@@ -78,11 +78,12 @@ class _SecondPart(FieldAround):
 @final
 @dataclass(frozen=True, kw_only=True)
 class KenCarp3(AdaptiveImplicit):
-    """Order 3(2), for sums of two parts: the first explicit, in four stages, the second implicit, in three of them.
+    """Order 3(2), for sums of two parts: the first is explicit, in four stages, the second implicit, in three of them.
 
-    The implicit method is L-stable, and the explicit one bounds the step where the first part is stiff. Newton's method
-    sees the second part alone. Where that is very stiff the order is 2, for a step does not end on its last stage, and
-    errors of 30 times the tolerance were seen. A field without parts is refused: `kvaerno3` takes all of it implicitly.
+    The implicit method is L-stable; the explicit one limits the step if the first part is stiff. Newton's method solves
+    for the second part only. If that is very stiff, the order drops to 2, because the method is not stiffly accurate;
+    errors of 30 times the tolerance were seen. A field without parts is refused: use `kvaerno3`, which is fully
+    implicit.
 
     The method is ARK3(2)4L[2]SA of Kennedy, Carpenter. Additive Runge-Kutta schemes for convection-diffusion-reaction
     equations. Appl. Numer. Math. 44, 2003.
@@ -93,7 +94,7 @@ class KenCarp3(AdaptiveImplicit):
     fields_in_words: ClassVar[str] = "a field that is a sum of two parts"
     example: ClassVar[str] = "task=closed_form task.problem=heavy_ball"
     order: int = field(default=3, init=False)
-    # Of two slopes a stage, f and its second part, which are found at the same place; both parts have the same b.
+    # Each stage has two slopes, of f and of its second part, at the same point; both parts have the same b.
     tableau: ClassVar[EmbeddedTableau] = EmbeddedTableau(
         a=tuple(row for row in ROWS for _ in ("f", "second part")),
         b=_of_field(B),
@@ -118,6 +119,6 @@ class KenCarp3(AdaptiveImplicit):
             t = time_tensor(stage_time(t0, t1, sum(row)), y0)
             known = advance(y0, t1 - t0, row[:-2], ks)
             place = self.stage(newton, t, known, weight, guess=place, begin=begin)
-            second = (place - known) / weight  # as in every diagonally implicit step, not another evaluation
+            second = (place - known) / weight  # from the stage equation, not by another evaluation
             ks += [split.first_part(t, place) + second, second]
         return advance(y0, t1 - t0, self.tableau.b, ks), ks

@@ -1,21 +1,21 @@
-"""Linear systems too large to factorise, solved by products with their matrix alone."""
+"""Matrix-free GMRES, for linear systems too large to factorise."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-SPACE = 200  # vectors kept before a restart; a learned field far from normal took 114 for a state of 576
+SPACE = 200  # basis vectors before a restart; a learned, highly non-normal field took 114 for a state of 576
 RESTARTS = 5
 
 Product = Callable[[Tensor], Tensor]  # (batch, n) to (batch, n), sample by sample
 
 
 def gmres(product: Product, b: Tensor, *, rtol: float, atol: Tensor | float = 0.0) -> Tensor:
-    """The x of product(x) = b for every sample (batch, n), to |b - product(x)| <= max(rtol |b|, atol).
+    """Solve product(x) = b for every sample (batch, n), until |b - product(x)| <= max(rtol |b|, atol).
 
-    Where rounding does not let it come so far, the square root of rounding will do; NaN where it does not reach that.
-    Each sample has a space of its own; one product serves all of them.
+    If rounding prevents this, a relative residual of sqrt(eps) is accepted; otherwise the result is NaN. Each sample
+    has its own Krylov space; one product serves all samples.
 
     Saad, Schultz. GMRES: a generalized minimal residual algorithm. SIAM J. Sci. Stat. Comput. 7, 1986.
     """
@@ -30,16 +30,16 @@ def gmres(product: Product, b: Tensor, *, rtol: float, atol: Tensor | float = 0.
         residual = b - product(x)
         size = residual.norm(dim=1)
         if bool((size <= enough).all() and (size > before / 2).any()):
-            break  # rounding goes round in circles
+            break  # stagnation by rounding
     return torch.where((residual.norm(dim=1) <= enough)[:, None], x, torch.nan)
 
 
 def _cycle(product: Product, residual: Tensor, target: Tensor) -> Tensor:
-    """The best correction in a space of `SPACE` vectors at most; a sample that is done adds zeros to it."""
+    """The best correction in a Krylov space of at most `SPACE` vectors; samples that have converged add zeros."""
     size = residual.norm(dim=1)
     basis = [_divided(residual, size[:, None])]
     columns: list[Tensor] = []  # of the triangular factor, (batch, k)
-    turns: list[tuple[Tensor, Tensor]] = []  # cosines and sines of Givens' rotations
+    turns: list[tuple[Tensor, Tensor]] = []  # cosines and sines of Givens rotations
     right = [size]
     while len(columns) < SPACE and bool((right[-1].abs() > target / 2).any()):  # half: rounding in the recursion
         vector, along = orthogonalised(product(basis[-1]), basis)
@@ -62,9 +62,9 @@ def _cycle(product: Product, residual: Tensor, target: Tensor) -> Tensor:
 
 
 def orthogonalised(vector: Tensor, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The part of (batch, n) across an orthonormal basis, and the components along it, (batch, len(basis)).
+    """The part of (batch, n) orthogonal to an orthonormal basis, and the components along it, (batch, len(basis)).
 
-    Gram-Schmidt's, made twice: once leaves what rounding makes of a long vector's small remainder.
+    Gram-Schmidt twice, because once is not orthogonal to rounding if the remainder is small.
     """
     spanned = torch.stack(basis, dim=1)  # (batch, k, n)
     along = torch.zeros_like(spanned[..., 0])
@@ -84,5 +84,5 @@ def _back_substituted(columns: list[Tensor], right: list[Tensor]) -> list[Tensor
 
 
 def _divided(some: Tensor, by: Tensor) -> Tensor:
-    """The quotient; 0 where the divisor is 0."""
+    """The quotient, or 0 if the divisor is 0."""
     return torch.where(by > 0, some / torch.where(by > 0, by, 1.0), 0.0)

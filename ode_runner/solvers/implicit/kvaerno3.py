@@ -14,7 +14,7 @@ B = ((6 * G - 1) / (12 * G), -1 / ((24 * G - 12) * G), (-6 * G**2 + 6 * G - 1) /
 @final
 @dataclass(frozen=True, kw_only=True)
 class Kvaerno3(AdaptiveImplicit):
-    """Order 3(2), L-stable and stiffly accurate, as is the solution that judges it; three implicit stages.
+    """Order 3(2), L-stable and stiffly accurate, as is the embedded solution; three implicit stages.
 
     Kvaerno. Singly diagonally implicit Runge-Kutta methods with an explicit first stage. BIT 44, 2004.
     """

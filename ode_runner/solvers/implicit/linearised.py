@@ -1,4 +1,4 @@
-"""A field linearised at some states: the matrix of Newton's method, factorised or as products."""
+"""A field linearised at given states: the matrix of Newton's method, factorised or matrix-free."""
 
 import abc
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiate
 from ode_runner.solvers.implicit.krylov import gmres
 from ode_runner.types import State, Time
 
-LARGEST = 512  # equations of one sample that are factorised; the matrix takes 1 MB in fp32
-INEXACT = 1e-6  # relative accuracy of Newton's updates by GMRES, which the next update makes good
+LARGEST = 512  # up to so many equations per sample are factorised; the matrix takes 1 MB in fp32
+INEXACT = 1e-6  # relative accuracy of Newton updates by GMRES; the next update corrects the error
 
 
 def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tensor) -> "Linearised":
-    """I - coupling x df/dy at the states y[i] and times ts[i], y being (stage, batch, *state)."""
+    """I - coupling x df/dy at the states y[i] and times ts[i]; y is (stage, batch, *state)."""
     with torch.enable_grad(), differentiated_further():
         states = [state.detach().requires_grad_() for state in y]
         slopes = [field(t, state) for t, state in zip(ts, states, strict=True)]
@@ -30,20 +30,20 @@ def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tenso
 
 
 def is_small(field: VectorField, stages: int, y: State) -> bool:
-    """Whether the equations of so many stages for a state like `y` are factorised."""
+    """Whether the equations of this many stages for a state like `y` are factorised."""
     return stages * y[0].numel() <= LARGEST or isinstance(field, KnownJacobian)
 
 
 def jacobian_at(field: VectorField, t: Time, y: State) -> Tensor:
-    """df/dy of every sample, (batch, element, element); an evaluation and a product for each element."""
+    """df/dy of every sample, (batch, element, element); takes one evaluation and one product per element."""
     return linearise(field, [t], y[None], y.new_ones(1, 1)).jacobian(0)
 
 
 class Linearised(abc.ABC):
-    """The matrix I - coupling x df/dy of every sample, and the derivatives `dy` it was made with.
+    """The matrix I - coupling x df/dy of every sample, and the derivatives `dy` at its states.
 
-    Products of the Jacobian and its transpose with a vector are entered in the ledger, each as one product: about as
-    much work as an evaluation, or the backward pass of one.
+    The ledger counts each product of the Jacobian or its transpose with a vector. One product costs about as much as an
+    evaluation, or its backward pass.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Linearised(abc.ABC):
 
     @abc.abstractmethod
     def solve(self, b: Tensor) -> Tensor:
-        """The x of (I - coupling x df/dy) x = b, both (stage, batch, *state); differentiable with respect to b."""
+        """Solve (I - coupling x df/dy) x = b, both (stage, batch, *state); differentiable with respect to b."""
 
     def jacobian(self, i: int) -> Tensor:
         """df/dy of every sample at states[i]: (batch, element, element)."""
@@ -86,7 +86,7 @@ class Linearised(abc.ABC):
 
 @final
 class _Factorised(Linearised):
-    """A dense matrix for every sample, by one vector-Jacobian product for each element of its state and each stage."""
+    """A dense matrix for every sample, by one vector-Jacobian product per element of the state and stage."""
 
     def solve(self, b: Tensor) -> Tensor:
         stages, batch = b.shape[:2]
@@ -101,13 +101,13 @@ class _Factorised(Linearised):
 
 @final
 class _Products(Linearised):
-    """No matrix: GMRES on Jacobian-vector products, and on their transposes for the derivative."""
+    """Matrix-free: GMRES with Jacobian-vector products, and with vector-Jacobian products for the derivative."""
 
     def solve(self, b: Tensor) -> Tensor:
         return _Solved.apply(self, b)
 
     def forwards(self, b: Tensor) -> Tensor:
-        """The solution to the accuracy that Newton's method needs: zero where b is no larger than rounding."""
+        """The solution to the accuracy that Newton's method needs; 0 if b is no larger than rounding."""
         rounding = 16 * torch.finfo(b.dtype).eps
         scale = torch.stack([1 + state.detach().abs() for state in self.states])
         return self._by_products(
@@ -118,7 +118,7 @@ class _Products(Linearised):
         )
 
     def backwards(self, cotangent: Tensor) -> Tensor:
-        """The transposed system, to rounding, for there is no second iteration.
+        """The solution of the transposed system to rounding, because no later iteration corrects it.
 
         Raises:
             SolverFailed: too many products would be needed.
@@ -152,7 +152,7 @@ class _Products(Linearised):
 
 
 class _Solved(torch.autograd.Function):
-    """The solution of a linear system known by its products, whose derivative is that of the transposed one."""
+    """The solution of a matrix-free linear system; its derivative solves the transposed system."""
 
     @staticmethod
     def forward(ctx: Any, system: _Products, b: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class _Solved(torch.autograd.Function):
 
 
 def _by_sample(x: Tensor) -> Tensor:
-    """(stage, batch, *state) to (batch, all of a sample's equations)."""
+    """Reorder (stage, batch, *state) to (batch, equations of the sample)."""
     return x.transpose(0, 1).flatten(1)
 
 

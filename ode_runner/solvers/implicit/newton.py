@@ -1,4 +1,4 @@
-"""Newton's method for the equations of implicit stages, and their derivative."""
+"""Newton's method for the equations of implicit stages, and the derivative of the solution."""
 
 import math
 from collections.abc import Sequence
@@ -15,35 +15,35 @@ from ode_runner.solvers.implicit.linearised import is_small, jacobian_at, linear
 from ode_runner.solvers.one_step import Step
 from ode_runner.types import State, Time
 
-ITERATIONS = 30  # where a square dominates, Newton's method halves the distance many times before it converges
-FAST, NOISE = 0.2, 64  # after such a rate of convergence, what stands still below so many times rounding is noise
-# The least that is taken over from an earlier solve: where df/dy is nilpotent, its rate may be 0 and says nothing more.
+ITERATIONS = 30  # far from a root, Newton's method for a quadratic only halves the distance per iteration
+FAST, NOISE = 0.2, 64  # after a convergence rate below FAST, updates that stagnate below NOISE eps are rounding noise
+# The smallest rate that is kept for the next solve: where df/dy is nilpotent, the rate may be 0, which means nothing.
 LEAST = 1e-2
-KEEPING = 1e-3  # a rate so good that the Jacobian serves further, however many iterations there were
+KEEPING = 1e-3  # below this rate the Jacobian is kept, however many iterations there were
 
 Weights = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageTolerance:
-    """How well stages are to be solved: until what is left is below `limit` in units of `scale`, sample by sample.
+    """The tolerance of stage equations: the remaining error is below `limit` in units of `scale`, for each sample.
 
-    Without a scale, to rounding.
+    Without a scale, stages are solved to rounding.
     """
 
     limit: float
     scale: Tensor | None = None  # (batch, *state)
-    iterations: int = 7  # with the same Jacobian
+    iterations: int = 7  # most iterations with the same Jacobian
 
     @staticmethod
     def of_step(y0: State, *, rtol: float, atol: float) -> "StageTolerance":
-        """A part of the tolerance so small that the error estimate does not see it."""
+        """A fraction of the solver's tolerance that does not affect the error estimate."""
         scale = atol + rtol * y0.detach().abs()
         return StageTolerance(scale=scale, limit=max(_rounding(y0) / rtol, min(0.03, rtol**0.5)))
 
     @staticmethod
     def rounding(y: State) -> "StageTolerance":
-        """All digits; where products are few, a new Jacobian is soon cheaper than more iterations."""
+        """A tolerance of rounding. For small states, a new Jacobian is soon cheaper than more iterations."""
         return StageTolerance(limit=_rounding(y), iterations=min(15, 3 + 2 * y[0].numel()))
 
     def size(self, update: Tensor, y: Tensor) -> float:
@@ -63,7 +63,7 @@ class Equations:
 
     @cached_property
     def coupling(self) -> Tensor:
-        """The weights where the states are, (stage, stage). Made once: on a GPU the CPU waits until they are there."""
+        """The weights on the states' device, (stage, stage). Cached, because a transfer to a GPU makes the CPU wait."""
         return self.known.new_tensor(self.weights)
 
     def slopes(self, field: VectorField, y: Tensor) -> Tensor:
@@ -77,12 +77,12 @@ class Equations:
 
 @final
 class Newton(FieldAround):
-    """A field, and the Jacobian with which the stages of a solve along it were last solved.
+    """A field with a Newton solver for its stage equations, which keeps a Jacobian.
 
-    The Jacobian is kept across iterations and steps as long as they converge. Where they do not with a new one, it is
-    made anew in every iteration, if `patient`; whoever can take a shorter step instead need not be. So it is where
-    systems are too large to be factorised. Samples must not interact. The equations are of the whole field, or of a
-    `part` of it where the method takes another part explicitly.
+    The Jacobian is kept across iterations and steps as long as they converge. If they do not converge even with a new
+    one, and the solver is `patient`, the Jacobian is recomputed in every iteration. A method that can shorten its step
+    need not be patient. Systems too large to be factorised are always linearised in every iteration. Samples must not
+    interact. The equations are those of the whole field, or of a `part` of it if the method is implicit in that only.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
     """
@@ -92,14 +92,14 @@ class Newton(FieldAround):
         self.field, self.patient = field, patient
         self.implicit = field if part is None else part
         self.frozen: FrozenJacobian | None = None
-        self.outlook = 1.0  # what is left after an update, in units of it, by the rate of convergence last seen
-        self.attempt: Step | None = None  # the last one, and the last accepted, for a guess of the next
+        self.outlook = 1.0  # remaining error relative to the last update, by the last convergence rate
+        self.attempt: Step | None = None  # the last attempt and the last accepted step, for initial guesses
         self.before: Step | None = None
-        self.undefined = False  # since equations were last solved, the field was not finite at a state that was
+        self.undefined = False  # True: since the last solution, the field was not finite at a finite state
 
     @staticmethod
     def along(field: VectorField, *, patient: bool = True) -> "Newton":
-        """The field itself where it has a Jacobian to keep already."""
+        """A Newton solver for the field; the field itself if it is one already."""
         return field if isinstance(field, Newton) else Newton(field, patient=patient)
 
     def forward(self, t: Time, y: State) -> State:
@@ -109,7 +109,7 @@ class Newton(FieldAround):
     def solve(
         self, equations: Equations, guess: Tensor, *, begin: tuple[Time, State], tolerance: StageTolerance
     ) -> Tensor:
-        """The solution, or NaN where the iteration does not settle; a new Jacobian is made at `begin`."""
+        """The solution, or NaN if the iteration does not converge; a new Jacobian is evaluated at `begin`."""
         if not is_small(self.implicit, len(guess), guess[0]):
             return self._linearised_anew(equations, guess, tolerance)
         kept = self.frozen is not None
@@ -122,7 +122,7 @@ class Newton(FieldAround):
 
     @torch.no_grad()
     def polished(self, equations: Equations, y: Tensor, *, begin: tuple[Time, State]) -> Tensor:
-        """The solution to rounding, from one within a tolerance; which Jacobian is kept does not change."""
+        """The solution to rounding, from one within a tolerance; the kept Jacobian does not change."""
         tolerance, found = StageTolerance.rounding(y[0]), None
         if is_small(self.implicit, len(y), y[0]):
             frozen, outlook = self.at(begin), self.outlook
@@ -132,14 +132,14 @@ class Newton(FieldAround):
 
     @torch.no_grad()
     def filtered(self, difference: State, weight: float, *, begin: tuple[Time, State]) -> State:
-        """The x of (I - weight df/dy) x = difference, df/dy being the Jacobian kept or one made at `begin`."""
+        """Solve (I - weight df/dy) x = difference, with the kept Jacobian or a new one at `begin`."""
         if is_small(self.implicit, 1, difference):
             return self.at(begin).solve(((weight,),), difference[None])[0]
         t, y = begin
         return linearise(self.implicit, [t], y[None], difference.new_tensor([[weight]])).solve(difference[None])[0]
 
     def at(self, begin: tuple[Time, State]) -> FrozenJacobian:
-        """The Jacobian kept, or a new one."""
+        """The kept Jacobian, or a new one at `begin`."""
         if self.frozen is None:
             self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.implicit, *begin)), 1.0
         return self.frozen
@@ -147,7 +147,7 @@ class Newton(FieldAround):
     def _with_the_same(
         self, frozen: FrozenJacobian, equations: Equations, y: Tensor, tolerance: StageTolerance
     ) -> Tensor | None:
-        """None where that does not converge; then, and where it is slow, the Jacobian is kept no longer."""
+        """The solution with a fixed Jacobian, or None if that fails; if it fails or is slow, drop the Jacobian."""
         outlook, before, best = max(self.outlook, LEAST) ** 0.8, math.inf, 1.0
         self.frozen = None
         for left in reversed(range(tolerance.iterations)):
@@ -159,7 +159,7 @@ class Newton(FieldAround):
                 self._note(slopes, y)
                 return None
             if best < FAST and rate > 0.5 and tolerance.scale is None and size < NOISE * tolerance.limit:
-                outlook = 0.0  # noise
+                outlook = 0.0  # rounding noise: converged
             elif before < math.inf:
                 if rate >= 1 or rate**left / (1 - rate) * size > tolerance.limit:
                     return None
@@ -173,7 +173,7 @@ class Newton(FieldAround):
         return None
 
     def _linearised_anew(self, equations: Equations, guess: Tensor, tolerance: StageTolerance) -> Tensor:
-        """The iteration with new Jacobians at every stage and in every iteration."""
+        """The full Newton iteration, with new Jacobians at every stage in every iteration."""
         y, before = guess, math.inf
         for _ in range(ITERATIONS):
             system = linearise(self.implicit, equations.ts, y, equations.coupling)
@@ -192,18 +192,18 @@ class Newton(FieldAround):
         return torch.full_like(guess, torch.nan)
 
     def _note(self, slopes: Tensor, y: Tensor) -> None:
-        """Note which one failed: the field, or the iteration."""
+        """Note whether the field or the iteration failed."""
         self.undefined |= bool(torch.isfinite(y).all()) and not bool(torch.isfinite(slopes).all())
 
 
 def differentiable(field: VectorField, equations: Equations, y: Tensor) -> Tensor:
-    """The solution y, with the derivative that the implicit function theorem gives it: that of one more update.
+    """The solution y with its derivative by the implicit function theorem: the derivative of one more Newton update.
 
-    The Jacobians at y are held fixed; the graph is one through what is known and the field's parameters, not through y.
+    The Jacobians at y are held fixed; the graph leads to `known` and the field's parameters, not through y.
     """
     system = linearise(field, equations.ts, y, equations.coupling)
     update = system.solve(equations.residual(equations.slopes(field, y), y))
-    return y + (update - update.detach())  # of y itself to the bit: where no graph is wanted, the solution is the same
+    return y + (update - update.detach())  # bitwise equal to y, as in a solve without a graph
 
 
 def _rounding(y: Tensor) -> float:

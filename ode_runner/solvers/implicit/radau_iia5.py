@@ -1,4 +1,4 @@
-"""Radau's method of order 5."""
+"""The Radau IIA method of order 5."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
@@ -22,7 +22,7 @@ A = (
     ((16 - S) / 36, (16 + S) / 36, 1 / 9),
 )
 G = 1 / (3 + 3 ** (2 / 3) - 3 ** (1 / 3))  # the inverse of A's eigenvalues: the real one of A itself, 0.2749
-E = tuple(G / 3 * weight for weight in (-13 - 7 * S, -13 + 7 * S, -1.0))  # of the stages' increments, in the judge
+E = tuple(G / 3 * weight for weight in (-13 - 7 * S, -13 + 7 * S, -1.0))  # of the stages' increments, in the error
 ERROR = tuple(sum(E[i] * A[i][j] for i in range(3)) for j in range(3))
 
 
@@ -31,11 +31,11 @@ ERROR = tuple(sum(E[i] * A[i][j] for i in range(3)) for j in range(3))
 class RadauIIA5(AdaptiveImplicitSolver):
     """Order 5, L-stable and stiffly accurate: three stages, which are one system of three times the state's size.
 
-    The judge is of order 3 and adds f(t0, y0) to the stages; what it says is divided by I - dt g df/dy, so that stiff
-    parts do not shorten the steps. Dense output is a quartic, so that outputs are of order 5 as well: the collocation
-    polynomial, bent by what the field says of its slope at t0. Outputs within a step take a fourth stage for that,
-    whose place is as far from y0 as the judge finds the error large. No output is bent by more than a quarter of that,
-    so where the field is stiff the quartic is as smooth as the stages are. The bending is our own.
+    The error estimate is of order 3 and uses f(t0, y0) besides the stages. It is multiplied by (I - dt g df/dy)^-1, so
+    that stiff components do not shorten the steps. Dense output is a quartic, so that outputs are of order 5, too: the
+    collocation polynomial with a correction of its slope at t0. For the correction, a step with outputs inside solves a
+    fourth stage, whose distance from y0 is the error estimate. The correction of an output is at most a quarter of that
+    distance, so that the quartic stays smooth for stiff fields. The correction is our own.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
     """
@@ -52,10 +52,10 @@ class RadauIIA5(AdaptiveImplicitSolver):
         return 4
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        """The derivatives are f0 and those of the stages."""
+        """y(t1), and the derivatives f0 and those of the stages."""
         dt, known, newton = t1 - t0, torch.stack([y0] * 3), self.newton(field)
         begin, times = Begin(t0, y0, f0), [stage_time(t0, t1, c) for c in C]
-        alone = self.exactly or self.recorded(newton, begin, known)  # then the step is to be found again from y0 alone
+        alone = self.exactly or self.recorded(newton, begin, known)  # a step must be reproducible from y0 alone
         guess = known if alone else self._continued(newton, times, begin)
         equations = Equations(
             ts=[time_tensor(t, y0) for t in times], known=known, weights=[[dt * a for a in row] for row in A]
@@ -67,7 +67,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
         return stages[2], [f0, *ks]
 
     def _continued(self, newton: Newton, times: list[float], begin: Begin) -> Tensor:
-        """What the polynomial of the step before says of the stages, or y0 where there is none."""
+        """An initial guess of the stages by the previous step's polynomial, or y0 if there is none."""
         if newton.attempt is not None and newton.attempt.t1 == begin.t0:
             newton.before = newton.attempt
         before = newton.before
@@ -81,9 +81,9 @@ class RadauIIA5(AdaptiveImplicitSolver):
         return self.newton(field).filtered(difference, (t1 - t0) * G, begin=(time_tensor(t0, y0), y0.detach()))
 
     def detailed(self, field: VectorField, step: Step) -> Step:
-        """The step with (z - y0) / dt, where z = y0 + dt (g f(t0, z) + the judge's weights @ ks) is the fourth stage.
+        """The step with (z - y0) / dt, where z = y0 + dt (g f(t0, z) + error weights @ ks) is the fourth stage.
 
-        Zero where Newton's method does not find it, which leaves the collocation polynomial.
+        It is 0 if Newton's method fails, which leaves the collocation polynomial.
         """
         if step.inner:
             return step
@@ -109,7 +109,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
         return [0.0, *(weight + bent * part for weight, part in zip(collocation(x), ERROR, strict=True)), bent * G]
 
     def outputs(self, step: Step) -> list[State]:
-        """States at the output times due, by the polynomial through y0 with the stages' derivatives, bent."""
+        """States at the output times due, by the corrected collocation polynomial."""
         return [step.y1 if t == step.t1 else self._within(step, t) for t in step.due]
 
     def _within(self, step: Step, t: float) -> State:

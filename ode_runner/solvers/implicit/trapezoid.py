@@ -10,7 +10,7 @@ from ode_runner.solvers.tableau import Tableau
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trapezoid(FixedImplicit):
-    """Order 2, A-stable and symmetric (Crank and Nicolson); stiff parts oscillate rather than decay."""
+    """Order 2, A-stable and symmetric (Crank-Nicolson); stiff components oscillate instead of decaying."""
 
     order: int = field(default=2, init=False)
     tableau: ClassVar[Tableau] = Tableau(

@@ -18,7 +18,7 @@ from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.types import State, Times
 
 ORDERS = {"explicit_adams": 3, "implicit_adams": 4}
-SAME = 1e-6  # relative difference of steps that the coefficients do not mind: times born in a lower precision have it
+SAME = 1e-6  # relative difference of step sizes that is ignored: times converted from lower precision have it
 
 
 @final
@@ -26,7 +26,7 @@ SAME = 1e-6  # relative difference of steps that the coefficients do not mind: t
 class Adams(FixedStepSolver):
     """Adams-Bashforth (`explicit_adams`) or Adams-Bashforth-Moulton (`implicit_adams`), started by the 3/8 rule.
 
-    The coefficients hold for equal steps: where output times change the step, the method starts anew.
+    The coefficients hold for equal steps: if output times change the step size, the method restarts.
     Uses up to `max_order - 1` past derivatives. The corrector of `implicit_adams` iterates until its change is
     within `rtol` and `atol`, four times at most, so its evaluations cannot be predicted.
 
@@ -35,7 +35,7 @@ class Adams(FixedStepSolver):
 
     kind: ClassVar[str] = "multistep"
     method: Literal["explicit_adams", "implicit_adams"]
-    order: int  # that of the solution: the yaml of each `method` says it
+    order: int  # of the solution; set in the yaml of each `method`
     max_order: int
     rtol: float
     atol: float
@@ -62,7 +62,7 @@ class Adams(FixedStepSolver):
         return dict.fromkeys(("rtol", "atol"), "explicit_adams has no corrector") if explicit else {}
 
     def check_integrals(self) -> None:
-        """They are rows behind the state, which the corrector's tolerance would judge."""
+        """Integrals are appended to the state, where the corrector's tolerance applies to them, too."""
         if self.method == "implicit_adams":
             raise IncompatibleChoice(
                 "implicit_adams corrects all that it solves for until it is within tolerance, and has no rule for "
@@ -73,7 +73,7 @@ class Adams(FixedStepSolver):
         return solve_packed(self._solve, field, y0, ts)
 
     def _solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        times, places = torch.unique_consecutive(ts, return_inverse=True)  # an interval of no length changes no step
+        times, places = torch.unique_consecutive(ts, return_inverse=True)  # repeated times are solved once
         ys, steps = [y0], 0
         for grids in _runs(self.grids(times), rounding=8 * torch.finfo(ts.dtype).eps):
             grid = y0.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
@@ -85,7 +85,7 @@ class Adams(FixedStepSolver):
     def _run(self, field: VectorField, y0: State, outputs: Times, grid: Tensor) -> list[State]:
         options: dict[str, Any] = {"grid_constructor": lambda *_: grid, "max_order": self.max_order}
         with warnings.catch_warnings():
-            # The corrector that stops short is less accurate, not wrong; the order test bounds the effect.
+            # A corrector that stops early is less accurate, not wrong; a test of the order bounds the effect.
             warnings.filterwarnings("ignore", "Functional iteration did not converge")
             ys = torchdiffeq.odeint(
                 field, y0, outputs, method=self.method, rtol=self.rtol, atol=self.atol, options=options
@@ -94,7 +94,7 @@ class Adams(FixedStepSolver):
 
 
 def _runs(grids: Sequence[list[float]], *, rounding: float) -> list[list[list[float]]]:
-    """Neighbouring even grids of one step size, together; `rounding` is that of the times, relative to themselves."""
+    """Groups of successive grids with the same step size; `rounding` is the relative rounding error of the times."""
     runs: list[list[list[float]]] = []
     for grid in grids:
         if runs and _alike(runs[-1][0], grid, rounding):
@@ -105,7 +105,7 @@ def _runs(grids: Sequence[list[float]], *, rounding: float) -> list[list[list[fl
 
 
 def _alike(one: list[float], other: list[float], rounding: float) -> bool:
-    """Whether two even grids have the same step, as far as times rounded like that can tell."""
+    """Whether two grids of equal steps have the same step size, up to this relative rounding of the times."""
     steps = [(grid[-1] - grid[0]) / (len(grid) - 1) for grid in (one, other)]
     doubts = [rounding * max(abs(grid[0]), abs(grid[-1])) / (len(grid) - 1) for grid in (one, other)]
     return abs(steps[0] - steps[1]) <= max(sum(doubts), SAME * abs(steps[0]))

@@ -23,10 +23,10 @@ from ode_runner.types import State, Time, Times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-ORDERS = {"LSODA": 12, "BDF": 5, "Radau": 5}  # the highest; all three change theirs, or their step, as they go
-LARGEST = 20_000_000  # numbers of the samples' Jacobians together: 160 MB
+ORDERS = {"LSODA": 12, "BDF": 5, "Radau": 5}  # the highest order; it may vary along the solve
+LARGEST = 20_000_000  # elements of all samples' Jacobians together: 160 MB
 ROOT = float(np.finfo(np.float64).eps) ** 0.5
-DENSE = 64  # equations whose whole Jacobian LSODA is given, which it factorises in 1 to 2 ms
+DENSE = 64  # up to so many equations, LSODA gets a dense Jacobian, which it factorises in 1 to 2 ms
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
@@ -35,11 +35,10 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 class SciPy(AdaptiveSolver):
     """One of `scipy.integrate`'s solvers, in double precision on the CPU; the field is evaluated in double precision.
 
-    Nothing can be differentiated through it. Every call of the field is an evaluation, those for a Jacobian by
-    differences included: one or two for each element of a sample's state, since samples do not interact. SciPy does not
-    say how many steps it rejects. Where a field carries quadratures along, as that of the continuous adjoint does, only
-    the rest is SciPy's, and they are Gaussian sums of four terms a step: so they neither enter the Jacobian nor step
-    control.
+    Autograd cannot differentiate through it. Every call of the field counts as an evaluation, including those for a
+    Jacobian by finite differences: one or two per element of a sample's state, as samples do not interact. SciPy does
+    not report rejected steps. Quadratures of a field, as in the continuous adjoint, are not part of SciPy's system:
+    they are computed by Gaussian quadrature with four points per step, without effect on Jacobian or step control.
 
     Hindmarsh, Petzold. Algorithms and Software for Ordinary Differential Equations. Computers in Physics 9, 1995.
     Shampine, Reichelt. The MATLAB ODE Suite. SIAM J. Sci. Comput. 18, 1997. ·
@@ -51,7 +50,7 @@ class SciPy(AdaptiveSolver):
     implicit: ClassVar[bool] = True
     method: Literal["LSODA", "BDF", "Radau"]
     order: int = field(init=False)
-    longest: float | None = None  # step; for the integrator to set, where the field asks for it
+    longest: float | None = None  # the longest step; set by the integrator if the field has one
 
     @property
     def shown_name(self) -> str:
@@ -68,7 +67,7 @@ class SciPy(AdaptiveSolver):
         return replace(self, longest=longest)
 
     def check_integrals(self) -> None:
-        """They are quadratures; those that are judged are rows behind the state."""
+        """Accepted: integrals are quadratures; judged ones are appended to the state."""
 
     @torch.no_grad()
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
@@ -97,7 +96,7 @@ class SciPy(AdaptiveSolver):
         return Solution(ys=states.view(len(times), *y0.shape), accepted=accepted)
 
     def _steps(self, right: "_RightSide", start: float, end: float) -> Iterator["_Step"]:
-        options: dict[str, Any] = {"rtol": max(self.rtol, 1e-13), "atol": self.atol}  # SciPy warns of less
+        options: dict[str, Any] = {"rtol": max(self.rtol, 1e-13), "atol": self.atol}  # SciPy warns below that
         if self.longest is not None:
             options["max_step"] = self.longest
         if self.first_step is not None:
@@ -111,7 +110,7 @@ class SciPy(AdaptiveSolver):
         for _ in range(self.max_steps):
             before = made.t
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what LSODA warns of, it also reports
+                warnings.simplefilter("ignore")  # LSODA also reports its warnings in the result
                 message = made.step()
             if made.status == "failed":
                 raise SolverFailed(f"SciPy's {self.method} stopped at t={made.t:.6g}: {message}")
@@ -121,8 +120,8 @@ class SciPy(AdaptiveSolver):
         raise SolverFailed(f"SciPy's {self.method} stopped at t={made.t:.6g}: {self.limit_reached}")
 
     def _samples_apart(self, right: "_RightSide") -> dict[str, Any]:
-        """How LSODA learns that samples do not interact: by a Jacobian that is mostly zeros, or where that would be
-        too large, by its band, which at tight tolerances costs LSODA several times the steps."""
+        """Options that tell LSODA that samples do not interact: a block-diagonal Jacobian, or, if that is too large,
+        its band width, with which LSODA takes several times as many steps at tight tolerances."""
         if right.batch == 1:
             return {}
         if right.batch * right.width > DENSE:
@@ -143,11 +142,11 @@ class SciPy(AdaptiveSolver):
 class _Step:
     start: float
     t: float
-    interpolant: Any  # a time to the state there
+    interpolant: Any  # maps a time to the state
 
 
 class _WithQuadratures(StackedField):
-    """A field's state with the integrals that are judged as rows behind it, and the others as quadratures."""
+    """A field with judged integrals appended to its state, and the others as quadratures."""
 
     def __init__(self, field: CountedField, y0: State) -> None:
         super().__init__()
@@ -166,7 +165,7 @@ class _WithQuadratures(StackedField):
         return self._flat(dy, self.field.rates(t, state, dy))
 
     def unpacked(self, solution: Solution) -> Solution:
-        """States and integrals apart."""
+        """The solution with states and integrals separated."""
         each = [self._apart(flat) for flat in solution.ys]
         ys, qs = (torch.stack(parts) for parts in zip(*each, strict=True))
         return replace(solution, ys=ys, integrals=self.field.named(qs))
@@ -185,7 +184,7 @@ class _WithQuadratures(StackedField):
 
 
 def _tensors(field: VectorField) -> Iterator[tuple[str, Tensor]]:
-    """All tensors that a field computes with, by name: what it is given among them, which may be no parameter."""
+    """All tensors that a field uses, by name, including those given to it, which may not be parameters."""
     yield from field.named_parameters()
     yield from field.named_buffers()
     for prefix, module in field.named_modules():
@@ -194,7 +193,7 @@ def _tensors(field: VectorField) -> Iterator[tuple[str, Tensor]]:
 
 
 class _RightSide:
-    """A field as SciPy calls it: sample after sample, and without the quadratures that may lie at the state's end."""
+    """A field as SciPy calls it: ordered sample by sample, and without the quadratures at the end of the state."""
 
     def __init__(self, field: VectorField, y0: State) -> None:
         self.field, self.like = field, y0
@@ -206,20 +205,20 @@ class _RightSide:
         self.begin, self.quadratures = self._by_sample(flat[:size]), flat[size:]
 
     def _by_sample(self, y: Array) -> Array:
-        """(copies, batch, state) to (batch, copies, state), flat: what depends on each other lies close together."""
+        """Reorder (copies, batch, state) to (batch, copies, state), flat, so that the Jacobian is block-diagonal."""
         return y.reshape(self.copies, self.batch, -1).swapaxes(0, 1).reshape(-1)
 
     def restored(self, y: Array) -> Array:
-        """The field's own order of a state."""
+        """The inverse reordering."""
         return y.reshape(self.batch, self.copies, -1).swapaxes(0, 1).reshape(-1)
 
     def __call__(self, t: float, y: Array) -> Array:
         return self._by_sample(self.whole(t, y)[: len(self.begin)])
 
     def jacobian(self, t: float, y: Array, *, least: float) -> Array:
-        """The whole of it by differences, an evaluation for each element of a sample and one more.
+        """The whole Jacobian by finite differences: one evaluation per element of a sample and one more.
 
-        Elements are moved by the root of rounding, relative to themselves or to `least`, below which they are noise.
+        The increments are sqrt(eps) relative to the elements or, if larger, to `least`.
         """
         begin, full = self(t, y), np.zeros((self.batch, self.width, self.batch, self.width))
         moved = y + ROOT * np.maximum(np.abs(y), least)
@@ -232,10 +231,10 @@ class _RightSide:
         return full.reshape(len(y), -1)
 
     def whole(self, t: float, y: Array) -> Array:
-        """The derivative, quadratures included."""
+        """The derivative, including quadratures."""
         full = np.concatenate([self.restored(y), np.zeros_like(self.quadratures)])
         place = torch.from_numpy(full).to(self.like.device).view(self.like.shape)
-        with torch.enable_grad():  # so that the field may be differentiated by parameters of its own precision
+        with torch.enable_grad():  # gradients reach the parameters, whatever their precision
             doubled = {name: x.double() if x.is_floating_point() else x for name, x in _tensors(self.field)}
             dy = functional_call(self.field, doubled, (place.new_full((), t), place))
         found: Array = dy.detach().reshape(-1).cpu().numpy()
@@ -245,7 +244,7 @@ class _RightSide:
         return found
 
     def integral(self, step: _Step, end: float) -> Array:
-        """The integral of the quadratures' derivatives from the beginning of a step to `end`, a time within it."""
+        """The integral of the quadratures' derivatives from the beginning of a step to a time `end` within it."""
         if not len(self.quadratures):
             return self.quadratures
         middle, half = (step.start + end) / 2, (end - step.start) / 2

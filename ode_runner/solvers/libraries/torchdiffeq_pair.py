@@ -1,4 +1,4 @@
-"""Adaptive pairs by torchdiffeq: the reference for our own."""
+"""Adaptive pairs by torchdiffeq, as a reference for our own."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
@@ -20,19 +20,20 @@ ORDERS: dict[Method, int] = {"adaptive_heun": 2, "fehlberg2": 2, "bosh3": 3, "do
 
 @dataclass(frozen=True, kw_only=True)
 class TorchdiffeqPair(AdaptiveSolver):
-    """The pair that our solver of the same name is, by torchdiffeq's own engine.
+    """The pair of our solver with the same name, run by torchdiffeq.
 
-    The last step ends on ts[-1], as ours does: left to itself torchdiffeq steps beyond the end and interpolates. What
-    is its own: the choice of the first step may evaluate the field far beyond the span, `backprop` differentiates the
-    step sizes too, and steps cannot be taken one at a time, so that exact modes that save memory do not take it.
+    The last step ends on ts[-1], as in our solvers; by default torchdiffeq steps beyond the end and interpolates. It
+    differs from ours as follows: the choice of the first step may evaluate the field far beyond the span; `backprop`
+    also differentiates the step sizes; and single steps cannot be recomputed, so that exact gradient modes that save
+    memory do not take it.
 
     Chen. torchdiffeq. 2018, https://github.com/rtqichen/torchdiffeq.
     """
 
     kind: ClassVar[str] = "torchdiffeq's own"
     method: Method
-    order: int = field(default=0, init=False)  # the method's
-    longest: float | None = None  # step; for the integrator to set, where the field asks for it
+    order: int = field(default=0, init=False)  # set to that of the method
+    longest: float | None = None  # the longest step; set by the integrator if the field has one
 
     @property
     def shown_name(self) -> str:
@@ -46,7 +47,7 @@ class TorchdiffeqPair(AdaptiveSolver):
         return replace(self, longest=longest)
 
     def check_integrals(self) -> None:
-        """They are rows behind the state, under a norm that sees only those which are judged."""
+        """Accepted: integrals are appended to the state; the error norm includes the judged ones only."""
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         return solve_packed(self._solve, field, y0, ts)
@@ -84,7 +85,7 @@ class TorchdiffeqPair(AdaptiveSolver):
 
 
 class _StepCounter(VectorField):
-    """Forwards to another field; torchdiffeq reports its steps to the methods it finds here by name."""
+    """Forwards to another field; torchdiffeq calls the callback methods defined here for each step."""
 
     def __init__(self, field: VectorField) -> None:
         super().__init__()

@@ -15,9 +15,9 @@ from ode_runner.solvers.markov_chains.token_sampler import TextState, TokenSampl
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(TokenSampler):
-    """Each token is drawn from its law at the next time, given what all are taken to be: of masks some are lifted.
+    """Each token is drawn from its distribution at the next time, given the denoised tokens; some masks are lifted.
 
-    Tokens of one step are drawn independently of each other, which is its only error: of order 1 in law.
+    The tokens of one step are drawn independently of each other, which is the only error: weak order 1.
 
     Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
     2021, section 3. · Sahoo et al. Simple and Effective Masked Diffusion Language Models. NeurIPS 2024.
@@ -25,7 +25,7 @@ class Ancestral(TokenSampler):
 
     fields: ClassVar[type] = TokenField
     fields_in_words: ClassVar[str] = "a text that turns to noise token by token"
-    order: int = field(default=1, init=False)  # in law
+    order: int = field(default=1, init=False)  # weak order
 
     def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
         chain, (_, t, u) = uncounted(field), times

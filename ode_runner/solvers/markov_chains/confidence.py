@@ -1,4 +1,4 @@
-"""Sampling of tokens, the most certain ones first."""
+"""Sampling of tokens, the most probable ones first (MaskGIT)."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -11,10 +11,10 @@ from ode_runner.solvers.markov_chains.token_sampler import OrderedSampler
 @final
 @dataclass(frozen=True, kw_only=True)
 class Confidence(OrderedSampler):
-    """A token is drawn for every mask, and those are kept that were most probable.
+    """A token is drawn for every mask; the most probable draws are kept.
 
-    This seeks modes: improbable tokens are drawn anew until probable ones have come, so that samples are more often
-    valid, and of another law, however many steps there are. Of no order.
+    This is mode-seeking: improbable tokens are drawn again until a probable one comes. Samples are more often valid,
+    but their distribution is biased, however many steps there are. So it has no order.
 
     Chang, Zhang, Jiang, Liu, Freeman. MaskGIT: Masked Generative Image Transformer. CVPR 2022.
     """

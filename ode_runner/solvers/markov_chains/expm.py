@@ -18,7 +18,7 @@ from ode_runner.types import State, Times
 @final
 @dataclass(frozen=True, kw_only=True)
 class Expm(Solver):
-    """y(t) = exp(A (t - t0)) y0: exact, without steps, for one evaluation of the matrix a solve.
+    """y(t) = exp(A (t - t0)) y0: exact, without steps, with one evaluation of the matrix per solve.
 
     Moler, Van Loan. Nineteen dubious ways to compute the exponential of a matrix, twenty-five years later. SIAM Review
     45, 2003.
@@ -28,7 +28,7 @@ class Expm(Solver):
     fields: ClassVar[type] = MatrixField
     fields_in_words: ClassVar[str] = "a constant matrix, y' = A y"
     example: ClassVar[str] = "task=closed_form"
-    order: int = field(default=0, init=False)  # it has no steps to speak of one
+    order: int = field(default=0, init=False)  # meaningless: there are no steps
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times = read_times(ts)

@@ -18,24 +18,23 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.markov_chains.jumps import JumpSolver, exponential
 from ode_runner.types import Times
 
-MOST_JUMPS = 1_000_000  # of one path between two times
+MOST_JUMPS = 1_000_000  # jumps of one path between two times
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Gillespie(JumpSolver):
-    """One jump after another, each at a time of its own: exact where rates are steady but for a pace that all share.
+    """Simulates every jump at its exact time. This is exact if the rates are steady up to a common `pace`.
 
-    Where they depend on the time otherwise, they are held over each cell of a grid, as they are in its middle: of order
-    2 in law. The evaluations of a cell are one more than the jumps of the path that has most; none is made of paths all
-    of which have settled.
+    Other time-dependent rates are constant over each cell of a grid, as in its middle: weak order 2. A cell takes one
+    evaluation more than the largest number of jumps of a path; it takes none if all paths are in absorbing states.
 
     Gillespie. Exact stochastic simulation of coupled chemical reactions. J. Phys. Chem. 81, 1977. · Zheng, Chen, Mao,
     Liu, Zhu, Zhang. Masked Diffusion Models are Secretly Time-Agnostic Masked Models and Exploit Inaccurate Categorical
     Sampling. ICLR 2025, for the same of masked tokens.
     """
 
-    order: int = field(default=2, init=False)  # in law, where rates depend on the time
+    order: int = field(default=2, init=False)  # weak order, if rates depend on time
 
     def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
         steady = isinstance(field, JumpField) and field.steady
@@ -55,7 +54,7 @@ class Gillespie(JumpSolver):
         return Solution(ys=torch.stack(xs), accepted=rounds)
 
     def _across(self, field: Any, t0: float, ends: Sequence[float], x: Tensor) -> tuple[list[Tensor], int]:
-        """The states at each of the ends, and how often rates were asked for, which are those of one time."""
+        """The states at each of the ends, with rates frozen at one time, and the number of evaluations."""
         at = t0 if _chain(field).steady else (t0 + ends[-1]) / 2
         pace, spans = _pace(field, at), [_elapsed(field, t0, end) for end in ends]
         states, passed = [x] * len(ends), torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -89,7 +88,7 @@ def _pace(field: Any, t: float) -> float:
 
 
 def _elapsed(field: Any, t0: float, t1: float) -> float:
-    """How long a wait may last between two times; infinitely long where all jumps have come by the second."""
+    """The elapsed time of the chain between two times; infinite if all jumps must happen before the second."""
     chain = _chain(field)
     if not chain.steady:
         return abs(t1 - t0)
@@ -97,5 +96,5 @@ def _elapsed(field: Any, t0: float, t1: float) -> float:
 
 
 def _jumped(x: Tensor, entry: Tensor, *, states: int) -> Tensor:
-    """x (batch, position), each sample with one position in another state: entry = position * states + state."""
+    """x (batch, position) after one jump per sample, given by entry = position * states + state."""
     return x.scatter(1, (entry // states)[:, None], (entry % states)[:, None])

@@ -1,4 +1,4 @@
-"""What solvers of Markov chains in continuous time share."""
+"""The base class of solvers for continuous-time Markov chains."""
 
 import abc
 import math
@@ -18,9 +18,9 @@ from ode_runner.types import State, Times
 
 @dataclass(frozen=True, kw_only=True)
 class JumpSolver(FixedStepSolver):
-    """Follows paths of a Markov chain, one a sample, by noise that is known by the sample's number and the time.
+    """Simulates paths of a Markov chain, one per sample, with noise that is a function of sample number and time.
 
-    States are whole numbers (batch, position), and nothing is differentiated.
+    States are int64 (batch, position), without gradients.
     """
 
     kind: ClassVar[str] = "for chains that jump"
@@ -53,13 +53,13 @@ class JumpSolver(FixedStepSolver):
 
     @abc.abstractmethod
     def follow(self, field: Any, x0: Tensor, ts: Times) -> Solution:
-        """States at `ts`, which run the way that the rates are of."""
+        """The states at `ts`, which run in the direction of time of the rates."""
 
     def rates(self, field: Any, t: float, x: Tensor) -> Tensor:
         """The rates of jumps to other states, (batch, position, state), float64.
 
         Raises:
-            SolverFailed: one of them is negative or not finite.
+            SolverFailed: a rate is negative or not finite.
         """
         time = torch.full((), t, dtype=torch.float64, device=x.device)
         rates: Tensor = field.rates(time, x).double().scatter(2, x[..., None], 0.0)
@@ -72,5 +72,5 @@ class JumpSolver(FixedStepSolver):
 
 
 def exponential(uniform: Tensor, rate: Tensor) -> Tensor:
-    """A waiting time of this rate, infinite where it is 0, by a number from 0 to 1."""
+    """An exponential waiting time with this rate, infinite if the rate is 0, from a uniform number."""
     return torch.where(rate > 0, -uniform.log() / rate, math.inf)

@@ -12,15 +12,16 @@ from ode_runner.solvers.markov_chains.token_sampler import OrderedSampler
 @final
 @dataclass(frozen=True, kw_only=True)
 class LeftToRight(OrderedSampler):
-    """Masks are lifted from left to right; one in a step, and the law is that of the field.
+    """Masks are lifted from left to right. With one token per step, the distribution of samples is exact.
 
-    Several in a step are neighbours, which depend on each other most: the worst of the orders that are chosen so.
+    With several tokens per step it is the worst order, because neighbours, which depend most on each other, are drawn
+    at once.
 
     Shannon. A Mathematical Theory of Communication. Bell System Technical Journal 27, 1948, section 3: texts token by
     token, each by those before it.
     """
 
-    order: int = field(default=1, init=False)  # in law
+    order: int = field(default=1, init=False)  # weak order
 
     def score(self, denoised: Tensor, certainty: Tensor, uniform: Tensor) -> Tensor:
         return -torch.arange(uniform.shape[1], dtype=torch.float64, device=uniform.device).expand(uniform.shape)

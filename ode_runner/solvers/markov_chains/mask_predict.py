@@ -1,4 +1,4 @@
-"""Sampling of tokens, the least certain of which are masked again."""
+"""Sampling of all tokens in each step, with the least probable ones masked again (Mask-Predict)."""
 
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -13,10 +13,11 @@ from ode_runner.solvers.markov_chains.token_sampler import TextState, TokenSampl
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaskPredict(TokenSampler):
-    """Every mask is lifted in each step, and then as many tokens are masked again as the schedule says.
+    """Each step lifts every mask, and then masks as many tokens again as the schedule says.
 
-    Those are the least probable, each by what it was when it was drawn; what was given is never masked. This seeks
-    modes, as `confidence` does. Of no order. Tokens are drawn here, and not the most probable ones taken.
+    These are the tokens with the lowest probability at the time of their draw; given tokens are never masked. This is
+    mode-seeking and has no order, as `confidence`. Unlike the paper, it draws tokens and does not take the most
+    probable ones.
 
     Ghazvininejad, Levy, Liu, Zettlemoyer. Mask-Predict: Parallel Decoding of Conditional Masked Language Models. EMNLP
     2019.

@@ -11,14 +11,14 @@ from ode_runner.solvers.markov_chains.token_sampler import OrderedSampler
 @final
 @dataclass(frozen=True, kw_only=True)
 class RandomOrder(OrderedSampler):
-    """Masks are lifted in a random order; one in a step, and the law is that of the field.
+    """Masks are lifted in a random order. With one token per step, the distribution of samples is exact.
 
-    Of order 1 in law, like ancestral sampling, but with the number of tokens of a step fixed.
+    The weak order is 1, as for ancestral sampling, but the number of tokens per step is fixed.
 
     Uria, Murray, Larochelle. A Deep and Tractable Density Estimator. ICML 2014, for orders of any kind.
     """
 
-    order: int = field(default=1, init=False)  # in law
+    order: int = field(default=1, init=False)  # weak order
 
     def score(self, denoised: Tensor, certainty: Tensor, uniform: Tensor) -> Tensor:
         return uniform

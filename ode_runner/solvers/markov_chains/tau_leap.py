@@ -16,17 +16,17 @@ from ode_runner.types import Times
 @final
 @dataclass(frozen=True, kw_only=True)
 class TauLeap(JumpSolver):
-    """Rates are held over a step, in which every position jumps once at most, whatever the others do.
+    """Rates are constant over a step, in which every position jumps at most once, independently of the others.
 
-    Of order 1 in law, for one evaluation a step: a position goes to each other state with probability dt rate, which
-    is Euler's step of its law. Where these sum to more than 1 it leaves for certain, in proportion to them.
+    Weak order 1, one evaluation per step. A position jumps to each other state with probability dt rate, an Euler step
+    for its distribution. If these sum to more than 1, it jumps for certain, with probabilities proportional to them.
 
     Gillespie. Approximate accelerated stochastic simulation of chemically reacting systems. J. Chem. Phys. 115, 2001. ·
     Campbell, Benton, De Bortoli, Rainforth, Deligiannidis, Doucet. A Continuous Time Framework for Discrete Denoising
     Models. NeurIPS 2022.
     """
 
-    order: int = field(default=1, init=False)  # in law
+    order: int = field(default=1, init=False)  # weak order
 
     def follow(self, field: Any, x0: Tensor, ts: Times) -> Solution:
         x, xs, grids = x0, [x0], self.grids(ts)

@@ -1,4 +1,4 @@
-"""What solvers share that turn noise to text in steps, many tokens at once."""
+"""Base classes of samplers of text, which turn noise into text in steps of many tokens."""
 
 import abc
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.markov_chains.jumps import JumpSolver
 from ode_runner.types import Times
 
-ROUNDING = 1e-6  # of times, and of numbers of tokens
+ROUNDING = 1e-6  # of times, and of counts of tokens
 
 
 class TextState(NamedTuple):
-    """A text of which some tokens are still masked."""
+    """A partly masked text."""
 
     x: Tensor  # (batch, position)
-    certainty: Tensor  # (batch, position): of each token when it was drawn; infinite of those that were given
+    certainty: Tensor  # (batch, position): probability of each token when it was drawn; infinite if given
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSampler(JumpSolver):
-    """A solver for the field of a text, whose steps ask once what every token is taken to be.
+    """A sampler of text with one evaluation of the denoiser per step.
 
-    Between two steps the text stands still, so that states at times on the way cost no step.
+    The text is constant between two steps, so that output times in between take no steps.
     """
 
     kind: ClassVar[str] = "a sampler of tokens"
@@ -50,17 +50,17 @@ class TokenSampler(JumpSolver):
 
     @abc.abstractmethod
     def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
-        """The text one step later; `times` are those where the solve began from `x0`, of this text, and of the next."""
+        """The text after one step. `times`: the first time of the solve, with text `x0`; the present; the next."""
 
     @staticmethod
     def denoised(field: Any, t: float, x: Tensor) -> Tensor:
-        """What every token is taken to be, (batch, position, tokens), float64, for one evaluation."""
+        """The denoiser's probabilities, (batch, position, tokens), float64; one evaluation."""
         found: Tensor = field.denoise(torch.full((), t, dtype=torch.float64, device=x.device), x)
         return found.double()
 
     @staticmethod
     def uniform(field: Any, t: float, which: int, x: Tensor) -> Tensor:
-        """Numbers between 0 and 1 that belong to the time, in the shape of `x`."""
+        """Uniform random numbers for the time, in the shape of `x`."""
         found: Tensor = field.driving_noise.uniform(
             torch.full((), t, dtype=torch.float64, device=x.device), which, x.shape[1:]
         )
@@ -69,9 +69,9 @@ class TokenSampler(JumpSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderedSampler(TokenSampler):
-    """In each step as many masked tokens are drawn as the schedule says, those of the highest score, all at once.
+    """Each step draws, at once, as many masked tokens as the schedule says, those with the highest score.
 
-    A step in which no token is due asks for nothing.
+    A step without tokens to draw takes no evaluation.
     """
 
     def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
@@ -88,21 +88,21 @@ class OrderedSampler(TokenSampler):
 
     @abc.abstractmethod
     def score(self, denoised: Tensor, certainty: Tensor, uniform: Tensor) -> Tensor:
-        """(batch, position): the higher, the sooner a mask is lifted.
+        """The score of each position, (batch, position): masks with higher scores are lifted first.
 
-        `certainty` is the probability of the token that has been drawn for each position.
+        `certainty` is the probability of the token that was drawn for each position.
         """
 
 
 def mask_of(field: Any) -> int:
-    """The number that stands for a masked token."""
+    """The number of the mask."""
     own = uncounted(field)
     assert isinstance(own, MaskedField)
     return own.mask
 
 
 def still_masked(field: Any, x0: Tensor, begun: float, u: float) -> Tensor:
-    """How many of the tokens that were masked at the beginning are to be so at a time, (batch,): rounded down."""
+    """How many of the initially masked tokens are still masked at time `u`, (batch,), rounded down."""
     own = uncounted(field)
     assert isinstance(own, TokenField)
     first, later = own.schedule.corrupted(torch.tensor([begun, u], dtype=torch.float64)).tolist()
@@ -110,6 +110,6 @@ def still_masked(field: Any, x0: Tensor, begun: float, u: float) -> Tensor:
 
 
 def highest(score: Tensor, count: Tensor) -> Tensor:
-    """Whether an element is among the `count` (batch,) highest of its row, (batch, position); of equals the first."""
+    """Whether an element is among the `count` (batch,) highest of its row, (batch, position); ties go to the first."""
     order = score.argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1) < count[:, None]

@@ -1,1 +1,1 @@
-"""Samplers of diffusion models, which step from noise level to noise level."""
+"""Samplers of diffusion models, whose steps go from noise level to noise level."""

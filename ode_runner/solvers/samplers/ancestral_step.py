@@ -1,4 +1,4 @@
-"""The step of ancestral sampling, which several samplers take."""
+"""The step of ancestral sampling, which several samplers use."""
 
 import math
 from typing import Any

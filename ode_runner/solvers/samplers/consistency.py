@@ -14,9 +14,10 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Consistency(Sampler):
-    """A jump from noise to data; with more steps, fresh noise to each next level of the grid, and a jump from there.
+    """One jump from noise to data. Each further step adds fresh noise up to the next level and jumps again.
 
-    The last of all is a jump. What one reaches has the least noise of the path left, and fresh noise is the rest.
+    The data that a jump reaches still have the smallest noise level of the path; fresh noise is the difference to the
+    next level.
 
     Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023, algorithm 1.
     """
@@ -25,7 +26,7 @@ class Consistency(Sampler):
     fields: ClassVar[type] = ConsistencyField
     fields_in_words: ClassVar[str] = "a function that takes noise to data at once, such as that of model=consistency"
     usual_grid: ClassVar[GridName] = "karras"
-    order: int = field(default=1, init=False)  # of no equation: more steps draw more noise
+    order: int = field(default=1, init=False)  # nominal: it solves no equation, and more steps draw more noise
 
     @property
     def draws(self) -> bool:

@@ -11,7 +11,7 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ddim(Sampler):
-    """x_u = alpha_u x0 + sigma_u eps: Euler's step in sigma / alpha, and on the linear path in t, too.
+    """x_u = alpha_u x0 + sigma_u eps: an Euler step in sigma / alpha; on the linear path it is also one in t.
 
     Song, Meng, Ermon. Denoising Diffusion Implicit Models. ICLR 2021, eq. 12 with eta = 0.
     """

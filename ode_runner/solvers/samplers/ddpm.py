@@ -15,7 +15,7 @@ from ode_runner.types import State
 class Ddpm(Sampler):
     """x_u = alpha_u x0 + (sigma_u^2 - q^2)^(1/2) eps + q z with q = eta sigma_u (1 - e^-2h)^(1/2).
 
-    There is no noise in the last step, which is one of DDIM. With eta = 1 it is the ancestral sampling of DDPM, with
+    The last step has no noise and is one of DDIM. With eta = 1 the sampler is the ancestral sampling of DDPM; with
     eta = 0 it is DDIM.
 
     Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. · Song, Meng, Ermon. Denoising Diffusion

@@ -14,9 +14,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Deis(Sampler):
-    """Adams and Bashforth's method in rho = sigma / alpha: x / alpha gains the integral of the noise's interpolant.
+    """Adams-Bashforth in rho = sigma / alpha: x / alpha grows by the integral of an interpolant of the noise.
 
-    The interpolant goes through as many of the last predictions of the noise as `order` says, fewer in the first steps.
+    The interpolant uses the last `order` predictions of the noise, fewer in the first steps.
 
     Zhang, Chen. Fast Sampling of Diffusion Models with Exponential Integrator. ICLR 2023, rhoAB-DEIS.
     """

@@ -14,9 +14,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Dpm2(Sampler):
-    """The midpoint rule in the log-SNR, for the noise: two evaluations a step.
+    """The midpoint rule in the log-SNR, for noise prediction: two evaluations per step.
 
-    Where alpha is 0 at its beginning or sigma at its end, a step is one of DDIM, of one evaluation.
+    A step that begins with alpha = 0 or ends with sigma = 0 is a DDIM step with one evaluation.
 
     Lu, Zhou, Bao, Chen, Li, Zhu. DPM-Solver. NeurIPS 2022, algorithm 1 with r1 = 1/2.
     """

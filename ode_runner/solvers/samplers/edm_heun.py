@@ -16,11 +16,11 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class EdmHeun(Sampler):
-    """Heun's method in rho = sigma / alpha, for x / alpha: two evaluations a step.
+    """Heun's method in rho = sigma / alpha, for x / alpha: two evaluations per step.
 
-    A step onto sigma = 0, or from where alpha is 0, is one of Euler's, of one evaluation.
+    A step to sigma = 0, or from alpha = 0, is an Euler step with one evaluation.
 
-    With `s_churn`, each step that begins at a rho from `s_min` to `s_max` first goes back to a larger one by fresh
+    With `s_churn`, each step that begins at a rho in [`s_min`, `s_max`] first returns to a larger rho by adding fresh
     noise of standard deviation `s_noise`.
 
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
@@ -29,9 +29,9 @@ class EdmHeun(Sampler):
 
     usual_grid: ClassVar[GridName] = "karras"
     order: int = field(default=2, init=False)
-    s_churn: float  # over the whole span; 0: none, and no noise is drawn
+    s_churn: float  # total over the span; 0: no noise is drawn
     s_min: float
-    s_max: float | None  # None: all
+    s_max: float | None  # None: no upper limit
     s_noise: float
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class EdmHeun(Sampler):
         return reached + after.alpha * (after.rho - now.level.rho) / 2 * change
 
     def _churned(self, field: Any, now: Denoised, after: Level) -> Denoised:
-        """The state with noise added, evaluated anew."""
+        """The state with noise added, and its denoised state."""
         rho, largest = now.level.rho, math.inf if self.s_max is None else self.s_max
         grown = min(self.s_churn / self.steps, math.sqrt(2) - 1)
         if not grown or math.isinf(rho) or not self.s_min <= rho <= largest:

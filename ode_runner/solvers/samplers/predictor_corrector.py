@@ -1,4 +1,4 @@
-"""Ancestral sampling with Langevin steps between."""
+"""Ancestral sampling with Langevin corrector steps."""
 
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -11,23 +11,23 @@ from ode_runner.solvers.samplers.sampler import Denoised, Sampler, standard_norm
 from ode_runner.solvers.samplers.sampling_grid import Level
 from ode_runner.types import State
 
-APART = 2  # units of time between the noises of a step, none of which is then that of another step
+APART = 2  # time offset between the noises of one step, so that none is used twice
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PredictorCorrector(Sampler):
-    """After each step of ancestral sampling but the last, `corrections` Langevin steps at the new level.
+    """Each step of ancestral sampling, except the last, is followed by `corrections` Langevin steps at the new level.
 
-    Their length is 2 A (`signal_to_noise` |z| / |score|)^2, of norms that are means over the batch, so that samples do
-    depend on the others; A is (alpha_t / alpha_u)^2 of the step, which is 1 - beta of the variance-preserving path. For
-    its steps are not infinitely short, a Langevin step leaves a spread that is too large, however many steps there are:
-    of normal data by the factor (1 + signal_to_noise^2)^(1/2).
+    The step size is 2 A (`signal_to_noise` |z| / |score|)^2. The norms are means over the batch, so that samples depend
+    on each other. A is (alpha_t / alpha_u)^2 of the step, which is 1 - beta on the variance-preserving path. Because
+    the step size is finite, the standard deviation of samples is too large, however many steps there are: for normal
+    data by the factor (1 + signal_to_noise^2)^(1/2).
 
     Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021, algorithms 4 and 5.
     """
 
-    order: int = field(default=1, init=False)  # in law, of the steps between
+    order: int = field(default=1, init=False)  # weak order of the ancestral steps
     corrections: int
     signal_to_noise: float
 

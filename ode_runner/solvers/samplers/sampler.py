@@ -1,4 +1,4 @@
-"""What a sampler is: a solver that steps from noise level to noise level, by what a field takes the data to be."""
+"""The base class of samplers: solvers that step from noise level to noise level, by the denoiser of a field."""
 
 import abc
 import math
@@ -25,7 +25,7 @@ ROUNDING = 1e-4  # of times, in steps
 
 
 class Denoised(NamedTuple):
-    """A state of a solve and what the field has made of it."""
+    """A state of a solve and its denoised state."""
 
     level: Level
     x: State
@@ -33,20 +33,20 @@ class Denoised(NamedTuple):
 
     @property
     def eps(self) -> State:
-        """E[e | x], the noise that is left where the data are taken off."""
+        """E[e | x], the predicted noise."""
         return (self.x - self.level.alpha * self.x0) / self.level.sigma
 
     def at(self, level: Level) -> State:
-        """The state of this data and this noise at another level: a step of DDIM, and dense output of any sampler."""
+        """The state with this data and noise at another level: a DDIM step, and the dense output of any sampler."""
         return level.alpha * self.x0 + level.sigma * self.eps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler(Solver):
-    """A solver for the field of a Gaussian path, whose steps go by alpha, sigma and the denoised state.
+    """A solver for the field of a Gaussian path, whose steps use alpha, sigma and the denoised state.
 
-    `num_steps` is of the whole span, whose times `grid` chooses; None: `usual_grid` where the noise level is finite at
-    the first time, otherwise quadratic. It sets no step size, for its steps are not equal.
+    `num_steps` is the number of steps of the whole span, and `grid` sets their times. If `grid` is None, it is
+    `usual_grid` if the noise level is finite at the first time, else quadratic. The steps are not equal.
     """
 
     kind: ClassVar[str] = "a sampler"
@@ -82,7 +82,7 @@ class Sampler(Solver):
         return self.num_steps
 
     def solve(self, field: Any, y0: State, ts: Times) -> Solution:
-        """Times within a step are read off by the data and the noise that the step began with, at no evaluation."""
+        """Output times within a step use the denoised state at its beginning, without an evaluation."""
         times = read_times(ts)
         if times[0] == times[-1]:
             return Solution(ys=torch.stack([y0] * len(times)))
@@ -98,18 +98,18 @@ class Sampler(Solver):
                 history[-1] = self.corrected(history)
             while len(ys) < len(times) and _is_before(times[len(ys)], now.t, after.t):
                 ys.append(history[-1].at(Level.at(path, times[len(ys)])))
-            if math.isinf(after.rho):  # there is no level beyond, and nothing of the data left
+            if math.isinf(after.rho):  # pure noise: there is no level beyond
                 x = history[-1].at(after)
             else:
                 x = self.step(field, history, after, last=after is levels[-1])
         return Solution(ys=torch.stack([*ys, *[x] * (len(times) - len(ys))]), accepted=self.steps)
 
     def _grid_from(self, level: Level) -> GridName:
-        """Where alpha is 0, a grid of noise levels would spend most of its steps on noise alone."""
+        """The grid to use; not one of noise levels if alpha is 0, where it would spend most steps on pure noise."""
         return self.usual_grid if math.isfinite(level.log_snr) else "quadratic"
 
     def _check_start(self, level: Level) -> None:
-        """Raises RefusedInput where no first step can be made from a level."""
+        """Raises RefusedInput if no first step can be made from a level."""
         if level.sigma == 0:
             raise RefusedInput(
                 f"{self.shown_name} divides by the noise that is left, and at t = {level.t:g} there is none. "
@@ -117,7 +117,7 @@ class Sampler(Solver):
             )
 
     def _check_direction(self, times: Sequence[float]) -> None:
-        """Raises RefusedInput where noise would be drawn on the way from data to noise."""
+        """Raises RefusedInput if a sampler that draws noise is used from data to noise."""
         if self.draws and times[-1] > times[0]:
             raise RefusedInput(
                 f"{self.shown_name} draws noise on its way from noise to data, and there is no such way back from "
@@ -130,31 +130,31 @@ class Sampler(Solver):
         return Denoised(level, x, field.denoise(time_tensor(level.t, x), x))
 
     def corrected(self, history: list[Denoised]) -> Denoised:
-        """The last of the history again, where what has been evaluated there improves the step that led to it."""
+        """The last entry of the history, corrected by a sampler whose last evaluation improves the step before it."""
         return history[-1]
 
     @abc.abstractmethod
     def step(self, field: Any, history: list[Denoised], after: Level, *, last: bool) -> State:
-        """The state at the level `after`, from all that was denoised so far, the present state last."""
+        """The state at the level `after`, from the denoised states so far; the present state is the last."""
 
 
 def _is_before(t: float, begin: float, end: float) -> bool:
-    """Whether a time lies in a step before its end; one that differs from the end by its rounding does not."""
+    """Whether a time lies within a step, before its end up to rounding."""
     return (end - t) / (end - begin) > ROUNDING
 
 
 def path_of(field: Any) -> GaussianPath:
-    """The path of a field, whatever it is wrapped in."""
+    """The path of a field, without its wrappers."""
     own = uncounted(field)
     assert isinstance(own, DenoisingField | ConsistencyField)
     return own.path
 
 
 def standard_normal(field: Any, t: float, u: float, y: State) -> Tensor:
-    """A standard normal number for each element, of the path of the noise between two times.
+    """A standard normal number per element, from the Brownian increment between two times.
 
     Raises:
-        RefusedInput: the noise does not tell the times apart.
+        RefusedInput: both times are the same on the grid of the noise.
     """
     noise = field.driving_noise
     w = noise.increment(t, u, y).w

@@ -1,4 +1,4 @@
-"""The times between which samplers step, and what a path says of them."""
+"""The grids of times of samplers, and the noise levels of a path at these times."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ GridName = Literal["time", "quadratic", "logsnr", "karras"]
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A time of the grid, and what the path says of it."""
+    """A time of the grid and its noise level on the path."""
 
     t: float
     alpha: float
@@ -28,18 +28,18 @@ class Level:
 
     @classmethod
     def at(cls, path: GaussianPath, t: float) -> "Level":
-        """The level at a time, in double precision, whatever that of the state is."""
+        """The level at a time, always computed in double precision."""
         time = torch.tensor(t, dtype=torch.float64)
         alpha, sigma = float(path.alpha(time)), float(path.sigma(time))
         return cls(t=t, alpha=alpha, sigma=sigma, log_snr=float(path.log_snr(time)), rho=float(path.rho(time)))
 
 
 def sampling_grid(path: GaussianPath, start: float, end: float, *, grid: GridName, steps: int) -> list[Level]:
-    """The levels of `steps` steps from a time to another, both included.
+    """The levels of `steps` steps from `start` to `end`, both included.
 
     `time` is uniform in t, `quadratic` in its square root, `logsnr` in log(alpha / sigma), and `karras` in the seventh
-    root of sigma / alpha. A level that the last two lack, for alpha or sigma is 0 at an end, has a step of its own,
-    between t = 1 and 0.999 or between 0.001 and 0.
+    root of sigma / alpha. With the last two, an end at which alpha or sigma is 0 gets a separate step, between t = 1
+    and 0.999 or between 0.001 and 0.
 
     Raises:
         RefusedInput: the times are too close to tell apart.
@@ -72,7 +72,7 @@ def _times(path: GaussianPath, start: float, end: float, grid: GridName, steps: 
 
 
 def _nearest_finite(path: GaussianPath, t: float) -> float:
-    """The time itself, or the nearest one whose noise level is finite for all that a grid needs."""
+    """The time itself, or the nearest one at which the grid's scale is finite."""
     level = Level.at(path, t)
     if math.isfinite(level.log_snr):
         return t
@@ -82,7 +82,7 @@ def _nearest_finite(path: GaussianPath, t: float) -> float:
 def _uniform(
     scale: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor], start: float, end: float, steps: int
 ) -> list[float]:
-    """Times that are uniform on a scale, of which the ends are as given."""
+    """Times that are uniform on a scale, with the ends exactly as given."""
     ends = scale(torch.tensor([start, end], dtype=torch.float64))
     inner = ends[0] + (ends[1] - ends[0]) * torch.arange(1, steps, dtype=torch.float64) / steps
     return [start, *inverse(inner).tolist(), end]

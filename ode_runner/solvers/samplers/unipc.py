@@ -19,10 +19,10 @@ ORDERS = (1, 2, 3)
 @final
 @dataclass(frozen=True, kw_only=True)
 class UniPC(Sampler):
-    """A predictor in the log-SNR and a corrector that takes the next step's evaluation: of order `order` + 1.
+    """A predictor in the log-SNR, and a corrector that uses the next step's evaluation: order `order` + 1.
 
-    The first and the last steps are of lower order. The last has no corrector, for there is no evaluation at its end:
-    so the error of the samples is of order 2, with a small constant, and that of the states before is smaller.
+    The first and the last steps are of lower order. The last has no corrector, because there is no evaluation at its
+    end. So the error of samples is of order 2, with a small constant; earlier states have smaller errors.
 
     Zhao, Bai, Rao, Zhou, Lu. UniPC. NeurIPS 2023, algorithms 1 and 2 for the data, with B(h) = e^h - 1.
     """
@@ -53,19 +53,19 @@ class UniPC(Sampler):
         return now._replace(x=step.moved(weights, [*step.differences, now.x0 - past[-1].x0]))
 
     def _used(self, history: list[Denoised], *, left: int) -> list[Denoised]:
-        """What a step goes by: as many as its order, which is no more than the steps `left`, this one among them."""
+        """The entries that a step uses: as many as its order, which is at most `left`, the remaining steps."""
         finite = [past for past in history[:-1] if math.isfinite(past.level.log_snr)]
         return [*finite, history[-1]][-min(self.order, left) :]
 
 
 class _Step(NamedTuple):
-    """What predictor and corrector of a step have in common."""
+    """The quantities that predictor and corrector of a step share."""
 
-    base: State  # where the data stay as they are
+    base: State  # the next state if the predicted data were constant
     scale: float  # -alpha_u B
     h: float
-    places: list[float]  # of the earlier levels, in units of the step, before it
-    differences: list[Tensor]  # of what they say of the data, over their places
+    places: list[float]  # earlier levels relative to the present one, in units of the step
+    differences: list[Tensor]  # differences of their denoised states from the present one, divided by `places`
 
     @classmethod
     def between(cls, past: Sequence[Denoised], after: Level) -> "_Step":
@@ -84,7 +84,7 @@ class _Step(NamedTuple):
         return x
 
     def weights(self, count: int) -> list[float]:
-        """The first `count` of those that make polynomials exact, at the earlier places and at the end of the step."""
+        """The first `count` weights for which polynomials are exact, at the earlier places and the step's end."""
         places = torch.tensor([*self.places, 1.0][:count], dtype=torch.float64)
         powers = torch.stack([places**k for k in range(count)])
         rate, scale = -self.h, math.expm1(-self.h)

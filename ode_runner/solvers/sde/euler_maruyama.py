@@ -1,4 +1,4 @@
-"""Euler and Maruyama's method."""
+"""The Euler-Maruyama method."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -17,11 +17,11 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class EulerMaruyama(StochasticSolver):
-    """y1 = y0 + dt drift + diffusion dW, of strong order 1/2, and 1 where the diffusion does not depend on the state.
+    """y1 = y0 + dt drift + diffusion dW: strong order 1/2, or 1 if the diffusion does not depend on the state.
 
     Args:
-        last_noise: whether there is noise in the last step; None: unless the field is that of a Gaussian path, whose
-            samples are better without.
+        last_noise: whether the last step has noise. None: yes, except for the field of a Gaussian path, whose samples
+            are better without.
 
     Maruyama. Continuous Markov processes and stochastic equations. 1955. · Song et al. Score-Based Generative Modeling
     through SDEs. ICLR 2021, for the reverse equation.
@@ -32,7 +32,7 @@ class EulerMaruyama(StochasticSolver):
         "a stochastic field, or that of a Gaussian path, such as that of task=density2d model=exact"
     )
     calculus: ClassVar[Calculus] = Calculus.ITO
-    order: int = field(default=1, init=False)  # in law
+    order: int = field(default=1, init=False)  # weak order
     last_noise: bool | None
 
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:

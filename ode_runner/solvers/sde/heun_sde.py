@@ -11,9 +11,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class HeunSDE(StratonovichRungeKutta):
-    """The trapezoidal rule in drift dt + diffusion dW: strong order 1 with commutative noise, 1/2 with general noise.
+    """The trapezoidal rule for drift dt + diffusion dW: strong order 1 with commutative noise, 1/2 with general noise.
 
-    Two evaluations a step.
+    Two evaluations per step.
 
     Ruemelin. Numerical Treatment of Stochastic Differential Equations. SIAM J. Numer. Anal. 1982.
     """

@@ -11,9 +11,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class MidpointSDE(StratonovichRungeKutta):
-    """The explicit midpoint rule in drift dt + diffusion dW: strong order 1 with commutative noise, 1/2 with general.
+    """The explicit midpoint rule for drift dt + diffusion dW: strong order 1 with commutative noise, 1/2 with general.
 
-    Two evaluations a step.
+    Two evaluations per step.
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 11.1.
     """

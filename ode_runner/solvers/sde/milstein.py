@@ -15,9 +15,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Milstein(StochasticSolver):
-    """y1 = y0 + dt drift + g dW + g g' (dW^2 - dt) / 2, of strong order 1: one evaluation and a product with g'.
+    """y1 = y0 + dt drift + g dW + g g' (dW^2 - dt) / 2: strong order 1; one evaluation and one product with g'.
 
-    With general noise the last term takes Levy areas, which nobody simulates cheaply: refused.
+    General noise is refused, because the last term would need Levy areas, which are expensive to simulate.
 
     Milstein. Approximate Integration of Stochastic Differential Equations. Theory Probab. Appl. 1974. · Kloeden,
     Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 10.3.

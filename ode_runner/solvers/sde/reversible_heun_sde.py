@@ -18,9 +18,9 @@ from ode_runner.types import State, Times
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
-    """Carries y, its companion z, and drift and diffusion at z, so that every step can be undone along the same path.
+    """Carries y, a second state z, and drift and diffusion at z, so that steps can be reversed along the same path.
 
-    Strong order 1 with additive noise and, as measured, diagonal noise; 1/2 with general noise. One evaluation a step
+    Strong order 1 with additive noise and, as measured, diagonal noise; 1/2 with general noise. One evaluation per step
     and one to begin.
 
     Kidger, Foster, Li, Lyons. Efficient and Accurate Gradients for Neural SDEs. NeurIPS 2021, Algorithm 1.
@@ -56,7 +56,7 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
         return super().solve_noting_steps(field, y0, ts)
 
     def _step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
-        """From t0 to t1 along the path; a step backwards is the same with what it does in that direction."""
+        """A step from t0 to t1 along the path, in either direction of time."""
         (y0, z0, f0, g0), dt, w = carried, t1 - t0, driving_noise(field).increment(t0, t1, carried[0]).w
         equation = self._equation(field, t0, y0)
         z1 = 2 * y0 - z0 + torch.add(equation.moved(g0, w), f0, alpha=dt)

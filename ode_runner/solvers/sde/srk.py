@@ -18,8 +18,8 @@ from ode_runner.types import State
 class StochasticRungeKutta(StochasticSolver):
     """SRIW1 with diagonal and scalar noise, and SRA1 with additive noise: strong order 3/2.
 
-    They need the integral of W over a step as well as its increment. SRIW1 takes two drifts and four diffusions, which
-    count 3; SRA1 two of each. Neither takes a derivative.
+    They need the increment of W in a step and its integral. SRIW1 evaluates the drift twice and the diffusion four
+    times, which counts as 3 evaluations; SRA1 evaluates each twice. Neither needs derivatives of the diffusion.
 
     Roessler. Runge-Kutta Methods for the Strong Approximation of Solutions of Stochastic Differential Equations. SIAM
     J. Numer. Anal. 2010.
@@ -30,7 +30,7 @@ class StochasticRungeKutta(StochasticSolver):
     calculus: ClassVar[Calculus] = Calculus.ITO
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind) - {NoiseKind.GENERAL}
     looks_ahead: ClassVar[bool] = True
-    order: int = field(default=1, init=False)  # whole; 3/2 with these kinds of noise
+    order: int = field(default=1, init=False)  # an int; the strong order is 3/2
 
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         additive = equation.kind is NoiseKind.ADDITIVE

@@ -19,10 +19,10 @@ TABLEAUS = {"euler": EULER, "heun": HEUN, "rk4": KUTTA}
 
 @dataclass(frozen=True, kw_only=True)
 class Composition(GridStepSolver):
-    """Follows one part of the field after the other, each by itself.
+    """A composition of solves of the two parts of a field.
 
     Args:
-        substep: the explicit method by which a part is followed, one step at a time.
+        substep: the explicit method that solves a part, by one step at a time.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, II.5. · McLachlan, Quispel. Splitting
     methods. Acta Numerica 11, 2002.
@@ -41,10 +41,10 @@ class Composition(GridStepSolver):
 
     @abc.abstractmethod
     def composed(self, field: SplitField, t0: float, t1: float, y0: State) -> State:
-        """y(t1), by solving the parts one after another with `follow`."""
+        """y(t1), by solving the parts in turn with `follow`."""
 
     def follow(self, part: Part, t0: float, t1: float, y0: State) -> State:
-        """y(t1) of the part alone, from y0."""
+        """The solution at t1 of one part alone, from y0."""
         tableau = TABLEAUS[self.substep]
 
         def slope(c: float, y: State) -> State:

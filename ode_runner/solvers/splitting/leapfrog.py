@@ -1,4 +1,4 @@
-"""Leapfrog, also known as the method of Stormer and Verlet."""
+"""The leapfrog, or Stormer-Verlet, method."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -9,7 +9,7 @@ from ode_runner.solvers.splitting.symplectic import SplittingSolver
 @final
 @dataclass(frozen=True, kw_only=True)
 class Leapfrog(SplittingSolver):
-    """Order 2, symmetric and symplectic; one evaluation a step, half of it in either half.
+    """Order 2, symmetric and symplectic; one evaluation per step: a drift and a kick.
 
     Hairer, Lubich, Wanner. Geometric numerical integration illustrated by the Stormer-Verlet method. Acta Numerica 12,
     2003.

@@ -1,4 +1,4 @@
-"""The splitting of Lie and Trotter."""
+"""Lie-Trotter splitting."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -11,7 +11,7 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Lie(Composition):
-    """The first part over the whole step, and then the second: order 1.
+    """Solves the first part over the whole step, then the second: order 1.
 
     Trotter. On the product of semi-groups of operators. Proc. AMS 10, 1959.
     """

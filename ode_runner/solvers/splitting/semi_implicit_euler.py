@@ -1,4 +1,4 @@
-"""The semi-implicit, or symplectic, method of Euler."""
+"""The semi-implicit (symplectic) Euler method."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -16,9 +16,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class SemiImplicitEuler(GridStepSolver):
-    """v1 = v0 + dt force(t0, q0, v0), q1 = q0 + dt v1: order 1, one evaluation a step.
+    """v1 = v0 + dt force(t0, q0, v0), q1 = q0 + dt v1: order 1, one evaluation per step.
 
-    Symplectic where the force is the gradient of a potential. With friction, force = -friction v - gradient(q), it is
+    Symplectic if the force is the gradient of a potential. With friction, force = -friction v - gradient(q), it is
     gradient descent with momentum 1 - friction dt and learning rate dt^2.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.2. · Polyak. Some methods of speeding up

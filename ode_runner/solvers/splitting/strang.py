@@ -1,4 +1,4 @@
-"""Strang's splitting."""
+"""Strang splitting."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -11,9 +11,9 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Strang(Composition):
-    """The first part over half a step, the second over the whole, the first over the other half.
+    """Solves the first part over half a step, the second over the whole step, the first over the other half.
 
-    Order 2 where parts are followed by a method of that order at least; with Euler's it is 1.
+    The order is 2 if the parts are solved by a method of order 2 or more; with Euler's method it is 1.
 
     Strang. On the construction and comparison of difference schemes. SIAM J. Numer. Anal. 5, 1968.
     """
@@ -23,7 +23,7 @@ class Strang(Composition):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.substep == "euler":
-            object.__setattr__(self, "order", 1)  # frozen, but for its own beginning
+            object.__setattr__(self, "order", 1)  # the dataclass is frozen
 
     def composed(self, field: SplitField, t0: float, t1: float, y0: State) -> State:
         middle = (t0 + t1) / 2

@@ -24,12 +24,12 @@ from ode_runner.types import State, Times
 
 @dataclass(frozen=True, kw_only=True)
 class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
-    """Leapfrogs one after another, each of which kicks p by half, drifts q, and kicks p by the other half.
+    """A composition of leapfrog substeps: half a kick of p, a drift of q, half a kick of p.
 
-    Symplectic where the field is Hamiltonian, so that the energy's error stays bounded on an even grid, and symmetric:
-    a step is undone by the same formulas with its ends swapped. Carries y and the last kick, with which the next step
-    begins: half an evaluation to begin, and one for every leapfrog. The kick follows from y, so that a step can also be
-    taken anew from there, for half an evaluation more.
+    Symplectic if the field is Hamiltonian, so that the energy error stays bounded with equal steps. Symmetric: a step
+    is reversed by the same formulas with its ends swapped. It carries y and the last kick, with which the next step
+    begins: half an evaluation to begin, and one per substep. The kick follows from y, so that a step can also be
+    recomputed from y, for half an evaluation more.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.4, II.4 and VI.3.
     """
@@ -38,7 +38,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     packs: ClassVar[bool] = False
     fields: ClassVar[type] = SeparableField
     fields_in_words: ClassVar[str] = "a separable field, dq/dt = g(t, p) and dp/dt = h(t, q)"
-    leaps: ClassVar[tuple[float, ...]]  # parts of the step, which are symmetric and sum to 1
+    leaps: ClassVar[tuple[float, ...]]  # fractions of the step, symmetric, with sum 1
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
         q, _ = y0.chunk(2, dim=1)
@@ -52,10 +52,10 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
         return torch.cat([q, p], dim=1), kick
 
     def gaining_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor]:
-        """`reversible_step`, and what integrals along the field gain by it: a third flow, by midpoints of leapfrogs.
+        """`reversible_step` and the increment of integrals, by the midpoints of the leapfrog substeps.
 
-        So the whole is as symmetric as the leapfrogs are, of the same order, and takes no evaluation more: there the
-        field's derivative is the drift and the mean of both kicks.
+        The integrals are a third flow of the composition, so that order and symmetry stay the same. This takes no
+        evaluation: at a midpoint, the field's derivative is the drift and the mean of both kicks.
         """
         halves, (y, kick), gain = _separable(field), carried, quadrature.begin(field, carried[0])
         q, p = y.chunk(2, dim=1)
@@ -68,7 +68,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
         return (torch.cat([q, p], dim=1), kick), gain
 
     def distance(self, dt: float, before: Carried, after: Carried) -> None:
-        """The kick follows from the state."""
+        """None, because the kick follows from the state."""
 
     def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         return self.reversible_step(field, t1, t0, carried)
@@ -110,7 +110,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
 def _leap(
     field: SeparableField, t0: float, t1: float, q: State, p: State, kick: Tensor
 ) -> tuple[State, State, Tensor, tuple[State, Tensor]]:
-    """Velocity Verlet: q and p at t1, and the kick there; then p in the middle, and the drift there."""
+    """Velocity Verlet: q, p and the kick at t1, and p and the drift in the middle."""
     dt = t1 - t0
     half = torch.add(p, kick, alpha=dt / 2)
     drift = field.drift(time_tensor((t0 + t1) / 2, half), half)

@@ -1,4 +1,4 @@
-"""Yoshida's triple jump."""
+"""Yoshida's method of order 4, the triple jump."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -11,9 +11,9 @@ OUTER = 1 / (2 - 2 ** (1 / 3))
 @final
 @dataclass(frozen=True, kw_only=True)
 class Yoshida4(SplittingSolver):
-    """Order 4, symmetric and symplectic; three evaluations a step, whose second leap goes back.
+    """Order 4, symmetric and symplectic; three evaluations per step; the second substep goes backwards in time.
 
-    The first leap ends 0.35 of a step beyond it: where a field ends at the last time, use `leapfrog`.
+    The first substep ends 0.35 of a step beyond t1. If the field is not defined beyond the last time, use `leapfrog`.
 
     Yoshida. Construction of higher order symplectic integrators. Phys. Lett. A 150, 1990.
     """
