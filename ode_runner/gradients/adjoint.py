@@ -20,12 +20,12 @@ from ode_runner.solvers.stochastic import StratonovichRungeKutta
 class Adjoint(GradientMode):
     """Solves the adjoint ODE backwards in time ("optimise, then discretise").
 
-    Memory is constant in the number of steps. The state is recomputed backwards, so the gradient is that of the
-    continuous problem up to the backward solve's tolerance, not that of the computed solution: expect drift on
-    stiff or strongly contracting fields, and an evaluation of the field for every stage of the backward pass. A
-    stochastic equation is followed back along the path of its noise, by a solver of Stratonovich's equations.
+    Memory is constant in the number of steps. The state is recomputed backwards. So the gradient is that of the
+    continuous problem, up to the tolerance of the backward solve, not that of the computed solution: expect errors for
+    stiff or strongly contracting fields. Every stage of the backward solve evaluates the field. A stochastic equation
+    is solved backwards along the same Brownian path, by a Stratonovich solver.
 
-    `rtol` and `atol` are those of the backward solve; None takes the solver's own.
+    `rtol` and `atol` are the tolerances of the backward solve; None: those of the solver.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1.
     """

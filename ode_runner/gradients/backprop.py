@@ -16,8 +16,8 @@ from ode_runner.solvers.base import Solver
 class Backprop(GradientMode):
     """Differentiates the solver's own operations ("discretise, then optimise").
 
-    Exact for the computed solution, no evaluation in the backward pass; keeps every intermediate of every
-    accepted step, so memory grows with their number.
+    Exact for the computed solution, without evaluations in the backward pass. Stores all intermediates of every
+    accepted step, so that memory grows with the number of steps.
 
     Rumelhart, Hinton, Williams. Learning representations by back-propagating errors. Nature 323, 1986.
     """

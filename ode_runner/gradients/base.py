@@ -1,4 +1,4 @@
-"""What a gradient mode is."""
+"""The base class of gradient modes."""
 
 import abc
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from ode_runner.solvers.base import Solver
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMode(abc.ABC):
-    """How the derivative of a loss with respect to y0 and the field's parameters is obtained.
+    """A method to differentiate a solve with respect to y0 and the field's parameters.
 
-    The mode owns the solve: it decides what is kept for the backward pass, and enters in the field's ledger
-    whatever steps that pass takes.
+    The mode runs the solve. It decides what is stored for the backward pass, and counts the steps of that pass in the
+    field's ledger.
     """
 
-    requires: ClassVar[type] = Solver  # the least a solver must offer
-    excludes: ClassVar[tuple[type, ...]] = ()  # solvers it does not take all the same
+    requires: ClassVar[type] = Solver  # the class that a solver must be an instance of
+    excludes: ClassVar[tuple[type, ...]] = ()  # subclasses that it does not take
     requirement: ClassVar[str] = "any solver"  # the same, in words
-    example: ClassVar[str] = "dopri5"  # a solver that offers it
-    own_derivative: ClassVar[bool] = False  # nothing of the solver's is differentiated
-    solves_an_adjoint: ClassVar[bool] = False  # by the solver, which must take an equation that is no special field
+    example: ClassVar[str] = "dopri5"  # a solver that it takes
+    own_derivative: ClassVar[bool] = False  # True: the solver's operations are not differentiated
+    solves_an_adjoint: ClassVar[bool] = False  # True: the solver solves an adjoint equation, a field of no special kind
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
-    through_autograd: ClassVar[bool] = False  # which sees all evaluations, each of them made once
-    many_outputs: ClassVar[bool] = False  # a solve is differentiated by any number of outputs at no evaluation more
-    redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
-    as_posed: ClassVar[bool] = False  # takes problems with their breaks, not piece by piece: who only looks at solves
-    sized_by_batch: ClassVar[bool] = False  # takes a problem or does not by how many samples there are
-    each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
-    to_events: ClassVar[bool] = False  # takes solves that end where an event does
+    through_autograd: ClassVar[bool] = False  # True: autograd records all evaluations, each made once
+    many_outputs: ClassVar[bool] = False  # True: derivatives of several outputs take no further evaluations
+    redraws: ClassVar[bool] = False  # True: recomputed evaluations draw the same random numbers, with fixed steps
+    as_posed: ClassVar[bool] = False  # True: takes a problem whole, with its breaks; for modes that only observe solves
+    sized_by_batch: ClassVar[bool] = False  # True: `check_size` depends on the number of samples
+    each_sample: ClassVar[bool] = False  # True: takes solvers in which every sample has its own steps
+    to_events: ClassVar[bool] = False  # True: takes solves that end at an event
 
     @property
     def shown_name(self) -> str:
-        """What messages call it: as it is typed, or one's own by its class."""
+        """The name in messages: `gradient=NAME`, or the class name of a user's own mode."""
         return as_chosen("gradient", self)
 
     @classmethod
@@ -47,23 +47,23 @@ class GradientMode(abc.ABC):
         return able and issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
 
     def check(self, solver: Solver) -> None:
-        """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
+        """Raises IncompatibleChoice if an option of the mode does not go with `solver`, whose class it accepts."""
         del solver
 
     def check_size(self, problem: Problem) -> None:
-        """Raises IncompatibleChoice if a mode that is `sized_by_batch` does not take a problem; evaluates no field."""
+        """Raises IncompatibleChoice if a `sized_by_batch` mode does not take a problem; evaluates no field."""
         del problem
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-        """`solve` of compiled steps for problems like this one, which differ in values and times alone.
+        """`solve` with compiled steps, for problems that differ from this one in values and times only.
 
-        Where they are recorded, on a GPU, the field is compiled into fused kernels first if `fuses` says so.
+        On a GPU, where steps are recorded, `fuses` compiles the field into fused kernels first.
 
         Raises:
-            CannotCompile: this mode, the solver or the field does not allow it.
+            CannotCompile: this mode, the solver or the field cannot be compiled.
         """
         raise CannotCompile("of the gradient modes only backprop, checkpoint, adjoint and seminorm take compiled steps")
 
     @abc.abstractmethod
     def solve(self, solver: Solver, problem: Problem) -> Solution:
-        """Values at `ts`, differentiable with respect to `y0` and the field's parameters."""
+        """The solution at `ts`, differentiable with respect to `y0` and the field's parameters."""

@@ -1,4 +1,4 @@
-"""Solves along a field that jumps at known times, its breaks: one solve from break to break."""
+"""Solves of a field that is discontinuous at known times, its breaks: one solve from break to break."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ Solve = Callable[[Solver, Problem], Solution]
 
 
 def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solution:
-    """`solve(solver, problem)` from break to break, so that no step spans one, in the backward pass neither.
+    """`solve(solver, problem)` from break to break, so that no step spans one, neither in the backward pass.
 
-    Between two breaks the field sees times between them alone, a unit of rounding inside: so the last stage of a step
-    sees the same side of a break as the first, whichever side the field counts the break itself to. Slopes are
-    evaluated anew at a break; step control goes on with its last size.
+    Between two breaks, times are clamped to the open interval, one unit of rounding inside. So all stages of a step see
+    the same side of a break, whichever side the field counts the break itself to. After a break, slopes are evaluated
+    again; step control goes on with its last size.
     """
     if not problem.breaks:
         return solve(solver, problem)
@@ -42,7 +42,7 @@ def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solu
 
 
 def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
-    """Where solves begin and end, in the order of the times; empty where no break lies within or at the ends."""
+    """The beginnings and ends of the solves, in the order of the times; empty if no break is within or at the ends."""
     times = read_times(ts)
     begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)
@@ -51,9 +51,9 @@ def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
 
 
 def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, int]:
-    """The times of the solve from `start` to `end`, and how many of them are outputs: those after the first `done`.
+    """The times of the solve from `start` to `end`, and the number of outputs among them, after the first `done`.
 
-    An edge stays where it is when an output that is due at it moves: of times with a gradient, it is one more.
+    If times have gradients, an edge is a time of its own even if an output coincides with it, because it is constant.
     """
     sign = 1 if end > start else -1
     count = sum(sign * t <= sign * end for t in ts[done:].tolist())
@@ -65,9 +65,9 @@ def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, i
 
 
 def _inside(problem: Problem, start: float, end: float) -> tuple[float, float]:
-    """The earliest and the latest time that the field sees between two breaks, in the type of the state.
+    """The earliest and the latest time that the field sees between two breaks, in the dtype of the state.
 
-    A break that the times' own type has rounded is kept away from as it is, too.
+    Both the exact break and the break rounded to the dtype of the times are excluded.
     """
     low, high = min(start, end), max(start, end)
     rounded = zip(problem.ts.new_tensor(problem.breaks).tolist(), problem.breaks, strict=True)
@@ -82,7 +82,7 @@ def _next(t: Tensor, towards: float) -> float:
 
 
 def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
-    """One solution from those of consecutive solves, each with how many of its outputs count; integrals add up."""
+    """One solution from consecutive solves, each with the number of its outputs to use; integrals are added."""
     first, last = solutions[0][0], solutions[-1][0]
     ys, qs = [first.ys[:1]], {name: [q[:1]] for name, q in first.integrals.items()}
     sums = {name: q[0] for name, q in first.integrals.items()}
@@ -98,7 +98,7 @@ def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
 
 
 def _of_all_samples(whole: Solution, solutions: Sequence[EachSample]) -> Solution:
-    """`whole` with what each sample took in all solves; its steps are those of the sample with the most attempts."""
+    """`whole` with each sample's counts over all solves; its steps are those of the sample with the most attempts."""
     evaluations, accepted, rejected = (
         torch.stack([getattr(part, name) for part in solutions]).sum(dim=0)
         for name in ("evaluations", "accepted", "rejected")

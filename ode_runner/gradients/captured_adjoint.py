@@ -1,4 +1,4 @@
-"""The adjoint ODE on a GPU with recorded steps, there and back."""
+"""The adjoint method on a GPU, with recorded steps forwards and backwards."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,10 +22,10 @@ from ode_runner.types import State, Time
 
 
 def capture_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool) -> CompiledSolve:
-    """A solve and its adjoint equation by recorded steps, for problems like this one; neither is differentiated.
+    """A solve and the solve of its adjoint equation by recorded steps, for problems like this one.
 
     Raises:
-        CannotCompile: the field or the solver does not allow it.
+        CannotCompile: the field or the solver cannot be recorded.
     """
     field, y0 = problem.field, problem.y0.detach()
     check_recordable(problem)
@@ -42,13 +42,13 @@ def capture_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
 def _solve(there: RecordedSteps, back: RecordedSteps, problem: Problem) -> Solution:
     field = problem.field
     forward = stepping_recorded(there, field.ledger, field.given, dense=len(problem.ts) > 2)
-    backward = stepping_recorded(back, field.ledger, field.given, dense=False)  # from one output to the one before
+    backward = stepping_recorded(back, field.ledger, field.given, dense=False)  # from each output to the previous one
     return solve_with_adjoint(forward, backward, Problem(field=field, y0=problem.y0.contiguous(), ts=problem.ts))
 
 
 @final
 class _Equation:
-    """A field and its adjoint equation as functions, which read leaves of their own in the parameters' memory."""
+    """A field and its adjoint equation as functions, with leaves of their own that share the parameters' memory."""
 
     def __init__(self, field: CountedField, shape: torch.Size) -> None:
         self.shape, self.differentiated = shape, [z.requires_grad for z in field.given]
@@ -69,7 +69,7 @@ class _Equation:
         return torch.cat([part.reshape(-1) for part in (dy.detach(), *parts)])
 
     def wanted(self, given: Sequence[Tensor]) -> list[Tensor]:
-        """The parameters that g belongs to, in the order of `CountedField.leaves`."""
+        """The parameters of g, in the order of `CountedField.leaves`."""
         return [*(z for z in given if z.requires_grad), *self.leaves.values()]
 
     def _apart(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:

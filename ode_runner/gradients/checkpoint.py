@@ -1,4 +1,4 @@
-"""Backpropagation that keeps accepted states only and takes their steps anew in the backward pass."""
+"""Backpropagation that stores accepted states only and recomputes their steps in the backward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,12 @@ from ode_runner.solvers.per_sample import PerSampleStepping
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(GradientMode):
-    """Backpropagation with the graph of one step in memory at any moment.
+    """Backpropagation with the graph of only one step in memory at a time.
 
-    Exact for the computed solution. Keeps one state an accepted step and nothing of a rejected one; pays the
-    stages of every accepted step a second time, and f(t1, y1) and the tableau's places for outputs inside. A field that
-    draws random numbers draws the same ones again, on a fixed grid and by an explicit solver; others are refused.
+    Exact for the computed solution. Stores one state per accepted step and nothing of rejected ones. The backward pass
+    evaluates the stages of every accepted step again, and, for outputs inside a step, f(t1, y1) and the tableau's
+    places. A field that draws random numbers draws the same ones again, with explicit fixed steps; other solvers refuse
+    such a field.
 
     Zhuang, Dvornek, Li, Tatikonda, Papademetris, Duncan. Adaptive Checkpoint Adjoint Method for Gradient
     Estimation in Neural ODE. ICML 2020.
@@ -52,7 +53,7 @@ class Checkpoint(GradientMode):
 
 
 def _pull_back(step: StepVJP[StepwiseSolver]) -> Sequence[Tensor]:
-    """Pull cotangents back through one step, which is taken again with a graph."""
+    """Pull cotangents back through one step, which is recomputed with a graph."""
     solver, field, place, y0, cotangents, of_integrals, parameters, _ = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""The adjoint ODE with compiled steps, forwards and backwards."""
+"""The adjoint method with compiled steps, forwards and backwards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,12 +39,12 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 
 def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """A solve and its adjoint equation by compiled steps, for problems like this one; on a GPU by recorded ones.
+    """A solve and the solve of its adjoint equation by compiled (on a GPU: recorded) steps, for problems like this one.
 
-    There the field is compiled into fused kernels first if `fuses` says so.
+    On a GPU, `fuses` compiles the field into fused kernels first.
 
     Raises:
-        CannotCompile: the field or the solver does not allow it.
+        CannotCompile: the field or the solver cannot be compiled.
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
@@ -84,7 +84,7 @@ def _solve(
 
 
 def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedField, y0: State, ts: Times) -> Solution:
-    """Forwards, by steps that Python takes."""
+    """The forward solve, with a loop over steps in Python."""
     solver = stepping_by(forward_steps, field.ledger, theta)
     if not field.names:
         return solver.solve(field, y0, ts)
@@ -101,7 +101,7 @@ def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedFi
 
 
 def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
-    """The solver of the adjoint equation, whose last values are dL/dq where something is integrated."""
+    """The solver of the adjoint equation; the last of its given values is dL/dq if there are integrals."""
 
     def stepper(adjoint: VectorField) -> CompiledStepper:
         assert isinstance(adjoint, AdjointEquation)
@@ -116,11 +116,11 @@ def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) 
 def solve_whole_adjoint(
     forward: WholeSolves, backward: WholeAdjoint, backward_steps: CompiledSteps, problem: Problem, theta: Tensor
 ) -> Solution | None:
-    """The solve and that of the adjoint equation, each one call of machine code; None: Python has to take the steps."""
+    """The solve and that of the adjoint equation, each as one call of machine code; None: use the loops in Python."""
     field, y0 = problem.field, problem.y0.contiguous()
     if backward.library is None:
         return None
-    rows = PackedField(field, y0) if field.names else None  # which takes longer to make than a small step
+    rows = PackedField(field, y0) if field.names else None  # making it costs more than a small step
     begin = y0.detach() if rows is None else rows.begin(y0.detach())
     solved = forward.solve(begin, problem.ts, theta, first=forward.first)
     if solved is None:
@@ -160,7 +160,7 @@ class _WholeAdjointSolve(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         field, backward_steps, (ys, theta) = ctx.field, ctx.backward_steps, ctx.saved_tensors
         found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), dqs.contiguous(), theta)
-        if found is None:  # Python finds out why
+        if found is None:  # the loop in Python will find the reason
             adjoint = _PackedAdjoint(backward_steps.learned, field, field.leaves(), ys.shape[1:])
             g = theta.new_zeros(sum(backward_steps.learned.sizes))
             solver = stepping_back(backward_steps, field.ledger, theta)
@@ -185,7 +185,7 @@ class _PackedAdjoint(AdjointEquation):
         return self.packing.unpack(g)
 
     def forward(self, t: Time, y: State) -> State:
-        """Evaluate eagerly, for what no compiled code stands for."""
+        """The eager evaluation, for operations without compiled code."""
         y, a, _ = self.split(y)
         dy, slopes = adjoint_slopes(self.field, t, y, a, self.of_integrals, self.wanted)
         da, of_values = slopes[: a.numel()], slopes[a.numel() :]
@@ -194,9 +194,9 @@ class _PackedAdjoint(AdjointEquation):
 
 @final
 class _Slopes:
-    """The adjoint equation as a function of the values too, behind which lies dL/dq of the integrals, if there are any.
+    """The adjoint equation as a function of its values, too, the last of which is dL/dq if there are integrals.
 
-    A state is that of `AdjointEquation`, with g in the layout of compiled steps.
+    The state is that of `AdjointEquation`, with g in the layout of compiled steps.
     """
 
     def __init__(self, values: Values, field: CountedField, y0: State) -> None:

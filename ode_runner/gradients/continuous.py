@@ -1,4 +1,4 @@
-"""The adjoint ODE, solved backwards in time: what the modes share that are not exact."""
+"""The adjoint ODE, solved backwards in time: shared code of the modes that are not exact."""
 
 import abc
 import math
@@ -22,14 +22,17 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 
 class AdjointEquation(VectorField):
-    """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
+    """The adjoint equation for the flat (y, a, g), where a = dL/dy and g accumulates dL/dtheta.
+
+    The derivatives are f, -a df/dy and -a df/dtheta.
+    """
 
     shape: torch.Size  # (batch, *state)
     of_integrals: Tensor | None = None  # (batch, integral): dL/dq; constant between two output times
 
     @final
     def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
-        """y, a and g of the flat adjoint state."""
+        """y, a and g from the flat adjoint state."""
         return split_adjoint(flat, self.shape)
 
     @abc.abstractmethod
@@ -38,7 +41,7 @@ class AdjointEquation(VectorField):
 
 
 def split_adjoint(flat: Tensor, shape: torch.Size) -> tuple[State, State, Tensor]:
-    """y, a and g of the flat adjoint state of a state of this shape."""
+    """y, a and g from a flat adjoint state; `shape` is that of y."""
     size = shape.numel()
     return flat[:size].view(shape), flat[size : 2 * size].view(shape), flat[2 * size :]
 
@@ -49,13 +52,13 @@ Adjoint = Callable[[CountedField, Sequence[Tensor], torch.Size], AdjointEquation
 def solve_with_adjoint(
     forward: Solver, backward: Solver, problem: Problem, *, adjoint: Adjoint | None = None
 ) -> Solution:
-    """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
+    """The solution at `ts`; its derivative comes from the adjoint ODE, solved by `backward`."""
     rule = AdjointRule(forward.solve, backward, adjoint or AdjointField)
     return solve_by_rule(rule, problem.field, problem.y0, problem.ts)
 
 
 def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
-    """Raises RefusedInput for tolerances of the backward pass that are none, or where there is nothing to control."""
+    """Raises RefusedInput if tolerances of the backward pass are invalid, or the solver has no step size control."""
     for name, value in (("rtol", rtol), ("atol", atol)):
         if value is not None and not 0 < value < math.inf:
             raise RefusedInput(f"gradient.{name} must be positive or null, not {value}.")
@@ -67,7 +70,7 @@ def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> No
 
 
 def backward_solver(solver: Solver, blocks: tuple[int, ...], *, rtol: float | None, atol: float | None) -> Solver:
-    """The solver of the backward pass: the same, whose step control weighs the blocks of the flat adjoint state."""
+    """The solver of the backward pass: the same, with an error norm over the blocks of the flat adjoint state."""
     check_a_use(solver, rtol=rtol, atol=atol)
     if not issubclass(VectorField, solver.fields):
         raise IncompatibleChoice(
@@ -80,14 +83,14 @@ def backward_solver(solver: Solver, blocks: tuple[int, ...], *, rtol: float | No
 
 
 def warm_started(solver: Solver, solution: Solution) -> Solver:
-    """The solver for the next interval of a backward pass: step control goes on where it ended."""
+    """The solver for the next interval of a backward pass; step control goes on with the last step size."""
     if isinstance(solver, AdaptiveSolver) and solution.next_step is not None:
         return replace(solver, first_step=solution.next_step)
     return solver
 
 
 def block_norm(sizes: tuple[int, ...]) -> Any:
-    """Error norm of a flat state made of blocks of `sizes`: the largest root mean square; the rest is ignored."""
+    """Error norm of a flat state: the largest root mean square of its blocks of these sizes; the rest is ignored."""
 
     def norm(flat: Tensor) -> Tensor:
         blocks = flat[: sum(sizes)].split(sizes)
@@ -97,16 +100,16 @@ def block_norm(sizes: tuple[int, ...]) -> Any:
 
 
 def block_sizes(field: VectorField, y0: State) -> tuple[int, int, int]:
-    """Elements of the state, of its adjoint and of the parameter integral in the flat adjoint state."""
+    """The numbers of elements of the state, its adjoint and the parameter integral in the flat adjoint state."""
     return y0.numel(), y0.numel(), sum(p.numel() for p in field.parameters() if p.requires_grad)
 
 
 def adjoint_slopes(
     field: CountedField, t: Time, y: State, a: State, c: Tensor | None, parameters: Sequence[Tensor]
 ) -> tuple[State, Tensor]:
-    """f(t, y), and the flat (-a df/dy - c dg/dy, -a df/dtheta - c dg/dtheta), where c weighs integrals of g.
+    """f(t, y), and the flat (-a df/dy - c dg/dy, -a df/dtheta - c dg/dtheta), where c = dL/dq for integrals q of g.
 
-    The generalised adjoint: an integral need not be solved backwards, for nothing depends on it.
+    This is the generalised adjoint. The integrals themselves are not solved backwards, because nothing depends on them.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -118,18 +121,18 @@ def adjoint_slopes(
 
 
 def split_like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """A flat gradient in the parameters' shapes."""
+    """A flat gradient, split into the parameters' shapes."""
     return [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in parameters]), parameters, strict=True)]
 
 
 def enter(field: CountedField, solution: Solution) -> None:
-    """The steps of a solve of the backward pass, in the field's ledger."""
+    """Count the steps of a backward solve in the field's ledger."""
     field.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
 
 
 @final
 class AdjointRule(SolveRule):
-    """A solve forwards, whatever makes it, and the adjoint ODE backwards.
+    """A forward solve by any means, and the adjoint ODE backwards.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1.
     """
@@ -164,7 +167,7 @@ def solve_back(
     dqs: Tensor,
     g: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """dL/dy0, and `g` with dL/dtheta added, by the derivatives of states and integrals at the times."""
+    """dL/dy0, and `g` plus dL/dtheta, from dL/dy (`dys`) and dL/dq (`dqs`) at the times."""
     a, c = dys[-1], torch.zeros_like(dqs[0])
     for i in range(len(ts) - 1, 0, -1):
         # The state restarts from its stored value, so the error of reversing it never spans two intervals.
@@ -180,7 +183,7 @@ def solve_back(
 
 
 def _reached(ts: Times, solution: Solution) -> Times:
-    """The times of the outputs: the very tensor, whose numbers are known; or those up to an event, and the event's."""
+    """The times of the outputs: the same tensor, whose values are cached; or those up to an event, and its time."""
     if solution.stop is None:
         return ts
     return torch.cat([ts[: len(solution.ys) - 1], solution.stop.times.to(ts)])
@@ -188,7 +191,7 @@ def _reached(ts: Times, solution: Solution) -> Times:
 
 @final
 class AdjointField(AdjointEquation, StackedField):
-    """The adjoint equation by evaluations of the field and autograd."""
+    """The adjoint equation, evaluated by the field and autograd."""
 
     def __init__(self, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()

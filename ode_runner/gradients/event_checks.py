@@ -1,4 +1,4 @@
-"""Which solver and gradient mode take a solve with events."""
+"""Checks that solver and gradient mode take a solve with events."""
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event
@@ -9,14 +9,14 @@ from ode_runner.solvers.per_sample import PerSampleStepping
 
 
 def steps_each(solver: Solver) -> bool:
-    """Whether every sample has steps of its own."""
+    """Whether every sample has its own steps."""
     return isinstance(solver, PerSampleStepping) and solver.per_sample
 
 
 def check_takes_events(solver: Solver, gradient: GradientMode | None, *, batch: int) -> None:
-    """Raises IncompatibleChoice where they do not take solves of so many samples with events.
+    """Raises IncompatibleChoice if solver or gradient mode do not take solves with events for this batch size.
 
-    Without a gradient mode, nothing is learned.
+    `gradient` is None if nothing is differentiated.
     """
     name = solver.shown_name
     if not isinstance(solver, ExplicitRungeKutta):
@@ -37,13 +37,13 @@ def check_takes_events(solver: Solver, gradient: GradientMode | None, *, batch: 
 
 
 def check_event(event: Event, *, times: bool, integrals: bool, breaks: bool) -> None:
-    """Raises RefusedInput unless it is an event, and IncompatibleChoice where there is no rule for what else is asked.
+    """Raises RefusedInput unless `event` is an Event; IncompatibleChoice if it is combined with what has no rule.
 
     Args:
-        event: of a solve.
-        times: of outputs ask for gradients.
-        integrals: something is integrated along the solve.
-        breaks: the field jumps at known times.
+        event: the event of a solve.
+        times: whether output times require gradients.
+        integrals: whether there are integrals along the solve.
+        breaks: whether the field has breaks.
     """
     if not isinstance(event, Event):
         raise RefusedInput(

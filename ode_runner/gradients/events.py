@@ -1,4 +1,4 @@
-"""Solves with events: one solve from event to event, and the derivative of where each of them is."""
+"""Solves with events: one solve from event to event, and the derivatives of the events' times."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,12 +35,12 @@ GRAZES = "grazes 0 without going through it, so that its time has no derivative.
 
 
 def solve_to_events(solve: Solve, solver: Solver, problem: Problem) -> Solution:
-    """`solve(solver, problem)` from event to event: each of these solves ends where its samples meet one.
+    """`solve(solver, problem)` from event to event: each of these solves ends where its samples meet an event.
 
-    The time of an event moves with what the solution depends on, dt = -(dc/dy dy + dc/dp dp) / (dc/dt + dc/dy f), and
-    the state at it by f dt besides; the solve after it begins as much later. These derivatives are those of the flow,
-    and are added outside of the gradient mode. Takes an evaluation at the beginning of every solve, and one at every
-    event. An output at the very time of an event is the state before its reset.
+    By the implicit function theorem, the time of an event changes by dt = -(dc/dy dy + dc/dp dp) / (dc/dt + dc/dy f),
+    the state at the event by a further f dt, and the next solve begins later by dt. These derivatives are those of the
+    flow; they are added outside of the gradient mode. Every solve takes one evaluation at its beginning, and every
+    event one more. An output at the time of an event is the state before its reset.
 
     Raises:
         RefusedInput: an event is at the first time.
@@ -54,14 +54,14 @@ def solve_to_events(solve: Solve, solver: Solver, problem: Problem) -> Solution:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Segment:
-    """A solve from one event to the next: where it begins, for some samples, each at a time of its own."""
+    """A solve from one event to the next: the beginning for some samples, each at its own time."""
 
-    samples: Tensor  # int64 (samples,), on the CPU, in the batch
+    samples: Tensor  # int64 (samples,), on the CPU: indices in the batch
     start: Tensor  # float64 (samples,), on the CPU
     y: Rows
-    side: Tensor  # float64 (samples,), on the CPU: of 0, on which the event begins
-    level: Tensor  # float64 (samples,), on the CPU: how fast the event came from 0, or how far it begins from that
-    sizes: Tensor | None = None  # of first steps
+    side: Tensor  # float64 (samples,), on the CPU: the sign of the event function at the beginning
+    level: Tensor  # float64 (samples,), on the CPU: the scale of the function: its rate at 0, or its first value
+    sizes: Tensor | None = None  # sizes of first steps
 
 
 class _Segments:
@@ -71,7 +71,7 @@ class _Segments:
         self.each, self.batch = steps_each(solver), len(problem.y0)
         self.sign = -1.0 if self.times[-1] < self.times[0] else 1.0
         eps = torch.finfo(problem.y0.dtype).eps
-        self.resolution = 16 * eps * float(self.times.abs().max())  # of times, as far as states tell them apart
+        self.resolution = 16 * eps * float(self.times.abs().max())  # of times in the state's dtype
         self.grazing = 8 * eps**0.5
         self.off = (solver.atol, solver.rtol) if isinstance(solver, AdaptiveSolver) else (0.0, 0.0)
 
@@ -83,7 +83,7 @@ class _Segments:
         return found.solution(each=self.each)
 
     def _first(self) -> _Segment | None:
-        """The segment from the first time on; None if there is no other time."""
+        """The segment that begins at the first time; None if there is no other time."""
         if self.times[0] == self.times[-1]:
             return None
         samples, start = torch.arange(self.batch), self.times[:1].expand(self.batch)
@@ -97,7 +97,7 @@ class _Segments:
         return _Segment(samples=samples, start=start, y=y0, side=torch.where(near, moving, c.sign()), level=level)
 
     def _refuse_start(self, sample: int, moving: Tensor) -> None:
-        """Raises RefusedInput unless the event, which is 0 in these samples, leaves that against its direction."""
+        """Raises RefusedInput unless the event function, which is 0 here, leaves 0 against the event's direction."""
         direction = self.event.direction
         if direction and bool((moving == -direction).all()):
             return
@@ -137,7 +137,7 @@ class _Segments:
         return warm, after
 
     def _times(self, segment: _Segment) -> Tensor:
-        """The beginning of a segment and the outputs after it; for each sample, with the end, if they step alone."""
+        """The beginning of a segment and the outputs after it; (time, sample) if every sample has its own steps."""
         if not self.each:
             return torch.cat([segment.start, self.times[self.sign * self.times > self.sign * segment.start]])
         later = self.sign * torch.maximum(self.sign * self.times[1:, None], self.sign * segment.start)
@@ -146,7 +146,7 @@ class _Segments:
     def _at_events(
         self, segment: _Segment, met: Tensor, stop: Stop, ends: State, found: FoundEvents
     ) -> _Segment | None:
-        """Note the events at which the rows `met` of a segment stopped; returns the segment of those that go on."""
+        """Note the events at which rows `met` of a segment stopped; returns the next segment, of samples that go on."""
         samples, t, here = segment.samples[met], stop.times[met], met.to(ends.device)
         y, dy = ends[here], self._slope(samples, t, ends[here])
         c, rate = self._rate(samples, t, y, dy)
@@ -164,7 +164,7 @@ class _Segments:
         return self._after(samples[going], t[going], time[there], state[there], c[going], rate[going], sizes)
 
     def _check(self, segment: _Segment, met: Tensor, t: Tensor, rate: Tensor, found: FoundEvents) -> None:
-        """Raises SolverFailed where an event cannot be gone on from, or not differentiated."""
+        """Raises SolverFailed if the solve cannot go on after an event, or the event cannot be differentiated."""
         apart, direction = (t - segment.start[met]).abs(), self.event.direction
         turned = rate.sign() != direction if direction else torch.zeros_like(met, dtype=torch.bool)
         grazes = turned | ~(rate.abs() > self.grazing * segment.level[met])
@@ -184,25 +184,25 @@ class _Segments:
         )
 
     def _moved(self, samples: Tensor, t: Tensor, y: Rows, dy: Rows, rate: Tensor) -> tuple[Tensor, Rows]:
-        """Times (rows,) and states of events, which move with what the solution and the event depend on."""
+        """Times (rows,) and states of events, with their derivatives with respect to solution and event parameters."""
         if not torch.is_grad_enabled():
             return t.to(y), y
         c = self.event(t.to(y), y, [z[samples.to(z.device)] for z in self._given()])
-        shift = (c.detach() - c) / (self.sign * rate).to(y)  # dc/dt, whichever way the solve goes
+        shift = (c.detach() - c) / (self.sign * rate).to(y)  # `rate` is along the solve; this is dc/dt
         state = y + shift.view(-1, *[1] * (y.dim() - 1)) * dy
         return differentiable_once(t.to(y) + shift, OF_EVENTS), differentiable_once(state, OF_EVENTS)
 
     def _after(
         self, samples: Tensor, t: Tensor, time: Tensor, state: Rows, c0: Tensor, rate0: Tensor, sizes: Tensor | None
     ) -> _Segment:
-        """The segment that begins with the states after a reset, from where the flow would have come to them later.
+        """The segment that begins with the states after a reset; their derivative includes the event's time.
 
-        Before it the event was at `c0`, which is nearly 0, and went through that as fast as `rate0`.
+        Before the reset, the event function was `c0`, nearly 0, with the rate `rate0`.
         """
         y = self.event.state_after(time, state, [z[samples.to(z.device)] for z in self._given()])
         dy = self._slope(samples, t, y)
         c, rate = self._rate(samples, t, y, dy)
-        late = (c0 / rate0).abs()  # by how much the root is missed
+        late = (c0 / rate0).abs()  # error of the event's time
         near = c.abs() <= torch.maximum(rate.abs(), rate0.abs()) * (10 * late).clamp_min(self.resolution)
         resting = near & ~(rate.abs() > self.grazing * rate0.abs())
         if bool(resting.any()):
@@ -225,11 +225,11 @@ class _Segments:
         return abs(float(self.times[-1] - self.times[0]))
 
     def _given(self) -> list[Tensor]:
-        """What the event takes after time and state: the caller's own tensors, whose graph autograd follows."""
+        """The event function's arguments after time and state: the caller's own tensors, with their graph."""
         return list(self.problem.field.of_field(self.problem.field.given))
 
     def _field(self, samples: Tensor) -> CountedField:
-        """The field, given what belongs to some samples, in their order."""
+        """The field with the given tensors of some samples, in their order."""
         field = self.problem.field
         if not field.given or len(samples) == self.batch:
             return field
@@ -238,13 +238,13 @@ class _Segments:
 
     @torch.no_grad()
     def _slope(self, samples: Tensor, t: Tensor, y: Rows) -> Rows:
-        """f(t, y) of some samples; counts as an evaluation."""
+        """f(t, y) for some samples; counts as one evaluation."""
         field = self._field(samples)
         return MappedField(field)(t.to(y), y.detach()) if self.each else field(time_tensor(float(t), y), y.detach())
 
     @torch.no_grad()
     def _rate(self, samples: Tensor, t: Tensor, y: Rows, dy: Rows) -> tuple[Tensor, Tensor]:
-        """The event, and how fast it changes as the solve goes; float64 (rows,) on the CPU."""
+        """The event function and its rate of change along the solve; float64 (rows,) on the CPU."""
         given = [z[samples.to(z.device)] for z in self._given()]
         c, rate = self.event.rate(t.to(y), y, dy, given)
         return c.cpu().double(), self.sign * rate.cpu().double()

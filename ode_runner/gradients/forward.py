@@ -1,4 +1,4 @@
-"""Forward-mode differentiation: sensitivities carried along with the state."""
+"""Forward-mode differentiation: sensitivities are computed along with the state."""
 
 import re
 import warnings
@@ -19,18 +19,18 @@ from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
 from ode_runner.types import State, Times, Trajectory
 
-Pushed = tuple[Tensor, list[Tensor], list[Tensor]]  # at the end of a step, its outputs due, and what integrals gain
+Pushed = tuple[Tensor, list[Tensor], list[Tensor]]  # tangents of a step's end, its outputs, and integral increments
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Forward(GradientMode):
-    """Pushes one tangent through every accepted step for each parameter, and each element of a y0 that has a gradient.
+    """Pushes tangents through every accepted step: one per parameter, and one per element of y0 if it has a gradient.
 
-    Exact for the computed solution. No evaluation in the backward pass, and nothing kept of the steps: only the
-    derivative of the outputs in each of the `max_directions` at most. The way there takes every accepted step twice,
-    the second time as many times over as there are directions, though in one call. For systems with a handful of
-    parameters; the field must be one that torch.func can map over.
+    Exact for the computed solution. The backward pass takes no evaluation. Only the derivatives of outputs are stored,
+    in at most `max_directions` directions. The forward solve computes every accepted step twice, the second time for
+    all directions in one batched call, whose cost grows with their number. It is meant for systems with few parameters.
+    The field must support torch.func.
 
     Griewank, Walther. Evaluating Derivatives. SIAM 2008, 3.1.
     """
@@ -61,7 +61,7 @@ class Forward(GradientMode):
             return solver.solve(field, y0, ts)
         self._check_few(beginning, sum(p.numel() for p in named.values()))
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # by torch itself, at the first jvp
             try:
                 solution, *derivatives = _Tangents(solver, field, named, y0).solve(y0, ts)
             except RuntimeError as error:
@@ -90,7 +90,7 @@ class _Tangents:
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField, named: Mapping[str, Tensor], y0: State) -> None:
         self.solver, self.field = solver, field.unobserved()
         self.observed = field
-        self.named = {name: p.detach().contiguous() for name, p in named.items()}  # jvp takes no expanded one
+        self.named = {name: p.detach().contiguous() for name, p in named.items()}  # jvp does not take expanded tensors
         parts = [y0] if y0.requires_grad else []
         units = _units([*parts, *self.named.values()])
         self.of_state = units.pop(0) if parts else y0.new_zeros(len(units[0]), *y0.shape)
@@ -99,7 +99,7 @@ class _Tangents:
         self.retaking = _Recomputation(solver, self.field)
 
     def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor, Tensor]:
-        """The solution, and its derivative: (direction, time, batch, *state), and that of integrals likewise."""
+        """The solution, and the derivatives of states, (direction, time, batch, *state), and of integrals."""
         gathered, of_states, tangent = Gathered(self.solver, self.observed, y0), [self.of_state], self.of_state
         of_integral = gathered.q.expand(self.directions, *gathered.q.shape)
         of_integrals = [of_integral]
@@ -124,7 +124,7 @@ class _Tangents:
 
 
 def _units(parts: Sequence[Tensor]) -> list[Tensor]:
-    """For each part, its share of every unit vector of all parts together: (direction, *shape)."""
+    """The unit vectors of all parts together, split into the parts: (direction, *shape) each."""
     sizes = [part.numel() for part in parts]
     eye = torch.eye(sum(sizes), dtype=parts[0].dtype, device=parts[0].device)
     return [
@@ -135,7 +135,7 @@ def _units(parts: Sequence[Tensor]) -> list[Tensor]:
 
 @final
 class _Recomputation(nn.Module):
-    """A step as a function of its beginning and of the field's parameters, for which functional_call puts others."""
+    """A step as a function of its initial state and the field's parameters, which functional_call replaces."""
 
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _Recomputation(nn.Module):
 
 
 class _Contracted(torch.autograd.Function):
-    """States and integrals of a solution, whose gradient is a contraction with their derivatives."""
+    """States and integrals of a solution; the backward pass contracts cotangents with their stored derivatives."""
 
     @staticmethod
     def forward(

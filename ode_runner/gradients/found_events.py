@@ -1,4 +1,4 @@
-"""What solves from event to event have found, put together."""
+"""Collects the results of the solves from event to event."""
 
 from dataclasses import replace
 
@@ -12,29 +12,29 @@ from ode_runner.types import Rows, State, Trajectory
 
 
 class FoundEvents:
-    """Outputs and events of a batch so far, and what their solves took.
+    """Outputs and events of a batch so far, and the solves that found them.
 
     Args:
         y0: the initial state, which is the output at the first time.
-        times: of outputs, float64 (time,) on the CPU.
-        sign: 1 where they increase, -1 where they decrease.
+        times: output times, float64 (time,) on the CPU.
+        sign: 1 if times increase, -1 if they decrease.
     """
 
     def __init__(self, y0: State, times: Tensor, sign: float) -> None:
         self.y0, self.times, self.sign, self.batch = y0, times, sign, len(y0)
         self.ys = torch.stack([y0] * len(times))
         self.counts = torch.zeros(self.batch, dtype=torch.int64)  # events of each sample
-        self.ends = torch.full((self.batch,), torch.inf, dtype=torch.float64)  # of samples whose last event has been
+        self.ends = torch.full((self.batch,), torch.inf, dtype=torch.float64)  # end times of samples that have ended
         self.events = list[tuple[Tensor, Tensor, Tensor, Rows]]()  # number, sample, time, state
-        self.solutions = list[tuple[Tensor, Solution]]()  # samples, and what their solve took
+        self.solutions = list[tuple[Tensor, Solution]]()  # samples, and their solve
 
     def put(self, ys: Trajectory, place: int) -> None:
-        """Take up outputs of the only sample, the first of them that of number `place`."""
+        """Store outputs of a single sample, from the output with index `place` on."""
         if len(ys):
             self._put(torch.arange(len(ys)) + place, torch.zeros(len(ys), dtype=torch.int64), ys[:, 0])
 
     def put_each(self, samples: Tensor, start: Tensor, stops: Tensor, ys: Trajectory) -> None:
-        """Take up the outputs of `samples` after their starts, up to their stops, which are NaN where there is none."""
+        """Store the outputs of `samples` after their starts, up to their stops; NaN: no stop."""
         times = self.sign * self.times[:, None]
         reached = (times > self.sign * start) & ~(times > self.sign * stops)
         places, columns = reached.nonzero(as_tuple=True)
@@ -46,7 +46,7 @@ class FoundEvents:
         self.counts[samples] += 1
 
     def hold(self, samples: Tensor, t: Tensor, states: Rows) -> None:
-        """From the times `t` on, the outputs of `samples` are these states."""
+        """Set the outputs of `samples` after the times `t` to these states."""
         if not len(samples):
             return
         self.ends[samples] = self.sign * t
@@ -58,7 +58,7 @@ class FoundEvents:
         self.ys = self.ys.index_put((places.to(device), samples.to(device)), states)
 
     def solution(self, *, each: bool) -> Solution:
-        """The whole solution. `each`: every sample had steps of its own."""
+        """The whole solution. `each`: every sample had its own steps."""
         most, y0 = int(self.counts.max()) if self.batch else 0, self.y0
         times, states = y0.new_full((most, self.batch), torch.nan), y0.new_full((most, *y0.shape), torch.nan)
         for number, samples, time, state in self.events:
@@ -69,11 +69,11 @@ class FoundEvents:
         return self._with_each(whole) if each else with_steps_of(whole, [solution for _, solution in self.solutions])
 
     def _with_each(self, whole: Solution) -> Solution:
-        """The solution with what each sample took; its steps are those of the sample with the most attempts."""
+        """The solution with each sample's counts; its steps are those of the sample with the most attempts."""
         evaluations, accepted, rejected = (torch.zeros(self.batch, dtype=torch.int64) for _ in range(3))
         for samples, solution in self.solutions:
             if solution.each is not None:
-                evaluations[samples] += solution.each.evaluations + 1  # at the beginning
+                evaluations[samples] += solution.each.evaluations + 1  # one at the beginning
                 accepted[samples] += solution.each.accepted
                 rejected[samples] += solution.each.rejected
         each = EachSample(evaluations=evaluations + self.counts, accepted=accepted, rejected=rejected, failures={})

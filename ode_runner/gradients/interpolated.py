@@ -34,14 +34,14 @@ from ode_runner.types import State, Time, Times
 @final
 @dataclass(frozen=True, kw_only=True)
 class Interpolated(GradientMode):
-    """`adjoint` that reads the state off the forward solve's dense output instead of solving it backwards.
+    """The adjoint method with the state from the forward solve's dense output, instead of a backward solve.
 
-    So the state cannot drift, whatever the field contracts, and the backward solve is of the adjoint alone. Keeps two
-    or three states an accepted step; six with `dopri8`, whose dense output takes three evaluations in each of them. Not
-    exact: as good as both solves' tolerances and the dense output, which is a cubic where the method brings none of its
-    own.
+    So the state cannot drift, even if the field is contracting, and the backward solve is for the adjoint alone. Stores
+    two or three states per accepted step; six with `dopri8`, whose dense output takes three evaluations per step. It is
+    not exact: its error depends on the tolerances of both solves and on the dense output, which is cubic Hermite for
+    methods without their own.
 
-    `rtol` and `atol` are those of the backward solve; None takes the solver's own.
+    `rtol` and `atol` are the tolerances of the backward solve; None: those of the solver.
 
     Rackauckas and others. Universal Differential Equations for Scientific Machine Learning. 2020, InterpolatingAdjoint.
     """
@@ -63,7 +63,7 @@ class Interpolated(GradientMode):
         field, y0, ts = problem.field, problem.y0, problem.ts
         backward = backward_solver(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
-            return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
+            return solver.solve(field, y0, ts)  # no backward pass, or a span of length 0
         return solve_by_rule(_InterpolatedRule(solver, backward), field, y0, ts)
 
 
@@ -85,7 +85,7 @@ class _InterpolatedRule(SolveRule):
             inner += step.inner
             slope = step.f1
         self.accepted_steps = steps = gathered.accepted_steps
-        if steps:  # a fixed grid has not asked for the slope at its end
+        if steps:  # with fixed steps, the last slope has not been evaluated
             slopes.append(field(time_tensor(steps[-1].t1, y0), states[-1]) if slope is None else slope)
         self.counts = (len(states), len(slopes), len(middles), len(inner))
         return gathered.solution(), [ts, *states, *slopes, *middles, *inner]
@@ -127,7 +127,7 @@ class _Path:
         self.states, self.slopes, self.middles, self.inner = states, slopes, middles, inner
         self.sign = 1 if accepted_steps and accepted_steps[-1].t1 > accepted_steps[0].t0 else -1
         self.ends = [self.sign * interval.t1 for interval in accepted_steps]
-        self.latest: tuple[int, Quartic | HermiteBirkhoffCurve] | None = None  # asked for many times in a row
+        self.latest: tuple[int, Quartic | HermiteBirkhoffCurve] | None = None  # used many times in a row
 
     def __call__(self, t: float) -> State:
         i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
@@ -148,7 +148,7 @@ class _Path:
 
 @final
 class _AdjointAlong(VectorField):
-    """d/dt of the flat (a, g): -a df/dy and -a df/dtheta at the state that `path` has at t."""
+    """d/dt of the flat (a, g): -a df/dy and -a df/dtheta at the state of `path` at t."""
 
     def __init__(self, path: _Path, field: CountedField, parameters: Sequence[Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Solves of states that jump at known times: one solve from jump to jump."""
+"""Solves with jumps of the state at known times: one solve from jump to jump."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,9 +17,9 @@ Solve = Callable[[State, Times], Solution]
 
 
 def solve_between_jumps(solve: Solve, y0: State, ts: Times, jumps: Jumps, given: Sequence[Tensor]) -> Solution:
-    """`solve(y0, ts)` from jump to jump, each of which autograd follows outside of the gradient mode.
+    """`solve(y0, ts)` from jump to jump. Autograd differentiates the jumps, outside of the gradient mode.
 
-    An output at the very time of a jump is the state before it; a jump at the first time has been.
+    An output at the time of a jump is the state before it. A jump at the first time is ignored.
     """
     edges = edges_of(ts, jumps.times)
     if not edges:
@@ -36,7 +36,7 @@ def solve_between_jumps(solve: Solve, y0: State, ts: Times, jumps: Jumps, given:
 
 
 def check_jumps(jumps: Jumps, ts: Times, *, event: bool) -> None:
-    """Raises RefusedInput or IncompatibleChoice where they cannot be followed, or a solve with an event has some."""
+    """Raises RefusedInput or IncompatibleChoice if jumps are invalid, or combined with what has no rule for them."""
     if not isinstance(jumps, Jumps):
         raise RefusedInput(f"jumps are ode_runner.event.Jumps(times, to), and this is a {type(jumps).__name__}.")
     if event:

@@ -1,8 +1,8 @@
-"""What a field does besides mapping states to derivatives, seen in the evaluations of its first solves.
+"""Checks of a field in the evaluations of some solves: foreign tensors with gradients, and random numbers.
 
-A tensor that is neither the state nor a parameter of the field has a gradient by gradient=backprop alone, and random
-numbers are others where a field is evaluated anew. Looking costs no evaluation and draws no number: the graph is built
-for a moment in the evaluations that the solve makes anyway.
+A tensor that is neither the state nor a parameter of the field gets a gradient with gradient=backprop only. A field
+that draws random numbers gives other values when it is evaluated again. The checks cost no evaluation and draw no
+random numbers: they build and inspect the graph of evaluations that the solve makes anyway.
 """
 
 from collections.abc import Iterator
@@ -23,25 +23,25 @@ from ode_runner.fields.observer import Evaluated, Observer
 from ode_runner.types import State
 
 AccumulateGrad = torch._C._functions.AccumulateGrad  # the node of a leaf
-AGAIN = 10  # a field is looked at in its first solve, and after ten times as many each time
+AGAIN = 10  # a field is observed in solves number 1, 10, 100, ...
 
 
 @final
 class Observation(Observer):
-    """Looks for tensors with a history and for random numbers, and notes where the generators stood.
+    """Finds foreign tensors with a graph, and random numbers; records the random state before each evaluation.
 
-    Two calls one after another make no tensor together, so one that both have used is older than the solve. So is a
-    node of an earlier number; but on a GPU autograd numbers what it makes in a thread of its own, and only the first
-    test holds. What an autograd function of the field's own hides, as reentrant checkpointing does, is not seen.
+    A graph node is foreign if two successive calls use it, or if its sequence number is smaller than that of the call.
+    On a GPU only the first test works, because autograd numbers nodes per thread. Tensors hidden inside a custom
+    autograd function, as by reentrant checkpointing, are not found.
     """
 
     def __init__(self, field: CountedField, *, mode: str, redraws: bool, looks: bool, random: bool) -> None:
         super().__init__()
         self.field, self.mode, self.redraws, self.looks = field, mode, redraws, looks
         self.random = random
-        self._within = False  # a call that torch.func makes of this one
+        self._within = False  # True: in a nested call by torch.func
         self._leaf = torch.ones((), requires_grad=True)
-        self._before: dict[int, Any] = {}  # nodes and leaves of the call before by id; held, so that ids stay theirs
+        self._before: dict[int, Any] = {}  # nodes and leaves of the last call by id; kept alive, so that ids are unique
 
     def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
         if self._within:
@@ -63,7 +63,7 @@ class Observation(Observer):
         return dy
 
     def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
-        """Integrands are looked at as the field is. They are evaluated anew in the backward pass, and must not draw."""
+        """Integrands are checked like the field. They are evaluated again in the backward pass, and must not draw."""
         drawn, within = RandomState.now(y.device), self._within
         self._within = True
         try:
@@ -79,7 +79,7 @@ class Observation(Observer):
         return rates
 
     def _looked_at(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> Tensor:
-        """function(t, y), with a graph only where the caller wants one; `read` is what it may read besides."""
+        """function(t, y), with a graph only if the caller wants one; `read` are further tensors that it may use."""
         with _casts_of_its_own():
             return self._seen(function, t, y, *read)
 
@@ -96,11 +96,11 @@ class Observation(Observer):
         return dy.detach()
 
     def _check_own(self, dy: Tensor, read: list[Tensor], first: int) -> None:
-        """Raises IncompatibleChoice if the graph of `dy` leads to what is none of this call's, made by node `first`.
+        """Raises IncompatibleChoice if the graph of `dy` contains foreign nodes; the call's own begin with `first`.
 
-        `read` is what the call was given: the state, and what was computed from it.
+        `read` are the inputs of the call: the state, and tensors computed from it.
         """
-        y, own = read[0], [*read, *self.field.parameters()]  # at this moment: torch.func puts others in their place
+        y, own = read[0], [*read, *self.field.parameters()]  # read now: torch.func replaces parameters
         leaves, older = _origins(dy, [one.grad_fn for one in own if one.grad_fn is not None], first)
         strange = [leaf for leaf in leaves if not any(leaf is one for one in own)]
         for leaf in strange:
@@ -121,7 +121,7 @@ class Observation(Observer):
 
 @contextmanager
 def _casts_of_its_own() -> Iterator[None]:
-    """Autocast keeps lowered parameters from call to call: the same values, but of nodes older than the call."""
+    """Inside, autocast's cache is off: its cast parameters have nodes that are older than the call."""
     kept = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -131,7 +131,7 @@ def _casts_of_its_own() -> Iterator[None]:
 
 
 def _origins(dy: Tensor, own: list[Node], first: int) -> tuple[list[Tensor], list[Node]]:
-    """The leaves of a graph, and the nearest of its nodes numbered below `first`; nothing beyond the nodes `own`."""
+    """The leaves of a graph, and the nearest nodes numbered below `first`; the search stops at the nodes `own`."""
     leaves, older, seen = [dy] if dy.requires_grad and dy.is_leaf else [], [], set(own)
     waiting: list[Node | None] = [dy.grad_fn]
     while waiting:
@@ -156,7 +156,7 @@ def _made_by(x: Tensor) -> Any:
 class _Known:
     training: bool
     solves: int = 0
-    due: int = 1  # the solve that is looked at next
+    due: int = 1  # number of the next solve to observe
     random: bool = False
 
 
@@ -170,10 +170,10 @@ class FieldObservations:
     def of(
         self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool, may_look: bool = True
     ) -> Observation | None:
-        """The observation of a solve that is to be differentiated; None where there is nothing to look at or to note.
+        """The observation for a solve with gradients; None if there is nothing to check or to record.
 
-        `may_look` is False where a CUDA graph is being recorded, because a look waits for the GPU; the next solve is
-        looked at instead.
+        `may_look` is False while a CUDA graph is being recorded, because the checks wait for the GPU; then the next
+        solve is observed instead.
         """
         fields = self._like(counted)
         known = fields.get(field)
@@ -185,7 +185,7 @@ class FieldObservations:
         return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
 
     def note(self, field: VectorField, counted: CountedField, observation: Observation | None) -> None:
-        """Take up what a solve has shown that went through; one that failed is not counted."""
+        """Store the findings of a successful solve; a failed solve is not counted."""
         known = self._like(counted)[field]
         known.solves += 1
         if observation is not None:
@@ -198,7 +198,7 @@ class FieldObservations:
 
 @final
 class Redrawn(Observer):
-    """Draws the numbers of evaluations made before once more: those of the evaluation at `place`, and so on."""
+    """Repeats evaluations with the same random numbers as before, beginning with the evaluation at `place`."""
 
     def __init__(self, states: list[RandomState]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A solve that keeps accepted states only, and recomputes its steps in the backward pass."""
+"""A solve that stores accepted states only, and recomputes its steps in the backward pass."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,31 +22,31 @@ Method = TypeVar("Method", bound=StepwiseSolver)
 
 
 class StepVJP(NamedTuple, Generic[Method]):
-    """An accepted step, to be taken again, and the cotangents that reach it from later steps."""
+    """An accepted step, to be recomputed, and the cotangents of its results."""
 
     solver: Method
     field: CountedField
     interval: AcceptedStep
     y0: State
     cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
-    of_integrals: Sequence[Tensor]  # the same of integrals along the field; none where there are none
+    of_integrals: Sequence[Tensor]  # the same for integrals; empty if there are none
     parameters: Sequence[Tensor]
-    redrawn: Redrawn | None  # observes the field, where that draws random numbers
+    redrawn: Redrawn | None  # the observer to use if the field draws random numbers
 
 
-PullBack = Callable[[StepVJP[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
+PullBack = Callable[[StepVJP[Method]], Sequence[Tensor]]  # returns dL/dy0, and the step's part of dL/dparameters
 
 
 def solve_and_recompute(solver: Method, problem: Problem, *, pull_back: PullBack[Method]) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
-        return solver.solve(field, y0, ts)  # nobody will ask for the states
+        return solver.solve(field, y0, ts)  # no backward pass
     return solve_by_rule(_Replay(solver.to_be_recomputed(), pull_back), field, y0, ts)
 
 
 def redrawable(solver: Solver) -> bool:
-    """Whether a step can be taken again with the same random numbers: by the same evaluations."""
+    """Whether a recomputed step makes the same evaluations, so that it can repeat the random numbers."""
     return (
         isinstance(solver, FixedStepSolver)
         and isinstance(solver, StepwiseSolver)
@@ -88,7 +88,7 @@ class _Replay(SolveRule, Generic[Method]):
 
 
 class _Draws:
-    """The state of the random generators before each evaluation of each step, on a fixed grid."""
+    """The random state before each evaluation of each step, on a fixed grid."""
 
     def __init__(self, field: CountedField) -> None:
         self.all = field.observer.draws if field.observer is not None else []
@@ -96,7 +96,7 @@ class _Draws:
         self.of_steps: list[list[RandomState]] = []
 
     def end_of(self, step: Step) -> None:
-        """The evaluations since the last one are those of this step, whose first may have been the last one's last."""
+        """Assign the evaluations since the last step to this one; its first may be the last one's last."""
         made, self.served = slice(self.served, len(self.all)), len(self.all)
         found = self.all[made]
         if not found or found[0][0] != float(time_tensor(step.t0, step.y0)):

@@ -1,4 +1,4 @@
-"""Recomputation where every sample has steps of its own: round by round, the steps that were accepted in it."""
+"""Recomputation if every sample has its own steps: the accepted steps of one round after another."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,13 +17,13 @@ from ode_runner.types import State, Times
 
 
 def solve_and_recompute_per_sample(solver: PerSampleStepping, problem: Problem) -> Solution:
-    """Values at `ts`, whose derivative is pulled back through one round after another, last to first.
+    """The solution at `ts`; its derivative is pulled back through one round after another, last to first.
 
-    Rejected attempts and samples that have arrived take no part in it, so what they met is of no consequence.
+    Rejected attempts and finished samples are not recomputed, so that NaN or infinity in them does not matter.
     """
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
-        return solver.solve(field, y0, ts)  # nobody will ask for the states
+        return solver.solve(field, y0, ts)  # no backward pass
     return solve_packed(partial(_solve, solver), field, y0, ts)
 
 
@@ -46,7 +46,7 @@ class _RecomputePerSample(SolveRule):
     def pull_back(
         self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        del dqs  # integrals are carried behind the state
+        del dqs  # integrals are part of the state
         a, sums = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters]
         for taken, y0 in zip(reversed(self.rounds), reversed(kept), strict=True):
             samples, due = taken.samples.to(a.device), taken.due
@@ -63,6 +63,6 @@ class _RecomputePerSample(SolveRule):
             for total, part in zip(sums, parts, strict=True):
                 total += part
         field.ledger.tally.accepted += self.accepted
-        for place, at_start in enumerate(self.at_start):  # outputs that are the beginning itself
+        for place, at_start in enumerate(self.at_start):  # outputs at the first time
             a = a + dys[place] if bool(at_start.all()) else torch.where(along_rows(at_start, a) > 0, a + dys[place], a)
         return a, sums

@@ -1,4 +1,4 @@
-"""What a model poses, without a solve."""
+"""A mode that records the problems of a model without solving them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from ode_runner.solvers.base import Solver
 @final
 @dataclass(frozen=True, kw_only=True)
 class RecordProblems(GradientMode):
-    """Solves nothing: keeps each problem, and gives the initial state at every time, and zero for every integral.
+    """Stores each problem; its solution is the initial state at every time, and zero for every integral.
 
-    They ask for a derivative where those of a solve would, so that a problem that begins with them does as well.
+    The outputs require a gradient if those of a solve would, so that problems that start from them do so, too.
     """
 
     exact: ClassVar[bool] = False
@@ -38,7 +38,7 @@ class RecordProblems(GradientMode):
 
 
 def in_turn(problems: Sequence[Problem]) -> list[list[Problem]]:
-    """The problems in groups of one field each, which a model may make anew for every solve."""
+    """The problems, grouped by field; equal fields count as one, because a model may make a new one for every solve."""
     groups = list[list[Problem]]()
     for problem in problems:
         group = next((group for group in groups if _of_one_field(group[0], problem)), None)
@@ -50,7 +50,7 @@ def in_turn(problems: Sequence[Problem]) -> list[list[Problem]]:
 
 
 def _of_one_field(one: Problem, other: Problem) -> bool:
-    """Whether both fields are of one type, the same parameters and, where they are two objects, the same values."""
+    """Whether both fields have the same type and parameters and, if they are two objects, the same values."""
     ours, theirs = one.field.field, other.field.field
     if ours is theirs:
         return True
@@ -58,7 +58,7 @@ def _of_one_field(one: Problem, other: Problem) -> bool:
         return False
     if "forward" not in kind_of(ours).call_weights:
         return True
-    if one.y0.shape[1:] != other.y0.shape[1:]:  # where one cannot be evaluated in place of the other
+    if one.y0.shape[1:] != other.y0.shape[1:]:  # they cannot be compared at one state
         return bool(_weights(ours))
     return all(torch.equal(_at(problem, ours), _at(problem, theirs)) for problem in (one, other))
 
@@ -69,7 +69,7 @@ def _weights(field: object) -> list[int]:
 
 @torch.no_grad()
 def _at(problem: Problem, field: Any) -> Tensor:
-    """The field's values, NaN as 0, where the solve begins and beside it: fields may have a zero there."""
+    """The field's values at and beside the initial state, where it may be 0; NaN is replaced by 0."""
     given, t = problem.field.of_field(problem.field.given), problem.ts[0].to(problem.y0)
     around = [problem.y0, problem.y0 + torch.linspace(0.1, 0.7, problem.y0.numel()).view_as(problem.y0).to(problem.y0)]
     return torch.stack([field(t, y, *given) for y in around]).nan_to_num()

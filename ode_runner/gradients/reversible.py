@@ -1,4 +1,4 @@
-"""Backpropagation that undoes the steps of a reversible solver."""
+"""Backpropagation that reverses the steps of a reversible solver."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from ode_runner.types import State, Times
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reversible(GradientMode):
-    """Backpropagation in constant memory: undoes each step, and takes it anew for the graph of that step alone.
+    """Backpropagation in constant memory: reverses each step, and recomputes it to have the graph of one step only.
 
-    Exact for the computed solution up to rounding, which the backward pass amplifies as it would any error. Keeps what
-    the solver carries at the end, whatever the number of steps and outputs; evaluates the field twice as often as
-    the way there.
+    Exact for the computed solution up to rounding, which the backward pass amplifies as it would any error. Stores what
+    the solver carries at the end, whatever the number of steps and outputs. The backward pass takes twice as many
+    evaluations as the forward solve.
 
     Kidger, Foster, Li, Lyons. Efficient and Accurate Gradients for Neural SDEs. NeurIPS 2021, Algorithm 2.
     """
@@ -42,7 +42,7 @@ class Reversible(GradientMode):
             raise IncompatibleChoice(f"gradient=reversible needs {self.requirement}.")
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1:
-            return solver.solve(field, y0, ts)  # no step to undo
+            return solver.solve(field, y0, ts)  # no step to reverse
         if solver.packs:
             return solve_packed(partial(_solve, solver), field, y0, ts)
         return _solve(solver, field, y0, ts)
@@ -57,7 +57,7 @@ class _UndoSteps(SolveRule):
         self.solver = solver
 
     def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
-        self.ts = ts  # the very tensor of times, whose numbers are known
+        self.ts = ts  # the same tensor, whose values are cached
         return self.solver.solve_noting_steps(field, y0, ts)
 
     def pull_back(
@@ -87,7 +87,7 @@ class _UndoSteps(SolveRule):
 def _pull_back(
     after: Carried, cotangents: list[Tensor], before: Carried, parameters: Sequence[Tensor], sums: list[Tensor]
 ) -> list[Tensor]:
-    """Cotangents of `before` from those of `after`; adds the parameters' parts to `sums`."""
+    """Cotangents of `before` from those of `after`; adds the contributions to parameters' gradients to `sums`."""
     pairs = [(part, a) for part, a in zip(after, cotangents, strict=True) if part.requires_grad]
     outputs, wanted = [part for part, _ in pairs], [*before, *parameters]
     found = torch.autograd.grad(outputs, wanted, [a for _, a in pairs], allow_unused=True, materialize_grads=True)

@@ -16,9 +16,9 @@ from ode_runner.solvers.implicit.implicit import ImplicitSolver
 @final
 @dataclass(frozen=True, kw_only=True)
 class Seminorm(GradientMode):
-    """`adjoint` whose step control ignores the parameter integral, which feeds back into nothing.
+    """The adjoint method, with step control that ignores the parameter integral, on which nothing else depends.
 
-    The same gradient within tolerance for fewer backward steps.
+    The gradient is the same within the tolerance, with fewer backward steps.
 
     Kidger, Chen, Lyons. "Hey, that's not an ODE": Faster ODE Adjoints via Seminorms. ICML 2021.
     """

@@ -1,4 +1,4 @@
-"""A solve that autograd differentiates by a rule of the gradient mode's own."""
+"""A solve as one autograd function, with a derivative that the gradient mode defines."""
 
 import abc
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from ode_runner.types import State, Times, Trajectory
 
 
 class SolveRule(abc.ABC):
-    """A solve without a graph, and how a derivative of its values is pulled back to where it came from.
+    """A solve without a graph, and its vector-Jacobian product.
 
-    One object serves one solve. Tensors that `pull_back` needs are returned by `solve`, so that autograd keeps them and
-    sets them free; whatever else it needs, the object keeps itself.
+    One object serves one solve. `solve` returns the tensors that `pull_back` needs, so that autograd stores and frees
+    them; everything else the object stores itself.
     """
 
     @abc.abstractmethod
     def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
-        """The solution, and the tensors to be kept for `pull_back`."""
+        """The solution, and the tensors to store for `pull_back`."""
 
     @abc.abstractmethod
     def pull_back(
@@ -33,17 +33,17 @@ class SolveRule(abc.ABC):
         """dL/dy0, and dL/dp for each of the parameters.
 
         Args:
-            field: that of the solve.
+            field: the field of the solve.
             kept: the tensors that `solve` returned.
-            parameters: the leaves of the field: what it learns, and what was given to it.
+            parameters: the leaves of the field: its parameters, and the tensors given to it.
             dys: dL/dy at the output times, (time, batch, *state).
-            dqs: dL/dq of the integrals there, (time, batch, integral), where there are any; else (time, 0).
+            dqs: dL/dq of the integrals there, (time, batch, integral); (time, 0) if there are none.
         """
 
 
 def solve_by_rule(rule: SolveRule, field: CountedField, y0: State, ts: Times) -> Solution:
-    """The solution, whose values autograd differentiates by the rule, once."""
-    solved: list[Solution] = []  # autograd carries tensors only; the rest of the solution comes out this way
+    """The solution, whose first derivative is that of the rule; it has no second derivative."""
+    solved: list[Solution] = []  # an autograd function returns tensors only; this returns the rest of the solution
     ys, qs = _RuledSolve.apply(rule, field, solved, y0, ts, *field.inputs())
     return replace(solved[0], ys=ys, integrals=field.named(qs))
 
@@ -78,12 +78,12 @@ class _RuledSolve(torch.autograd.Function):
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
-    """Tensors that autograd neither saves nor watches, with their versions; a tensor of inference mode has none."""
+    """Tensors with their version counters, which autograd does not check here; inference tensors have none."""
     return [(x, x._version) for x in tensors if not x.is_inference()]
 
 
 def _check_unchanged(read: Sequence[tuple[Tensor, int]]) -> None:
-    """Raises RefusedInput if one of the tensors has been written into since."""
+    """Raises RefusedInput if one of the tensors was changed in place since."""
     if any(x._version != version for x, version in read):
         raise RefusedInput(
             "the times of a solve, or what its field was given or holds without a gradient, were written into between "

@@ -1,4 +1,4 @@
-"""The adjoint of a Stratonovich equation, solved backwards in time along the path of the way there."""
+"""The adjoint of a Stratonovich equation, solved backwards in time along the same Brownian path."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,11 @@ from ode_runner.types import State, Times, Trajectory
 
 
 def solve_with_stochastic_adjoint(solver: StratonovichRungeKutta, problem: Problem) -> Solution:
-    """Values at `ts`; their derivative comes from the adjoint equation, along the same Brownian path.
+    """The solution at `ts`; its derivative comes from the adjoint equation, along the same Brownian path.
 
-    Ordinary rules of calculus hold for Stratonovich's equations, so that the adjoint of dy = f dt + g dW is what it is
-    of ordinary ones: da = -a (df/dy) dt - a (dg/dy) dW, and likewise for parameters. It is that of the equation, not of
-    the computed solution: as far off as the steps are.
+    Stratonovich equations obey the ordinary chain rule. So the adjoint of dy = f dt + g dW has the form that it has for
+    ordinary equations: da = -a (df/dy) dt - a (dg/dy) dW, and likewise for parameters. It is the adjoint of the
+    equation, not of the computed solution, and has the error of the steps.
 
     Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, Algorithm 2.
     """
@@ -56,7 +56,7 @@ class _StochasticAdjointRule(SolveRule):
 
 
 class _BackwardSteps:
-    """Steps of the solver backwards along the flat (y, a, g), where g is the gradient of the parameters."""
+    """Backward steps of the solver for the flat (y, a, g), where g is the gradient of the parameters."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class _BackwardSteps:
         self.equation: StochasticEquation = solver.equation(field, t0, ys[0])
 
     def step(self, t1: float, t0: float, carried: tuple[State, State, Tensor], c: Tensor) -> tuple[Tensor, ...]:
-        """From t1 back to t0; `c` weighs what integrals gain on the way."""
+        """A step from t1 back to t0; `c` is dL/dq of the integrals."""
         dt, noise = t0 - t1, self.field.driving_noise.increment(t1, t0, carried[0])
         flat = torch.cat([part.reshape(-1) for part in carried])
 

@@ -1,4 +1,4 @@
-"""The symplectic adjoint: backpropagation with the graph of one evaluation in memory at any moment."""
+"""The symplectic adjoint: backpropagation with the graph of only one evaluation in memory at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from ode_runner.types import State
 @final
 @dataclass(frozen=True, kw_only=True)
 class Symplectic(GradientMode):
-    """`checkpoint` that differentiates one stage at a time, so that the graph of a single evaluation is all there is.
+    """Like `checkpoint`, but differentiates one stage at a time, so that memory holds the graph of one evaluation.
 
-    Exact for the computed solution: the adjoint Runge-Kutta method whose coefficients make the pair conserve the
-    product of tangent and adjoint, written stage by stage so that weights of zero need no special case. Keeps one
-    state an accepted step; evaluates the stages of every accepted step twice more, once for their places and once for
-    their graphs, and where outputs lie within the step, f(t1, y1) and the places of its dense output, the last of these
-    once.
+    Exact for the computed solution. It is the adjoint Runge-Kutta method whose coefficients make the pair conserve the
+    product of tangent and adjoint, written stage by stage so that zero weights need no special case. Stores one state
+    per accepted step. The backward pass evaluates the stages of every accepted step twice more, once for their states
+    and once for their graphs; for outputs inside a step also f(t1, y1) and the places of its dense output, the last of
+    them only once.
 
     Matsubara, Miyatake, Yaguchi. Symplectic Adjoint Method for Exact Gradient of Neural ODE with Minimal Memory.
     NeurIPS 2021. · Sanz-Serna. Symplectic Runge-Kutta Schemes for Adjoint Equations, Automatic Differentiation, Optimal
@@ -75,7 +75,7 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
 def _spread_outputs(
     dks: list[Tensor], dt: float, tableau: Tableau, interval: AcceptedStep, cotangents: Sequence[Tensor]
 ) -> Tensor:
-    """Add the cotangents of the step's end and of the outputs due in it; returns their sum, a part of dL/dy0."""
+    """Add the cotangents of the step's end and its outputs to `dks`; returns their sum, a part of dL/dy0."""
     dy1, inside = cotangents[0], torch.zeros_like(cotangents[0])
     for t, dy in zip(interval.due, cotangents[1:], strict=True):
         if t == interval.t1:
@@ -88,14 +88,14 @@ def _spread_outputs(
 
 
 def _spread(dks: list[Tensor], dt: float, weights: Sequence[float], dy: Tensor) -> None:
-    """Add the cotangents of the derivatives of which a state is a weighted sum."""
+    """Add to `dks` the cotangents of the stages' derivatives, for a state that is their weighted sum."""
     for j, weight in enumerate(weights):
         if weight:
             dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
 
 
 def _added(total: Tensor | None, factor: float, part: Tensor) -> Tensor | None:
-    """total + factor * part, None standing for zero."""
+    """total + factor * part; None means zero."""
     if not factor:
         return total
     return factor * part if total is None else torch.add(total, part, alpha=factor)
@@ -110,7 +110,7 @@ def _vjp(
     parameters: Sequence[Tensor],
     sums: list[Tensor],
 ) -> Tensor:
-    """The cotangent of y from those of f(t, y) and of the integrands; adds the parameters' parts to `sums`."""
+    """The cotangent of y from those of f(t, y) and the integrands; adds the parameters' gradients to `sums`."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         dy = field(time_tensor(t, y), y)

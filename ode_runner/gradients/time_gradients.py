@@ -15,12 +15,11 @@ OF_TIMES = (
 
 
 def solve_with_time_gradients(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
-    """`solve(problem)`, whose solution is differentiable with respect to `ts` as well.
+    """`solve(problem)`, whose solution is also differentiable with respect to `ts`.
 
-    A later end moves a state along its slope, dy(t)/dt = f(t, y); a later beginning is one from the state that the flow
-    has not yet left, so dL/dt0 = -a(t0) f(t0, y0). These are derivatives of the flow: those of the numerical solution
-    differ by its error. Takes an evaluation for every time. An integral from t0 to t grows by its
-    integrand at t and loses that at t0.
+    For an output time, dy(t)/dt = f(t, y). For the first time, dL/dt0 = -a(t0) f(t0, y0), where a = dL/dy. The
+    derivative of an integral from t0 to t is its integrand at t, minus that at t0. These are the derivatives of the
+    flow; those of the numerical solution differ by its error. This takes one evaluation per time.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 2.
     """

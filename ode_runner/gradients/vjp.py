@@ -1,4 +1,4 @@
-"""The derivative of one evaluation of a field, and of what is integrated along it."""
+"""Vector-Jacobian products of one evaluation of a field and its integrands."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from ode_runner.types import State
 def field_vjp(
     field: CountedField, t: Tensor, y: State, dy: State, wanted: Sequence[Tensor], a: State, c: Tensor | None
 ) -> list[Tensor]:
-    """a^T d(dy)/d(wanted) + c^T d(rates)/d(wanted), where dy = f(t, y) and a graph of it is being recorded.
+    """a^T d(dy)/d(wanted) + c^T d(rates)/d(wanted), where dy = f(t, y) and a graph is being recorded.
 
-    Without `c` (batch, integral) integrands are not evaluated.
+    `c` is (batch, integral); None: integrands are not evaluated.
     """
     outputs, cotangents = [dy], [a]
     if c is not None:
@@ -24,7 +24,7 @@ def field_vjp(
 
 
 def gradients_of(outputs: Sequence[Tensor], wanted: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
-    """The sum of cotangent^T d(output)/d(wanted): zeros where nothing depends on what is wanted."""
+    """The sum of cotangent^T d(output)/d(wanted); zeros if no output depends on a wanted tensor."""
     moving = [(output, part) for output, part in zip(outputs, cotangents, strict=True) if output.requires_grad]
     if not moving:  # functions of time alone
         return [torch.zeros_like(x) for x in wanted]
