@@ -1,4 +1,4 @@
-"""The base class of models, and what a model asks of numerics."""
+"""The base class of models, and the numerics that a model needs."""
 
 import abc
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from ode_runner.types import PathStates, Times, Trajectory
 
 
 class Numerics(Enum):
-    """What a model asks of the solver and the gradient mode it is given."""
+    """How a model uses the solver and the gradient mode."""
 
     NONE = "neither solver nor gradient mode"
     EQUATION = "any solver and any gradient mode that accepts it; the equation is given, so no network"
@@ -39,28 +39,28 @@ UNUSED_AXES = {
 
 
 class Model(nn.Module, abc.ABC):
-    """Maps inputs to outputs through a state that evolves: stem, evolution, head."""
+    """Maps inputs to outputs through an evolving state: stem, evolution, head."""
 
     numerics: ClassVar[Numerics]
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
-    objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
-    of_series: ClassVar[bool] = False  # True: the rows of a series drive it, which a task must give
-    at_every_row: ClassVar[bool] = True  # False: it is driven by several rows at once, and has no answer at each
-    takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
-    uses_network: ClassVar[bool] = True  # False: its layers are its own
-    network_type: ClassVar[type] = Network  # the least that its network must be
-    of_images: ClassVar[bool] = False  # True: its layers take images, and no vectors
+    objective: ClassVar[Objective[Any]] = Supervised()  # the training objective
+    of_series: ClassVar[bool] = False  # True: driven by the rows of a series; needs a task of series
+    at_every_row: ClassVar[bool] = True  # False: uses several rows at once, and has no output at each row
+    takes_integrals: ClassVar[bool] = False  # True: outputs are integrals along a solve, as log densities
+    uses_network: ClassVar[bool] = True  # False: has its own layers
+    network_type: ClassVar[type] = Network  # the class that its network must be an instance of
+    of_images: ClassVar[bool] = False  # True: its layers take images only
     initialised_by_data: ClassVar[bool] = False  # True: `initialise` sets weights from the first batch of training
-    draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
-    to_events: ClassVar[bool] = False  # True: its solves end where an event does, whatever the task
-    instead: ClassVar[str] = ""  # what it has in the place of axes that it does not use
-    untimed: ClassVar[str] = "has blocks and no time between them"  # why it tells no states, where it tells none
-    test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
-    other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
+    draws_work: ClassVar[bool] = False  # True: the cost of a training pass is random
+    to_events: ClassVar[bool] = False  # True: its solves end at events, whatever the task
+    instead: ClassVar[str] = ""  # for messages: what it has in place of axes that it does not use
+    untimed: ClassVar[str] = "has blocks and no time between them"  # for messages: why it has no states at any time
+    test_only: ClassVar[frozenset[str]] = frozenset()  # options that do not affect training
+    other_solver: ClassVar[str] = ""  # message for a solver that does not take its fields, if only one solver does
     # What a solver of another kind of fields is told: what decides, and a network of such fields or a solver of any.
     other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
-    without_network: str = ""  # the option, as it is typed, by which it reads nothing of its network
+    without_network: str = ""  # the option, as typed, with which it does not use its network
     stem: nn.Module
     head: nn.Module
 
@@ -72,42 +72,42 @@ class Model(nn.Module, abc.ABC):
 
     @classmethod
     def answers(cls) -> frozenset[Answer]:
-        """What the model gives. A model of layers, without numerics, has no states at any time between them."""
+        """The kinds of output of the model. A model of layers, without numerics, has no states at arbitrary times."""
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
 
     @classmethod
     def answer_times(cls) -> frozenset[AnswerTimes]:
-        """When it has an answer about a series."""
+        """The times at which it has outputs about a series."""
         if not cls.of_series:
-            known = cls.numerics is Numerics.SOLVER  # the truth, whatever has been read
+            known = cls.numerics is Numerics.SOLVER  # the true solution, whatever rows were read
             return frozenset(AnswerTimes) if known else frozenset({AnswerTimes.END, AnswerTimes.ANY})
         return frozenset({AnswerTimes.END, *[AnswerTimes.ROWS] * cls.at_every_row})
 
     @classmethod
     def unused_axes(cls) -> tuple[str, ...]:
-        """The axes that the model has no use for, whatever was typed for them."""
+        """The axes (groups of choices) that the model ignores."""
         unused = UNUSED_AXES.get(cls.numerics, () if cls.objective.solves else ("gradient",))
         return unused if cls.uses_network else (*unused, "network")
 
     def idle_options(self) -> Mapping[str, str]:
-        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        """Options without effect, given the values of the others, each with the reason as a clause."""
         return {}
 
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """Solve from ts[0]: returns what `integrate` returns, with the states at `ts`.
+        """The solution at `ts`, as `integrate` returns it.
 
-        A model without a solve returns Solution(ys=states). `y0` is what `encode` returned; the states of an augmented
+        A model without a solve returns Solution(ys=states). `y0` is the result of `encode`; the states of an augmented
         model are larger than `y0.y0`.
         """
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
-        """Outputs read from the last state, or from the state at each time."""
+        """The outputs, read from the last state, or from the state at each time."""
         encoding = self.encode(inputs)
         return Outputs(values=self.decode(encoding, ts, integrate), terms=encoding.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The initial state, at the first time, and what the field receives besides."""
+        """The initial state, at the first time, and further arguments of the field."""
         encoding = self.stem(inputs)
         return encoding if isinstance(encoding, Encoding) else Encoding(encoding)
 
@@ -129,10 +129,10 @@ class Model(nn.Module, abc.ABC):
 
     @final
     def solution(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """What `evolve` returns: the states at `ts`, with events and integrals.
+        """The result of `evolve`: the states at `ts`, with events and integrals.
 
         Raises:
-            RefusedInput: it is not a Solution.
+            RefusedInput: `evolve` does not return a Solution.
         """
         solution = self.evolve(encoding, ts, integrate)
         if not isinstance(solution, Solution):
@@ -145,31 +145,31 @@ class Model(nn.Module, abc.ABC):
 
     @final
     def states(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
-        """The states at `ts` that the model evolves through, (time, batch, *state)."""
+        """The states at `ts`, (time, batch, *state)."""
         return self.solution(encoding, ts, integrate).ys
 
     def numbers(self) -> dict[str, float]:
-        """What the model has learned that has a name of its own, such as a coefficient: reported as test/<name>."""
+        """Learned quantities with names, such as coefficients; reported as test/<name>."""
         return {}
 
     def check_times(self, ts: Times) -> None:
-        """Raises RefusedInput if the model cannot be learned from data at such times; called before training."""
+        """Raises RefusedInput if the model cannot be trained with data at these times; called before training."""
         del ts
 
     def check_new_series(self) -> None:
-        """Raises IncompatibleChoice if the model has parameters of each series, which a new series lacks."""
+        """Raises IncompatibleChoice if the model has parameters for each training series, which a new series lacks."""
 
     def initialise(self, inputs: Tensor) -> None:
         """Set weights from the first batch of training, before the first step, if `initialised_by_data`."""
         del inputs
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """Sentences on what a person should not overlook in what the model has learned, given some inputs."""
+        """Sentences about the trained model that the user should not overlook, given some inputs."""
         del inputs
         yield from ()
 
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
-        """Pictures of what the model has learned besides its answers, by file name without ending."""
+        """Pictures of the trained model besides its outputs, by file name without extension."""
         del inputs
         yield from ()
 
@@ -178,11 +178,11 @@ class Model(nn.Module, abc.ABC):
         return None
 
     def begin_step(self, progress: float) -> None:
-        """Called before each step of training; `progress` is the part of training that is done, from 0 to 1."""
+        """Called before each training step; `progress` is the fraction of training that is done, from 0 to 1."""
         del progress
 
     def begin_test(self) -> None:
-        """Called once after training, before the test and other questions to the model."""
+        """Called once after training, before the test and other evaluations."""
 
     def teacher_generator(self) -> Generator | None:
         """The generator of the teacher, if the model was distilled from another one; else None."""

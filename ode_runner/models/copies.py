@@ -10,15 +10,15 @@ from ode_runner.models.base import Model
 
 
 def copied(model: Model) -> Model:
-    """A deep copy of a model; tensors with a graph that its modules hold, such as an encoder's output, lose the graph.
+    """A deep copy of a model. Non-leaf tensors that its modules hold, such as an encoder's output, are detached.
 
-    copy.deepcopy refuses such tensors. The next forward pass of the copy computes them anew.
+    copy.deepcopy refuses such tensors. The next forward pass of the copy computes them again.
     """
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
 
 
 def _computed(root: Any) -> Iterator[Tensor]:
-    """Tensors that are no leaves, in modules, objects and containers below `root`."""
+    """Non-leaf tensors in modules, objects and containers below `root`."""
     seen, waiting = set[int](), [root]
     while waiting:
         one = waiting.pop()

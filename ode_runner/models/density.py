@@ -1,4 +1,4 @@
-"""What a model is that gives a log density and samples of it."""
+"""The base class of models with a log density and samples."""
 
 import abc
 import math
@@ -20,22 +20,22 @@ TRACE = "trace"  # the name of the integral of tr df/dy
 
 
 class DensityModel(Model, abc.ABC):
-    """Answers with the log density of its inputs, in nats, in the units of the inputs."""
+    """A model whose output is the log density of its inputs, in nats, in the units of the inputs."""
 
     @abc.abstractmethod
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
-        """`count` samples and their log density, by torch's generator.
+        """`count` samples and their log density, drawn by torch's global generator.
 
-        `ts` run from the data to the base law, as they do for a log density; the path comes back through them. `given`
-        is the condition of each, (count, condition), where the density depends on one.
+        `ts` run from the data to the base distribution, as for a log density; the samples' path runs backwards through
+        them. `given` are the conditions (count, condition), if the density depends on a condition.
         """
 
 
 def data_shape(network: Network) -> tuple[int, ...]:
-    """The shape of the state that a model of data moves.
+    """The shape of the state of a model whose state is the data.
 
     Raises:
-        IncompatibleChoice: the network makes features of its inputs.
+        IncompatibleChoice: the network turns its inputs into features.
     """
     if not network.state_is_input:
         raise IncompatibleChoice(
@@ -47,7 +47,7 @@ def data_shape(network: Network) -> tuple[int, ...]:
 
 
 def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:
-    """The data, as the stem shapes them, and the condition that stands behind them, if one does, as given."""
+    """The data, shaped by the stem, as the state; the condition that follows them in the inputs, if any, as given."""
     if not spec.condition:
         return Encoding(stem(inputs))
     data, condition = spec.parted(inputs)

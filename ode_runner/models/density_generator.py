@@ -1,4 +1,4 @@
-"""What takes normal noise to samples and tells their density on the way."""
+"""A generator that also computes the log density of its samples."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from ode_runner.types import State, Times, Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class DensityGenerator(Generator):
-    """A generator whose field is that of a law, and whose states at `start` are taken to be normal."""
+    """A generator with a log density, which assumes that the states at `start` are normally distributed."""
 
     def path_with_density(
         self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]
     ) -> tuple[Trajectory, Tensor]:
         """The states of `path`, and the log density of the last (sample,), in nats, by the same solve.
 
-        Step control does not judge the trace: the samples are those that are drawn without it.
+        The trace is not under step control, so that the samples equal those that are drawn without it.
         """
         assert isinstance(self.field, DenoisingField)
         along = {TRACE: Integral(exact_trace, judged=False)}

@@ -1,4 +1,4 @@
-"""Models whose solves have events, and their answers."""
+"""Models whose solves have events, and their outputs."""
 
 from torch import Tensor
 
@@ -10,17 +10,17 @@ from ode_runner.types import Times
 
 
 def has_events(task: type[Task], model: type[Model]) -> bool:
-    """Whether solves end where an event does."""
+    """Whether solves end at events."""
     return model.to_events or Answer.EVENTS in task.needs
 
 
 def of_absent_events(task: type[Task], model: type[Model]) -> bool:
-    """Whether the model is made of a task's events, and this one has none."""
+    """Whether the model needs a task with events, and this task has none."""
     return model.to_events and Answer.EVENTS in model.answers() - task.needs
 
 
 def with_events(model: Model, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
-    """What the model reads from its states, and the events on the way."""
+    """The outputs of the model, with the events of the solve."""
     encoding = model.encode(inputs)
     solution = model.solution(encoding, ts, integrate)
     return Outputs(values=model.read(solution.ys), terms=encoding.terms, events=solution.events)

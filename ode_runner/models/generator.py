@@ -13,23 +13,23 @@ from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 
-CELLS, DEPTH = 64, 16  # of the noise: steps end on a grid of 2^-22, and one of a few cells costs some tens of draws
+CELLS, DEPTH = 64, 16  # of the noise: its grid has spacing 2^-22, and a step of a few cells costs some tens of draws
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """A field that is solved from noise, at `start`, to samples, at `end`, which is before it.
+    """A field that is solved from noise, at `start`, to samples, at `end` < `start`.
 
-    Noise is known by the sample's number, so that a sample depends on the seed and its number and on nothing else:
-    neither on the solver's steps, nor on the batch that it is in.
+    Noise is a function of seed and sample number only. So it depends neither on the solver's steps nor on the rest of
+    the batch.
     """
 
-    rounded: ClassVar[bool] = False  # True: samples are none of the field's states, but made of them
+    rounded: ClassVar[bool] = False  # True: samples are computed from the field's states
     field: VectorField
     shape: Sequence[int]  # of a sample
     start: float
     end: float
-    of_path: bool = True  # states on the way are data with noise, so that fresh noise may take their noise's place
+    of_path: bool = True  # True: states are data plus independent noise, which fresh noise may replace
 
     def generate(
         self,
@@ -40,11 +40,11 @@ class Generator:
         dtype: torch.dtype,
         given: Sequence[Tensor] = (),
     ) -> Trajectory:
-        """Samples, one for each sample number of `noise`, at `times` times from noise to data: (time, sample, *shape).
+        """Samples, one per sample number of `noise`, at `times` times from noise to data: (time, sample, *shape).
 
         Args:
-            dtype: of the times, and of states that are real numbers.
-            given: what the field receives after time and state, the sample as first axis.
+            dtype: dtype of times and of real states.
+            given: the tensors that the field receives after time and state, with the sample as first axis.
         """
         y0, ts = self.initial(noise, times=times, dtype=dtype)
         return self.finished(self.path(y0, ts, noise, integrate, given), noise, integrate, given)
@@ -60,15 +60,15 @@ class Generator:
         return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
 
     def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
-        """The states at `ts`, of which `y0` are the first."""
+        """The states at `ts`; the first ones are `y0`."""
         return integrate(self.field, y0, ts, given=given, noise=noise).ys
 
     def finished(self, path: Trajectory, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
-        """The samples that the states of a path stand for; the states themselves, unless a subclass says otherwise."""
+        """The samples that correspond to the states of a path; by default the states themselves."""
         del noise, integrate, given
         return path
 
 
 def sample_noise(seed: int, numbers: Tensor) -> Noise:
-    """The noise of the samples of these numbers (sample,)."""
+    """The noise of the samples with these numbers (sample,)."""
     return Noise(path=BrownianPath(seed=seed, cells=CELLS, depth=DEPTH), samples=numbers)

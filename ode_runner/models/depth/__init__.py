@@ -1,1 +1,1 @@
-"""Models whose depth is a solve, or layers: from residual networks to neural ODEs."""
+"""Models whose depth is a solve or a stack of layers: from residual networks to neural ODEs."""

@@ -1,4 +1,4 @@
-"""An ODE-Net in which each sample has an end time of its own."""
+"""An ODE-Net with a learned end time for each sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, final
@@ -18,16 +18,16 @@ from ode_runner.plots.depth import draw_end_times
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
 
-NEAR = 0.01  # of the span between the bounds: so near to one, the derivative is 1/25 of what it is in the middle
+NEAR = 0.01  # of the span: so near to a bound, the derivative of T is 1/25 of that in the middle
 
 
 @final
 class AdaptiveDepth(Model):
-    """dy/dt = T f(T t, y): the clock of a sample runs T times as fast, so that at t = 1 it has gone to depth T.
+    """dy/dt = T f(T t, y): time of a sample is rescaled by T, so that t = 1 is the depth T.
 
-    T is learned, a function of the initial state between the bounds `shortest` and `longest`, and is told to the field
-    as it is given. The depth T t is the time of the network's field. That of an autonomous task reads no time and is
-    given the depth as one more feature: otherwise all samples would move the same way along the line.
+    T is a learned function of the initial state, between the bounds `shortest` and `longest`, and is given to the
+    field. The depth T t is the time of the network's field. For an autonomous task, the field does not depend on time
+    and gets the depth as a feature instead: otherwise samples would move along the same trajectories, only further.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -57,7 +57,7 @@ class AdaptiveDepth(Model):
         return integrate(self.field, y0._replace(given=(*y0.given, self.end_time(y0.y0))), ts)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """A sentence for each bound at which end times lie, where their derivative has all but vanished."""
+        """A sentence for each bound that end times have reached, where their derivative nearly vanishes."""
         bounds = {"shortest": self.end_time.shortest, "longest": self.end_time.longest}
         end, near = self.end_time(self.encode(inputs).y0), NEAR * (bounds["longest"] - bounds["shortest"])
         for (name, bound), other in zip(bounds.items(), ("smaller", "larger"), strict=True):
@@ -75,12 +75,12 @@ class AdaptiveDepth(Model):
 
 
 class PacedField(WrappedField):
-    """T f(T t, y), where T is the last of what is given, (batch,).
+    """T f(T t, y), where T is the last given tensor, (batch,).
 
     Args:
-        inner: f, or f(t, y, depth), which is given T t as a feature or channel besides.
-        depth_given: whether it is.
-        longest: the largest T, with which the clock of `inner` runs so many times as fast.
+        inner: f, or f(t, y, depth), which gets T t as a feature or channel.
+        depth_given: whether `inner` takes the depth.
+        longest: the largest T, by which the longest step of `inner` is divided.
     """
 
     def __init__(self, inner: VectorField, *, depth_given: bool, longest: float) -> None:
@@ -95,7 +95,7 @@ class PacedField(WrappedField):
         return self.paced(self.inner, t, y, given)
 
     def paced(self, function: Callable[..., State], t: Time, y: State, given: Sequence[Tensor]) -> State:
-        """T times a function of T t and the state; `t` is how much of T has passed."""
+        """T times a function of T t and the state; `t` is the elapsed fraction of T."""
         *others, end = given
         depth = t * end
         told = [broadcast_time(depth, y).expand(len(y), 1, *y.shape[2:])] if self.depth_given else []
@@ -104,7 +104,7 @@ class PacedField(WrappedField):
 
 @final
 class PacedSeparable(PacedField, SeparableField):
-    """A separable field with a pace of its own for each sample, half by half."""
+    """A separable field with a time scale T for each sample."""
 
     inner: SeparableField
 
@@ -117,7 +117,7 @@ class PacedSeparable(PacedField, SeparableField):
 
 @final
 class EndTime(nn.Module):
-    """From states to T (batch,), in the mean over pixels where there are any; about 1 at first."""
+    """Maps states to T (batch,), averaged over pixels for images; about 1 initially."""
 
     def __init__(self, state: int, *, shortest: float, longest: float) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from ode_runner.types import Times
 class Augmented(Model):
     """An ODE-Net on a state with `extra` more dimensions or channels, which start at zero.
 
-    Trajectories that would have to cross in the plain state can pass each other in the larger one.
+    Trajectories that would have to cross in the original state space can avoid each other in the larger one.
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019.
     """

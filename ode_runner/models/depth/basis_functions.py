@@ -1,4 +1,4 @@
-"""Functions of depth in which weights may be expanded."""
+"""Bases of functions of depth, for expansions of weights."""
 
 import abc
 import math
@@ -12,12 +12,12 @@ from torch.func import jacrev
 
 from ode_runner.errors import RefusedInput
 
-NODES = 16  # of quadrature in an interval
-MOST = 256  # functions of a basis: as many copies of all weights
+NODES = 16  # quadrature nodes per interval
+MOST = 256  # functions of a basis: each needs a copy of all weights
 
 
 class Basis(abc.ABC):
-    """`size` functions psi_k of u, which goes from 0 to 1, and beyond where the basis is `endless`."""
+    """`size` functions psi_k of u in [0, 1], or of any u if the basis is `endless`."""
 
     endless: ClassVar[bool] = False  # the functions go on for all u
     least: ClassVar[int] = 1  # functions
@@ -30,23 +30,23 @@ class Basis(abc.ABC):
 
     @abc.abstractmethod
     def functions(self, u: Tensor) -> Tensor:
-        """psi_k(u), (*u.shape, size), in the type of `u`."""
+        """psi_k(u), (*u.shape, size), in the dtype of `u`."""
 
     def constant(self) -> Tensor:
-        """Coefficients (size,) of the function that is 1 everywhere: unless overridden, the first."""
+        """Coefficients (size,) of the constant function 1: by default, the first basis function."""
         return torch.eye(self.size)[0]
 
     def period(self) -> float | None:
-        """The shortest in u of the functions; None where they do not change."""
+        """The shortest period in u of the functions; None if they are constant."""
         return 2 / (self.size - 1) if self.size > 1 else None
 
     def kinks(self) -> list[float]:
-        """Places in u, inside of (0, 1), at which derivatives jump."""
+        """Values of u in (0, 1) at which derivatives are discontinuous."""
         return []
 
     @cached_property
     def stiffness(self) -> Tensor:
-        """Integrals of psi_k' psi_l' from 0 to 1, (size, size), by Gauss's rule on short intervals without kinks."""
+        """Integrals of psi_k' psi_l' from 0 to 1, (size, size), by Gaussian quadrature on intervals without kinks."""
         nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
         edges = torch.tensor([0.0, *(self.kinks() or (k / self.size for k in range(1, self.size))), 1.0]).double()
         middles, halves = (edges[1:] + edges[:-1])[:, None] / 2, edges.diff()[:, None] / 2
@@ -56,7 +56,7 @@ class Basis(abc.ABC):
 
 @final
 class Fourier(Basis):
-    """1, sqrt 2 cos 2 pi k u, sqrt 2 sin 2 pi k u: orthonormal, and the same again after a period."""
+    """1, sqrt 2 cos 2 pi k u, sqrt 2 sin 2 pi k u: orthonormal and periodic."""
 
     endless: ClassVar[bool] = True
 
@@ -99,9 +99,9 @@ class Legendre(Basis):
 
 @final
 class Monomials(Basis):
-    """u^k, hardly to be told apart beyond the sixth or so."""
+    """u^k: ill-conditioned beyond degree six or so."""
 
-    most: ClassVar[int] = 12  # in single precision the last ones are no more than rounding apart
+    most: ClassVar[int] = 12  # in single precision, higher powers differ by little more than rounding
 
     def functions(self, u: Tensor) -> Tensor:
         return u[..., None] ** torch.arange(self.size, dtype=u.dtype, device=u.device)
@@ -109,7 +109,7 @@ class Monomials(Basis):
 
 @final
 class RadialBasis(Basis):
-    """1, and exp(-((u - c_k) / w)^2) with centres c_k even from 0 to 1, and w their distance."""
+    """1, and exp(-((u - c_k) / w)^2) with centres c_k evenly spaced from 0 to 1, at the distance w."""
 
     least: ClassVar[int] = 3
 
@@ -121,7 +121,7 @@ class RadialBasis(Basis):
 
 @final
 class Hats(Basis):
-    """Piecewise linear: psi_k is 1 at the k-th of `size` even nodes from 0 to 1, and 0 at the others."""
+    """Piecewise linear: psi_k is 1 at the k-th of `size` evenly spaced nodes from 0 to 1, and 0 at the others."""
 
     least: ClassVar[int] = 2
 

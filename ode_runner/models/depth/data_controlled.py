@@ -1,4 +1,4 @@
-"""An ODE-Net whose field is told where the sample began."""
+"""An ODE-Net whose field is given the initial state."""
 
 from typing import ClassVar, final
 
@@ -14,9 +14,9 @@ from ode_runner.types import Times
 
 @final
 class DataControlled(Model):
-    """A flow for each sample, dy/dt = f(t, y, c): c is the initial state, or `control` affine features of it.
+    """dy/dt = f(t, y, c), where c is the sample's initial state, or `control` affine features of it.
 
-    Paths of different c may cross. The head reads y alone.
+    Trajectories with different c may cross. The head reads y only.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """

@@ -1,4 +1,4 @@
-"""Steps through depth, each made of evaluations of a layer's increment F, or of its two parts A and M."""
+"""Blocks as steps of numerical methods, by evaluations of a layer's increment F or of its two parts A and M."""
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,12 @@ from ode_runner.field import VectorField
 from ode_runner.networks.attention import Layer
 from ode_runner.types import Time
 
-Gamma = Literal["fixed", "learned", "gated"]  # how the weights of stages are had
+Gamma = Literal["fixed", "learned", "gated"]  # the kind of stage weights
 Evaluate = Callable[..., Tensor]  # of a field, a time and features; `call` names a part
 
 
 class PartedField(VectorField):
-    """A kind of field whose value is made of two parts, each of which counts as half of it."""
+    """A kind of field with two parts, each of which counts as half an evaluation."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "attend": 0.5, "transform": 0.5}
 
@@ -50,11 +50,11 @@ class Step(NamedTuple):
     """The state after a block, and the slope that led there."""
 
     state: Tensor
-    slope: Tensor  # F at the state before, which later blocks may read
+    slope: Tensor  # F at the previous state, which later blocks may use
 
 
 class DepthBlock(nn.Module, abc.ABC):
-    """A step from a state x, by evaluations of the increment of a layer."""
+    """A step from a state x, by evaluations of a layer's increment."""
 
     def __init__(self, layer: LayerField) -> None:
         super().__init__()
@@ -66,18 +66,18 @@ class DepthBlock(nn.Module, abc.ABC):
 
         Args:
             x: features (batch, positions, features).
-            before: the slopes of the blocks before, the last one first.
-            evaluate: gives F(x) of a field, a time and features, and counts it.
+            before: the slopes of the previous blocks, the last one first.
+            evaluate: returns F(x) for a field, a time and features, and counts the evaluation.
         """
 
     def part(self, evaluate: Evaluate, x: Tensor, call: str = "forward") -> Tensor:
-        """F(x), or a part of it, of the block's layer."""
+        """F(x) of the block's layer, or a part of it."""
         return evaluate(self.layer, x.new_zeros(()), x, call=call)
 
 
 @final
 class PreNorm(DepthBlock):
-    """x + F(x): two Euler steps one after the other, Lie-Trotter, for F(x) = A(x) + M(x + A(x))."""
+    """x + F(x) with F(x) = A(x) + M(x + A(x)): Lie-Trotter splitting with Euler steps."""
 
     def forward(self, x: Tensor, before: Sequence[Tensor], evaluate: Evaluate) -> Step:
         del before
@@ -87,7 +87,7 @@ class PreNorm(DepthBlock):
 
 @final
 class Parallel(DepthBlock):
-    """x + A(x) + M(x): Euler's method for the equation that is not split.
+    """x + A(x) + M(x): Euler's method without splitting.
 
     Chowdhery et al. PaLM. JMLR 2023, section 2.
     """
@@ -100,10 +100,10 @@ class Parallel(DepthBlock):
 
 @final
 class Macaron(DepthBlock):
-    """Half of M, A, and half of M again: in the shape of Strang's splitting, with Euler steps in place of exact flows.
+    """Half of M, then A, then half of M: Strang splitting with Euler steps.
 
     Args:
-        last: the layer whose M is the second one.
+        last: the layer whose M is used for the second half.
 
     Lu et al. Understanding and Improving Transformer From a Multi-Particle Dynamic System Point of View. 2019.
     """
@@ -122,7 +122,7 @@ class Macaron(DepthBlock):
 
 @final
 class Coefficients(nn.Module):
-    """Numbers that are learned from where they begin, or stay there."""
+    """Numbers that are learned from initial values, or fixed."""
 
     def __init__(self, beginning: Sequence[float], *, learned: bool) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Coefficients(nn.Module):
 
 
 class Method(NamedTuple):
-    """An explicit Runge-Kutta method, each stage of which is taken from the slope before it."""
+    """An explicit Runge-Kutta method in which each stage depends on the previous slope only."""
 
     places: Sequence[float]  # of the stages after the first, in steps
     weights: Sequence[float]
@@ -150,10 +150,10 @@ CLASSICAL = Method(places=(1 / 2, 1 / 2, 1.0), weights=_SIMPSON, beginning=_SIMP
 class RungeKutta(DepthBlock):
     """x + sum g_i F_i, where F_1 = F(x) and F_i = F(x + a_i F_{i-1}).
 
-    The weights g_i are those of the method; or learned, one for each stage; or of two stages gated, g and 1 - g with
-    g = sigmoid(w [F_1, F_2] + b) for every position by itself.
+    The weights g_i are fixed, as in the method; or learned, one per stage; or, with two stages, gated: g and 1 - g with
+    g = sigmoid(w [F_1, F_2] + b) at each position.
 
-    Li et al. ODE Transformer. ACL 2022. In its released code, F has the identity in it.
+    Li et al. ODE Transformer. ACL 2022. In its released code, F includes the identity.
     """
 
     def __init__(self, layer: LayerField, method: Method, *, gamma: Gamma, features: int) -> None:
@@ -175,8 +175,7 @@ class RungeKutta(DepthBlock):
 class PredictorCorrector(DepthBlock):
     """x + a F(p) + sum_j c_j F_{k-j} with p = x + sum_i b (1 - b)^{n-i} F_i of n stages; F_{k-j} is F of j blocks ago.
 
-    The weights of p sum to 1 - (1 - b)^n: this is a block, and no consistent method. They begin with b = 1/2, a = 1 and
-    c = 0.
+    The weights of p sum to 1 - (1 - b)^n, so that it is not a consistent method. Initially b = 1/2, a = 1 and c = 0.
 
     Li et al. Predictor-Corrector Enhanced Transformers with Exponential Moving Average Coefficient Learning.
     NeurIPS 2024.
@@ -200,9 +199,9 @@ class PredictorCorrector(DepthBlock):
 
 @final
 class Iterated(DepthBlock):
-    """x_0 = x + F(x), then `sweeps` times x_i = x + F(x_{i-1}): Picard's iteration for implicit Euler, cut off.
+    """x_0 = x + F(x), then `sweeps` times x_i = x + F(x_{i-1}): truncated fixed-point iteration for implicit Euler.
 
-    An explicit method of order 1, however many sweeps.
+    It is an explicit method of order 1 for any number of sweeps.
 
     Liu et al. IIET: Efficient Numerical Transformer via Implicit Iterative Euler Method. 2025.
     """
@@ -229,10 +228,10 @@ ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 2
 
 @final
 class MultiStep(DepthBlock):
-    """x + sum_j c_j F_{k-j}, of the F of the block and those before it; c begins as the method of Adams and Bashforth.
+    """x + sum_j c_j F_{k-j}, with F of this block and the previous ones; c is initialised as in Adams-Bashforth.
 
     Args:
-        slopes: how many F it reads, its own included.
+        slopes: the number of F, including its own.
 
     Wang et al. Learning Deep Transformer Models for Machine Translation (DLCL). ACL 2019.
     """

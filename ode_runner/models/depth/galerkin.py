@@ -1,4 +1,4 @@
-"""An ODE-Net whose weights change with depth."""
+"""An ODE-Net whose weights are functions of depth, expanded in a basis."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +25,10 @@ from ode_runner.types import Scalar, State, Time, Times
 
 @final
 class Galerkin(Model, Expanded):
-    """The network's own field with weights theta(t) = sum_k alpha_k psi_k(t / period), of `size` functions of a basis.
+    """The network's field with weights theta(t) = sum_k alpha_k psi_k(t / period), for a basis of `size` functions.
 
-    It begins with the network's own weights at all times. A basis other than Fourier's is defined from time 0 to
-    `period` only, in the task's unit of time. Of data along the way, two must fall into the shortest of its periods.
+    The initial weights are the network's own, at all times. Bases other than `fourier` are defined from time 0 to
+    `period` only, in the task's unit of time. With data along the way, at least two must fall into the shortest period.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -60,8 +60,8 @@ class Galerkin(Model, Expanded):
         return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
 
     def check_times(self, ts: Times) -> None:
-        """Raises RefusedInput where the basis has functions that the data cannot tell from slower ones."""
-        if self.every_time and len(ts) > 2:  # of two, only the end is data, as of a classifier
+        """Raises RefusedInput if the data are too coarse for the fastest functions of the basis (aliasing)."""
+        if self.every_time and len(ts) > 2:  # with two times, only the end is data, as for a classifier
             self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
 
     @property
@@ -78,7 +78,7 @@ class Galerkin(Model, Expanded):
         yield "weights", draw_weights(times, torch.cat([w.flatten(1) for w in self.field.weights(times)], dim=1))
 
     def _check(self, first: float, last: float) -> None:
-        """Raises RefusedInput for times at which the basis is not defined, but for rounding."""
+        """Raises RefusedInput for times at which the basis is not defined, up to rounding."""
         slack = 1e-6 * self.period
         if not self.basis.endless and not -slack <= first <= last <= self.period + slack:
             raise RefusedInput(
@@ -87,7 +87,7 @@ class Galerkin(Model, Expanded):
             )
 
     def _check_seen(self, spacing: float) -> None:
-        """Raises RefusedInput where data `spacing` apart cannot tell a function of the basis from a slower one."""
+        """Raises RefusedInput if data with this `spacing` cannot distinguish a basis function from a slower one."""
         size, shortest = self.basis.size, self.period * (self.basis.period() or math.inf)
         if shortest < 2 * spacing * (1 - 1e-6):
             raise RefusedInput(
@@ -98,10 +98,10 @@ class Galerkin(Model, Expanded):
 
 
 def expanded(field: VectorField, basis: Basis, period: float) -> "ExpandedField":
-    """A field as it is, but that its weights change with time, of the same kind.
+    """The field with time-dependent weights, of the same kind.
 
     Raises:
-        IncompatibleChoice: it is of a kind that nobody has said how to expand, or has no weights.
+        IncompatibleChoice: this kind of field cannot be expanded, or the field has no weights.
     """
     made: dict[type, Callable[[VectorField, Basis, float], ExpandedField]]
     made = {VectorField: ExpandedField, KnownJacobian: ExpandedField, SeparableField: ExpandedSeparable}
@@ -115,11 +115,11 @@ def expanded(field: VectorField, basis: Basis, period: float) -> "ExpandedField"
 
 
 class ExpandedField(VectorField):
-    """f(t, y, *given; theta(t)), by the methods of a template with weights that belong to a time.
+    """f(t, y, *given; theta(t)), by the methods of a template field whose weights are replaced.
 
-    All coefficients are one parameter (functions, weights), so that the weights of a time are one product. The template
-    gives no more than shapes: its own parameters are none of this module's. Where samples have times of their own,
-    each has weights of its own, over which the template is mapped.
+    All coefficients are one parameter (functions, weights), so that the weights at a time are one matrix product. The
+    template provides code and shapes only: its parameters are not parameters of this module. If samples have their own
+    times, each has its own weights, and the template is mapped over samples by torch.vmap.
     """
 
     def __init__(self, template: VectorField, basis: Basis, period: float) -> None:
@@ -130,7 +130,7 @@ class ExpandedField(VectorField):
         self.shapes = [weight.shape for weight in weights]
         self.sizes = [weight.numel() for weight in weights]
         self.basis, self.time_unit, self.batched_time = basis, period, template.batched_time
-        self._template = [template]  # in a list, for a module would be registered
+        self._template = [template]  # in a list, so that it is not registered
         self._places = _places(template, weights)
         self._of_buffers = _buffers(template)
         for i, (module, name) in enumerate(self._of_buffers):  # its own, for whoever evaluates it with other tensors
@@ -143,14 +143,14 @@ class ExpandedField(VectorField):
         return min((step for step in known if step is not None), default=None)
 
     def weights(self, t: Time) -> list[Tensor]:
-        """In the order of the template's parameters, of which each has a row for each time where `t` is (batch,)."""
+        """Weights at `t` in the order of the template's parameters; with a leading batch axis if `t` is (batch,)."""
         times = t.to(self.coefficients.dtype).reshape(-1)  # torch's jvp of `number * u` is double where u is ()
         flat = self.basis.functions(times / self.time_unit) @ self.coefficients
         parts = flat.split(self.sizes, dim=-1)
         return [part.view(*t.shape, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def roughness(self) -> Scalar:
-        """The integral of the square of the weights' derivative by time over a period."""
+        """The integral of the squared time derivative of the weights over a period."""
         stiffness = self.basis.stiffness.to(self.coefficients) / self.time_unit
         return ((stiffness @ self.coefficients) * self.coefficients).sum()
 
@@ -158,17 +158,17 @@ class ExpandedField(VectorField):
         return self.call("forward", t, y, *given)
 
     def call(self, method: str, t: Time, y: State, *given: Tensor) -> Tensor:
-        """A method of the template at time `t`, or at a time for each sample."""
+        """Call a method of the template with the weights at `t`, () or one time per sample."""
         if t.dim() == 0:
             return self._at_once(method, self.weights(t), t, y, *given)
         return torch.vmap(partial(self._alone, method))(self.weights(t), t, y, *given)
 
     def _alone(self, method: str, weights: list[Tensor], t: Time, y: Tensor, *given: Tensor) -> Tensor:
-        """The derivative of one sample, evaluated as a batch of one."""
+        """The result for one sample, evaluated as a batch of one."""
         return self._at_once(method, weights, t, y[None], *(z[None] for z in given))[0]
 
     def _at_once(self, method: str, weights: list[Tensor], *positional: Tensor) -> Tensor:
-        """As torch.func.functional_call does it for any module, but in a fifth of the time: the modules are known."""
+        """Like torch.func.functional_call, but five times as fast, because the modules are known."""
         own = [places[0][0]._parameters[places[0][1]] for places in self._places]
         buffers = [module._buffers[name] for module, name in self._of_buffers]
         try:
@@ -181,12 +181,12 @@ class ExpandedField(VectorField):
         return out
 
     def _hold(self, buffers: Sequence[Tensor | None]) -> None:
-        """In the place of the template's buffers."""
+        """Set the template's buffers."""
         for buffer, (module, name) in zip(buffers, self._of_buffers, strict=True):
             module._buffers[name] = buffer
 
     def _put(self, weights: Sequence[Tensor | None]) -> None:
-        """In the place of the template's parameters. Values that are no parameters can be put there only like this."""
+        """Replace the template's parameters by tensors, which nn.Module would refuse."""
         for weight, places in zip(weights, self._places, strict=True):
             for module, name in places:
                 module._parameters[name] = weight  # type: ignore[assignment]
@@ -196,7 +196,7 @@ class ExpandedField(VectorField):
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """What moves a module to a device or a type moves the template's buffers, too."""
+        """Also applies device and dtype changes to the template's buffers."""
         self._template[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -218,6 +218,6 @@ def _buffers(template: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _places(template: nn.Module, weights: Sequence[nn.Parameter]) -> list[list[tuple[nn.Module, str]]]:
-    """For each of the weights, the modules that hold it, and under which name; several where it is shared."""
+    """For each weight, the modules that hold it and its name there; several if it is shared."""
     held = [(module, name, one) for module in template.modules() for name, one in module._parameters.items()]
     return [[(module, name) for module, name, one in held if one is weight] for weight in weights]

@@ -1,4 +1,4 @@
-"""An augmented ODE-Net whose extra dimensions begin with a learned map of the state."""
+"""An augmented ODE-Net whose extra dimensions are initialised by a learned map of the state."""
 
 from typing import ClassVar, final
 

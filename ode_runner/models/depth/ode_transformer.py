@@ -34,7 +34,7 @@ from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.types import PathStates, State, Times
 
 Block = Literal["prenorm", "parallel", "macaron", "rk2", "rk4", "pc", "iiet", "multistep"]
-# By option, the blocks that have it; of `gamma`, those whose weights of stages can be learned.
+# By option, the blocks that have it; for `gamma`, those whose stage weights can be learned.
 OWN: Mapping[str, tuple[str, ...]] = {
     "gamma": ("rk2", "rk4", "pc", "multistep"),
     "feedforwards": ("macaron",),
@@ -43,26 +43,26 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "sweeps": ("iiet",),
     "test_sweeps": ("iiet",),
 }
-SMALL = 0.1  # of a state, by which a sweep moves it that may be left out
+SMALL = 0.1  # a sweep with a smaller relative change may be omitted
 
 
 @final
 class ODETransformer(Model, Layered):
-    """`depth` blocks, each of which takes a step by evaluations of the increment of a layer of its own.
+    """`depth` blocks; each is a step by evaluations of the increment of its own layer.
 
     Args:
         block: the scheme of a step, see `ode_runner.models.depth.depth_blocks`.
-        depth: so many blocks.
-        shared: whether all blocks have one layer; weights of stages are each block's own.
-        gamma: how the weights of stages are had; None: fixed of `rk2` and `rk4`, learned of `pc` and `multistep`.
-        feedforwards: of `macaron`, whether both halves are of one feed-forward part; None: they are.
-        stages: of the predictor of `pc`, 2 or 4; None: 2.
-        history: of `pc`, how many blocks back its corrector looks, None: 0; of `multistep`, how many F it reads, its
-            own included, None: 2.
-        sweeps: of `iiet`; None: 1.
-        test_sweeps: of `iiet` once it is trained, all blocks' or each one's; None: as in training.
+        depth: the number of blocks.
+        shared: whether all blocks share one layer; each block has its own stage weights.
+        gamma: the kind of stage weights; None: fixed for `rk2` and `rk4`, learned for `pc` and `multistep`.
+        feedforwards: for `macaron`: whether both halves share one feed-forward part; None: they do.
+        stages: for `pc`: the stages of the predictor, 2 or 4; None: 2.
+        history: for `pc`: the number of previous blocks that the corrector uses, None: 0. For `multistep`: the number
+            of F, including its own, None: 2.
+        sweeps: for `iiet`; None: 1.
+        test_sweeps: for `iiet` after training, one number or one per block; None: as in training.
 
-    Li et al. ODE Transformer. ACL 2022. Blocks of others name their sources in `ode_runner.models.depth.depth_blocks`.
+    Li et al. ODE Transformer. ACL 2022. Other blocks name their sources in `ode_runner.models.depth.depth_blocks`.
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE
@@ -124,7 +124,7 @@ class ODETransformer(Model, Layered):
 
     @torch.no_grad()
     def residuals(self, inputs: Tensor) -> Tensor:
-        """|x_i - x_{i-1}| / |x_i| of the sweeps of `iiet`; NaN where a block has fewer of them than another."""
+        """|x_i - x_{i-1}| / |x_i| for the sweeps of `iiet`; NaN if a block has fewer sweeps than another."""
         x, found = self.encode(inputs).y0.mT, list[Tensor]()
         for block in self.blocks:
             if isinstance(block, Iterated):
@@ -136,7 +136,7 @@ class ODETransformer(Model, Layered):
         return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=torch.nan)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """A sentence where some sweeps move a state by little, and where no block is as deep as `history` asks for."""
+        """Sentences if sweeps change a state only a little, or if no block is deep enough for `history`."""
         if self.history is not None and self.history > self.reach:
             yield f"model.history={self.history} is as model.history={self.reach}: no block has more before it"
         residuals = self.residuals(inputs)
@@ -149,7 +149,7 @@ class ODETransformer(Model, Layered):
             )
 
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
-        """How far each sweep of `iiet` moves the state of each block."""
+        """How much each sweep of `iiet` changes the state of each block."""
         residuals = self.residuals(inputs)
         if residuals.numel():
             yield "sweeps", draw_sweeps(residuals)
@@ -162,7 +162,7 @@ class ODETransformer(Model, Layered):
         return Solution(ys=torch.stack([states[0], states[-1]]))
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
-        """The state after each block, however many `times` are asked for."""
+        """The state after each block; `times` is ignored."""
         del ts, times
         return torch.stack(self._through_the_blocks(state_alone(encoding, "ode_transformer"), integrate))
 
@@ -177,7 +177,7 @@ class ODETransformer(Model, Layered):
 
 
 def _block(block: Block, layer: LayerField, network: TokenNetwork, *, place: int, **options: Any) -> DepthBlock:
-    """The block at a place of the depth, 0 for the first."""
+    """The block with this index in depth, from 0."""
     gamma, history = options["gamma"], options["history"]
     match block:
         case "prenorm":
@@ -198,7 +198,7 @@ def _block(block: Block, layer: LayerField, network: TokenNetwork, *, place: int
 
 
 def _other_feedforward(network: TokenNetwork) -> LayerField:
-    """A layer whose attention nobody asks for, and which therefore has none."""
+    """A layer without attention, of which only the feed-forward part is used."""
     layer = network.layer()
     layer.attend = nn.Identity()
     return LayerField(layer)
@@ -210,7 +210,7 @@ def _uncounted(field: LayerField, t: Tensor, x: Tensor, *, call: str = "forward"
 
 
 def _of_each_block(sweeps: int | Sequence[int], depth: int) -> Sequence[int]:
-    """Raises RefusedInput where that is impossible."""
+    """The number of sweeps of each block. Raises RefusedInput if they are not one number or one per block."""
     each = [sweeps] * depth if isinstance(sweeps, int) else list(sweeps)
     if len(each) != depth:
         raise RefusedInput(f"model.test_sweeps has {len(each)} numbers, and there are model.depth={depth} blocks.")

@@ -12,7 +12,7 @@ from ode_runner.types import Times
 
 @final
 class ODENet(Model):
-    """One shared field, integrated over the task's time span by any solver, differentiated in any mode.
+    """One field, integrated over the task's time span by any solver and differentiated by any gradient mode.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 3.
     """

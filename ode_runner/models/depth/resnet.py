@@ -18,10 +18,10 @@ from ode_runner.types import PathStates, State, Times
 
 @final
 class ResNet(Model, Layered):
-    """`blocks` residual blocks with weights of their own; 0 leaves stem and head, the no-middle baseline.
+    """`blocks` residual blocks, each with its own weights; with 0, only stem and head remain, as a baseline.
 
-    Between two times all the blocks are passed once, each told how much time that is: a classifier has one interval of
-    length 1, a trajectory as many as it has times, through the same blocks again and again.
+    All blocks are applied once between two successive times, and each is given the length of the interval. A classifier
+    has one interval of length 1. A trajectory passes through the same blocks in every interval.
 
     He, Zhang, Ren, Sun. Identity Mappings in Deep Residual Networks. ECCV 2016.
     """
@@ -48,7 +48,7 @@ class ResNet(Model, Layered):
         return list(self.blocks)
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
-        """The state after each block, however many `times` are asked for."""
+        """The state after each block; `times` is ignored."""
         return torch.stack(self._through_the_blocks(state_alone(encoding, "resnet"), float(ts[-1] - ts[0])))
 
     def _through_the_blocks(self, y: State, dt: float) -> list[Tensor]:

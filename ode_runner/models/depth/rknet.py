@@ -1,4 +1,4 @@
-"""An RK-Net: an ODE-Net that is its own discretisation."""
+"""An RK-Net: a fixed discretisation of an ODE-Net."""
 
 from typing import ClassVar, final
 
@@ -11,9 +11,9 @@ from ode_runner.types import Times
 
 @final
 class RKNet(Model):
-    """One shared field advanced by a fixed number of explicit Runge-Kutta steps, with the exact gradient.
+    """One field, advanced by a fixed number of explicit Runge-Kutta steps, with the exact gradient.
 
-    A network of weight-tied layers: what it learns belongs to its solver, and need not be the flow of an ODE.
+    It is a network of weight-tied layers. The learned map belongs to its solver and need not be the flow of an ODE.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 3.
     """

@@ -1,4 +1,4 @@
-"""An ODE-Net of second order."""
+"""A second-order ODE-Net."""
 
 from typing import ClassVar, final
 
@@ -17,9 +17,9 @@ from ode_runner.types import State, Time, Times
 
 @final
 class SecondOrder(Model):
-    """q'' = f(t, q, q'), on the state (q, v) with v = q'; v begins at zero, or at an affine map of q if learned.
+    """q'' = f(t, q, q'), on the state (q, v) with v = q'. Initially v is zero or a learned affine map of q.
 
-    Without `damping` f reads q alone. Then the field is separable, and symplectic solvers take it too.
+    Without `damping`, f depends on q only. Then the field is separable, and symplectic solvers take it, too.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """

@@ -1,4 +1,4 @@
-"""An ODE-Net whose weights change from piece to piece of depth."""
+"""An ODE-Net with piecewise constant weights in depth."""
 
 import math
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ from ode_runner.types import Scalar, Times
 
 @final
 class Stacked(Model, DepthVarying):
-    """`pieces` fields one after another, each for an equal part of the time from 0 to `period`, in the task's unit.
+    """`pieces` fields, each for an equal part of the time from 0 to `period`, in the task's unit.
 
-    The first reigns before that, too, and the last after it. Each part is a solve of its own, so that no step goes over
-    a jump.
+    Before time 0 the first field applies, after `period` the last one. Each part is a separate solve, so that no step
+    spans a discontinuity.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -64,9 +64,9 @@ class Stacked(Model, DepthVarying):
         yield "weights", draw_weights(times, of_pieces.repeat_interleave(2, dim=0))
 
     def _solves(self, ts: Times) -> Iterator[tuple[VectorField, Times, int]]:
-        """The fields that are passed on the way, the times of each solve, and how many outputs follow its first time.
+        """The field of each solve, its times, and the number of outputs after its first time.
 
-        Every solve ends where the next begins: at an edge, or at the last of the outputs.
+        Every solve ends where the next one begins: at the end of a part, or at the last output.
         """
         sign = 1 if ts[-1] >= ts[0] else -1
         parts = list(zip(self.fields, pairwise(self.edges), strict=True))[::sign]
@@ -78,7 +78,7 @@ class Stacked(Model, DepthVarying):
             done += len(due)
             last = done == len(ts)
             if not last and sign * end <= sign * float(start):
-                continue  # the times begin behind this part
+                continue  # the times begin after this part
             assert isinstance(field, VectorField)
             times = torch.cat([start, due] if last else [start, due, ts.new_tensor([end])])
             yield field, times, len(due)

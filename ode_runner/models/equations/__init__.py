@@ -1,1 +1,1 @@
-"""Models that state an equation of dynamics: known, with unknown coefficients, with events, with noise."""
+"""Models that are given as equations: known, with unknown coefficients, with events, with noise."""

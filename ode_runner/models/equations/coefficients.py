@@ -1,4 +1,4 @@
-"""Coefficients of a known equation as parameters, each between bounds or on a logarithmic scale."""
+"""Coefficients of a known equation as parameters, optionally with bounds or on a logarithmic scale."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from ode_runner.fields.structured_field import KnownEquation
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """Of numbers by name, where each begins, its bounds, whether its logarithm is learned, and what stays."""
+    """Options for coefficients, by name: initial values, bounds, which are learned as logarithms, which are fixed."""
 
     start: Mapping[str, float] = field(default_factory=dict)
     low: Mapping[str, float] = field(default_factory=dict)
@@ -26,11 +26,11 @@ class Ranges:
 
 
 def learnable(equation: KnownEquation, ranges: Ranges) -> KnownEquation:
-    """A copy of the equation, whose numbers are parameters; those that are fixed stay.
+    """A copy of the equation whose coefficients are parameters, except the fixed ones.
 
     Raises:
-        RefusedInput: a name is none of the equation's, bounds exclude each other or the beginning, a logarithm is asked
-            for of what is not positive, or nothing is left to learn.
+        RefusedInput: a name is not one of the equation's coefficients, bounds exclude each other or the initial value,
+            a coefficient with a logarithm is not positive, or nothing is left to learn.
     """
     _check_names(equation, ranges)
     found = copy.deepcopy(equation)
@@ -59,7 +59,7 @@ def _check_names(equation: KnownEquation, ranges: Ranges) -> None:
 
 
 def _range(name: str, begin: float, ranges: Ranges) -> "Range | None":
-    """None where the number may be any."""
+    """The range of a coefficient; None if it is unbounded."""
     low, high, log = ranges.low.get(name, -math.inf), ranges.high.get(name, math.inf), name in ranges.log
     if not low < begin < high:
         raise RefusedInput(
@@ -73,7 +73,7 @@ def _range(name: str, begin: float, ranges: Ranges) -> "Range | None":
 
 @final
 class Range(nn.Module):
-    """From any number to one between `low` and `high`, and back; with `log` by way of the logarithm."""
+    """Maps any number to one between `low` and `high`, and back; `log`: on a logarithmic scale."""
 
     def __init__(self, *, low: float, high: float, log: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Models whose parameters are numbers that somebody wants to know."""
+"""Models whose parameters are themselves of interest."""
 
 import abc
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from ode_runner.models.base import Model
 
 
 class EstimatedModel(Model):
-    """A model whose parameters have names and meanings, so that standard errors of them are worth reporting."""
+    """A model whose parameters have names and meanings, so that their standard errors are reported."""
 
     @abc.abstractmethod
     def estimates(self) -> Mapping[str, Tensor]:
-        """The numbers by name, () each, as functions of the parameters."""
+        """The quantities by name, () each, as functions of the parameters."""
 
     @abc.abstractmethod
     def truths(self) -> Mapping[str, float]:
-        """The true values of those numbers that the task knows."""
+        """The true values of those quantities that the task knows."""
 
     @abc.abstractmethod
     def bounds(self) -> Mapping[str, tuple[float, float]]:
-        """The bounds of numbers that have some, by name: lowest and highest, either of them infinite."""
+        """The bounds (low, high) of bounded quantities, by name; one of them may be infinite."""

@@ -1,4 +1,4 @@
-"""The task's true field: nothing to learn, everything to see of the solver."""
+"""The task's true field, without training, to study solvers."""
 
 from typing import ClassVar, final
 
@@ -23,10 +23,9 @@ from ode_runner.types import Times
 
 @final
 class Exact(Model):
-    """Solves the true field, from the true initial states or from noise, so that every error is the solver's.
+    """Solves the true field, from the true initial states or from noise, so that all errors are the solver's.
 
-    Where the field is that of a known law, of numbers or of texts, answers are its log density, which no solve is
-    needed for.
+    If the field is that of a known distribution, of numbers or texts, outputs are its log density, without a solve.
 
     Our own.
     """
@@ -58,13 +57,13 @@ class Exact(Model):
         self.noise_seed, self.event = network.spec.noise_seed, network.spec.event
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The state, and the condition that is given with it, if there is one."""
+        """The state, and its condition, if there is one, as given."""
         return encode_data(self.stem, inputs, self.spec) if self.spec.condition else super().encode(inputs)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """From data to noise, where the field is of a path; it begins where samples end.
+        """The solve; for the field of a path, from data to noise, beginning at the time where sampling ends.
 
-        Where noise drives it, samples are known by their place in the batch.
+        In a stochastic solve, the noise of a sample is determined by its position in the batch.
         """
         if self.sampled is not None:
             ts = ts.clamp(self.sampled[1], self.sampled[0])

@@ -1,4 +1,4 @@
-"""A system that flows and jumps: a field, an event, and what that does to the state."""
+"""A hybrid system: a field, an event, and a reset of the state at the event."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -21,7 +21,7 @@ from ode_runner.types import State, Times
 
 @final
 class LinearReset(nn.Module):
-    """y to A y + b of the flattened state, which begins as the identity."""
+    """y -> A y + b on the flattened state, initialised as the identity."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -36,15 +36,15 @@ class LinearReset(nn.Module):
 
 @final
 class Hybrid(Model):
-    """The task's own field, event and reset, some of whose numbers are learned, or a network in the place of a piece.
+    """The task's field, event and reset with some coefficients learned, or with field or reset replaced by a network.
 
     Chen, Amos, Nickel. Learning Neural Event Functions for Ordinary Differential Equations. ICLR 2021.
 
     Args:
-        field: the task's own, or that of the network.
-        reset: the task's own, or a linear map that begins as the identity.
-        learn: numbers of the task's pieces that are learned, by name; all others are known.
-        start: where these begin, in the same order.
+        field: the task's field, or the network's.
+        reset: the task's reset, or an affine map that is initialised as the identity.
+        learn: names of the task's coefficients to learn; all others are known.
+        start: their initial values, in the same order.
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
@@ -85,7 +85,7 @@ class Hybrid(Model):
         return with_events(self, inputs, ts, integrate)
 
     def numbers(self) -> dict[str, float]:
-        """The values of the learned numbers, by name, and as `NAME_error` how far each is from the task's."""
+        """The values of the learned coefficients, by name, and as `NAME_error` their differences from the true ones."""
         found = {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
         return found | {f"{name}_error": abs(found[name] - true) for name, true in self.true_numbers.items()}
 
@@ -93,10 +93,10 @@ class Hybrid(Model):
         return self.field
 
     def _known(self, name: str) -> float:
-        """The task's number of this name.
+        """The task's coefficient with this name.
 
         Raises:
-            RefusedInput: no piece has it.
+            RefusedInput: neither field, event nor reset has it.
         """
         owners = self._owners(name)
         if not owners:
@@ -108,7 +108,7 @@ class Hybrid(Model):
         return float(owners[0].get_buffer(name))
 
     def _learn(self, name: str, value: float) -> nn.Module:
-        """Make a parameter of the number of this name, wherever it is used; returns a module that has it."""
+        """Make the coefficient with this name a parameter, wherever it is used; returns a module that has it."""
         owners = self._owners(name)
         parameter = nn.Parameter(torch.tensor(float(value)))
         for module in owners:

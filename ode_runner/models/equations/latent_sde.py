@@ -1,4 +1,4 @@
-"""A latent stochastic equation: observations are read off a state with noise, whose path is recognised."""
+"""A latent SDE: observations depend on a stochastic latent state, whose posterior is learned."""
 
 from collections.abc import Mapping
 from typing import ClassVar, final
@@ -23,16 +23,16 @@ KL = "kl_path"  # the name of the term
 
 @final
 class LatentSDE(Model):
-    """Two equations with one diffusion: a prior dz = h(z) dt + g(z) dW, and f(z, context) in the place of h given data.
+    """A prior dz = h(z) dt + g(z) dW, and a posterior given data, with drift f(z, context) and the same diffusion.
 
-    The bound on the likelihood has, besides the divergence of where paths begin, that of the paths: the integral of
-    |(f - h) / g|^2 / 2, which is taken along the solve. The context at a time is what a GRU says that has read the
-    observations after it, from the last on.
+    The evidence lower bound has two KL divergences: of initial states, and of paths. The latter is the integral of
+    |(f - h) / g|^2 / 2, computed along the solve. The context at a time is the state of a GRU that has read the later
+    observations backwards, from the last one.
 
     Args:
-        diffusion: `constant`, or `elementwise`, a function of each coordinate by itself.
-        width: of the hidden layer of such a function.
-        context: numbers of it.
+        diffusion: `constant`, or `elementwise`, a function of each coordinate alone.
+        width: width of the hidden layer of such a function.
+        context: size of the context.
 
     Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, section 5.
     """
@@ -55,7 +55,7 @@ class LatentSDE(Model):
         self.kl = Integral(self.field.divergence, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """Where paths begin; and the context after each time, with the times, both given to the field."""
+        """Initial states of paths; given to the field: the context after each time, and the times."""
         encoding = super().encode(inputs)
         context = self.reader(inputs.flip(1))[0].flip(1)
         copies = len(encoding.y0) // len(inputs)
@@ -79,9 +79,9 @@ class LatentSDE(Model):
 
 @final
 class PosteriorEquation(StochasticField):
-    """f(z, context) and g(z), with the prior's h(z): the context is given at all times observed, and read at the next.
+    """f(z, context) and g(z), with the prior's h(z); at any time, the context is that of the next observed time.
 
-    What is given is the context (batch, time, number) and the times (batch, time), the same for all.
+    The given tensors are the context (batch, time, number) and the times (batch, time), equal for all samples.
     """
 
     def __init__(self, posterior: VectorField, prior: VectorField, diffusion: nn.Module) -> None:
@@ -101,9 +101,9 @@ class PosteriorEquation(StochasticField):
         return found
 
     def divergence(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        """|(f - h) / g|^2 / 2, (batch,), nats a unit of time.
+        """|(f - h) / g|^2 / 2, (batch,), nats per unit of time.
 
-        The drift is evaluated anew: that which a solver has found may be in the other calculus.
+        The drift is evaluated again, because a solver's drift may be in the other calculus.
         """
         del dy, pull
         apart = self.drift(t, y, *given) - self.prior(t, y)

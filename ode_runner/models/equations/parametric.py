@@ -1,4 +1,4 @@
-"""A known equation with unknown numbers."""
+"""A known equation with unknown coefficients."""
 
 import math
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ from ode_runner.types import Times
 
 @final
 class Parametric(EstimatedModel):
-    """Solves an equation of one's own, or the task's, whose numbers are learned and shared by all series.
+    """Solves the user's or the task's equation, whose coefficients are learned and shared by all series.
 
-    Each number may have bounds (`low`, `high`), be learned as a logarithm (`log`) or stay where it begins (`fixed`).
-    The task's own equation begins at `factor` times its true numbers, one's own where it is made, unless `start` says
-    otherwise. With `y0=learned` the first state of every training series is learned, too.
+    Each coefficient may have bounds (`low`, `high`), be learned as a logarithm (`log`) or be fixed (`fixed`). Initial
+    values are given by `start`; by default, those of the task's equation are `factor` times the true ones, and those of
+    the user's equation are its own. With `y0=learned`, the first state of every training series is learned, too.
 
     Seber, Wild. Nonlinear Regression. Wiley 1989.
     """
@@ -104,7 +104,7 @@ class Parametric(EstimatedModel):
 
 
 def _shift(series: int, state: int) -> nn.Parameter:
-    """Of first states from those of the first rows (series, state)."""
+    """The learned difference of first states from the first rows, (series, state)."""
     if not series:
         raise IncompatibleChoice(
             "model.y0=learned learns the first state of each series, and solves of this task begin elsewhere, too. "

@@ -22,17 +22,17 @@ from ode_runner.types import State, Time, Times
 
 @final
 class StochasticEquationModel(Model, TransitionLearner):
-    """dx = f(x) dt + g(x) dW on the observed state, in Ito's calculus, fitted by the likelihood of transitions.
+    """dx = f(x) dt + g(x) dW on the observed state, in Ito calculus, fitted by the likelihood of transitions.
 
-    Trained without a solve; its paths are those of the solver. A loss that compares paths with data point by point
-    would drive g to 0, so no task of values takes this model.
+    It is trained without a solve; the solver computes its paths. Tasks that compare paths with data point by point
+    refuse this model, because such a loss would drive g to 0.
 
     Tzen, Raginsky. Neural Stochastic Differential Equations: Deep Latent Gaussian Models in the Diffusion Limit. 2019,
     for such equations; the likelihood is that of the objective.
 
     Args:
-        diffusion: `constant`, a number for every coordinate; `elementwise`, a function of each coordinate by itself.
-        width: of the hidden layer of such a function.
+        diffusion: `constant`, a number per coordinate; `elementwise`, a function of each coordinate alone.
+        width: width of the hidden layer of such a function.
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
@@ -63,7 +63,7 @@ class StochasticEquationModel(Model, TransitionLearner):
 
 @final
 class LearnedEquation(StochasticField):
-    """A drift that is a field, and a diffusion of each element's own."""
+    """A learned drift, and a learned diffusion of diagonal noise."""
 
     def __init__(self, drift: VectorField, diffusion: nn.Module) -> None:
         super().__init__()

@@ -11,14 +11,14 @@ from ode_runner.networks.sizes import check_sizes
 
 @final
 class AutoregressiveFlow(DiscreteFlow):
-    """`layers` affine layers in which every number is changed by functions of those before it, and then of those after.
+    """`layers` affine autoregressive layers, which alternate between the order of numbers and the reverse order.
 
     Args:
-        kind: `maf`, whose density takes one pass and whose samples as many as they have numbers; `iaf`, the same turned
-            round: one pass a sample, and as many for a density, and so for a step of training, as it has numbers.
+        kind: `maf`: a density takes one pass, a sample as many passes as it has numbers. `iaf`, the inverse: a sample
+            takes one pass, a density, and so a training step, as many passes as there are numbers.
         width: units of a hidden layer of a conditioner.
-        depth: its hidden layers.
-        dropout: share of its hidden units that are left out in training.
+        depth: hidden layers of a conditioner.
+        dropout: dropout probability of its hidden units.
 
     Papamakarios, Pavlakou, Murray. Masked Autoregressive Flow for Density Estimation. NeurIPS 2017. · Kingma, Salimans,
     Jozefowicz, Chen, Sutskever, Welling. Improving Variational Inference with Inverse Autoregressive Flow. NeurIPS

@@ -18,14 +18,14 @@ from ode_runner.types import State, Time, Times
 
 @final
 class ContinuousFlow(DensityModel):
-    """Takes data along a learned field to a standard normal law: log p(x) = log N(y(1)) + the integral of tr df/dy.
+    """Transports data by a learned field to a standard normal: log p(x) = log N(y(1)) + the integral of tr df/dy.
 
-    The integral is the objective, so step control judges it. Outside training the trace is exact whatever `trace` is.
+    The integral is the objective, so that it is under step control. Outside training, the trace is always exact.
 
     Args:
-        trace: `exact`, by a product with the Jacobian for each element of a point; `hutchinson`, without bias by one
-            product e^T (df/dy) e with random signs or normal numbers e, drawn once for a solve.
-        noise: the law of e, `rademacher` or `normal`.
+        trace: the trace in training. `exact`: one product with the Jacobian per element. `hutchinson`: an unbiased
+            estimate by one product e^T (df/dy) e with noise e, drawn once per solve.
+        noise: the distribution of e, `rademacher` or `normal`.
 
     Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud. FFJORD. ICLR 2019.
     """
@@ -43,7 +43,7 @@ class ContinuousFlow(DensityModel):
         self.exact_trace = Integral(exact_trace, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, if there is one."""
+        """The data, with their condition, if there is one, as given."""
         return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:

@@ -14,7 +14,7 @@ from ode_runner.models.flows.zuko_layers import ZukoLayer, conditioner
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 
-KINDS: dict[str, tuple[type[Transform], int]] = {  # what is done to a number, and by how many parameters
+KINDS: dict[str, tuple[type[Transform], int]] = {  # the transform of a number, and the number of its parameters
     "nice": (AdditiveTransform, 1),
     "realnvp": (MonotonicAffineTransform, 2),
 }
@@ -22,14 +22,14 @@ KINDS: dict[str, tuple[type[Transform], int]] = {  # what is done to a number, a
 
 @final
 class CouplingFlow(DiscreteFlow):
-    """`layers` coupling layers: one half of a vector, the next layer the other, is changed by functions of the rest.
+    """`layers` coupling layers: each transforms one half of a vector by functions of the other half, alternately.
 
     Args:
-        kind: `realnvp`, an affine change whose scale is bounded, or `nice`, a shift: such layers leave volumes as they
-            are, and a scale of each number follows the last.
+        kind: `realnvp`: an affine transform with bounded scale. `nice`: a shift, which preserves volume; one learned
+            scale per number follows the last layer.
         width: units of a hidden layer of a conditioner.
-        depth: its hidden layers.
-        dropout: share of its hidden units that are left out in training.
+        depth: hidden layers of a conditioner.
+        dropout: dropout probability of its hidden units.
 
     Dinh, Krueger, Bengio. NICE. 2014. · Dinh, Sohl-Dickstein, Bengio. Density Estimation using Real NVP. ICLR 2017. The
     layers are zuko's.
@@ -47,7 +47,7 @@ class CouplingFlow(DiscreteFlow):
 
 
 def _couplings(size: int, layers: int, options: dict[str, Any]) -> Iterator[FlowLayer]:
-    """Layers in pairs, for a random half and for the other; in the plane, where chance would repeat one, in turn."""
+    """Layers in pairs, for a random half and the other half; in the plane, both halves alternate without chance."""
     order = torch.arange(size)
     for i in range(layers):
         if i % 2 == 0 and size > 2:

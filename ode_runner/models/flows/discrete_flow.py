@@ -1,4 +1,4 @@
-"""What flows of finitely many layers share."""
+"""The base class of flows with finitely many layers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,10 +19,10 @@ from ode_runner.types import Times
 
 
 class DiscreteFlow(DensityModel):
-    """Takes data through invertible layers to a standard normal law: log p(x) = log N(z) + log |det dz/dx|.
+    """Maps data by invertible layers to a standard normal: log p(x) = log N(z) + log |det dz/dx|.
 
-    Nothing is solved, and a network's layers are not used: solver, gradient mode and network are `-`. Where a condition
-    stands behind the data, every layer is given it.
+    There is no solve, and the network's layers are not used: solver, gradient mode and network are `-`. If the data
+    have a condition, every layer receives it.
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE
@@ -32,15 +32,15 @@ class DiscreteFlow(DensityModel):
 
     def __init__(self, network: Network, layers: Iterable[FlowLayer]) -> None:
         super().__init__(network)
-        self.stem, self.head = nn.Identity(), nn.Identity()  # data are moved as they are, of whatever shape
+        self.stem, self.head = nn.Identity(), nn.Identity()  # states are the data, of any shape
         self.spec, self.chain = network.spec, Chain(layers)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, if there is one."""
+        """The data, with their condition, if there is one, as given."""
         return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """The states before the first layer and after each, however many times are asked for."""
+        """The states before the first layer and after each layer; `ts` is ignored."""
         del ts, integrate
         return Solution(ys=torch.stack([stage.state for stage in self.chain.stages(y0.y0, y0.given)]))
 
@@ -51,7 +51,7 @@ class DiscreteFlow(DensityModel):
         return normal_log_density(z) + log_det
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
-        """See `DensityModel`; for a time on the way, the state after as large a share of the layers."""
+        """See `DensityModel`; the state at a time in between is that after the same fraction of the layers."""
         del integrate
         z = torch.randn(count, *self.spec.input_shape, device=ts.device).to(ts.dtype)
         stages = list(self.chain.stages_back(z, given))
@@ -66,10 +66,10 @@ class DiscreteFlow(DensityModel):
 
 
 def vector_size(network: Network) -> int:
-    """How many numbers a sample of the task's data has, for layers that are made for vectors.
+    """The number of elements of a sample, for layers that act on vectors.
 
     Raises:
-        IncompatibleChoice: it has one, so that there is nothing to be told apart.
+        IncompatibleChoice: a sample has one element only, which cannot be split.
     """
     size = math.prod(network.spec.input_shape)
     if size < 2:

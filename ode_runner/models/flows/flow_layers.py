@@ -1,4 +1,4 @@
-"""Invertible layers between data and a base law, of which discrete flows are made."""
+"""Invertible layers between data and a base distribution, for discrete flows."""
 
 import abc
 import typing
@@ -11,20 +11,20 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ode_runner.types import State
 
-SMALLEST = 1e-12  # variance by which first data are divided: a constant feature stays one
+SMALLEST = 1e-12  # lower bound of the variance of the first data, so that constant features stay finite
 
 
 class Mapped(NamedTuple):
-    """Where a map takes states (batch, *shape), and log |det| of its derivative there, (batch,)."""
+    """The result of a map, (batch, *shape), and log |det| of its Jacobian, (batch,)."""
 
     state: State
     log_det: Tensor
 
 
 class FlowLayer(nn.Module, abc.ABC):
-    """An invertible map from data towards the base law, of states that keep their shape.
+    """An invertible map from data towards the base distribution; states keep their shape.
 
-    `given` is the condition, (batch, condition), where there is one.
+    `given` is the condition, (batch, condition), if there is one.
     """
 
     @abc.abstractmethod
@@ -36,13 +36,13 @@ class FlowLayer(nn.Module, abc.ABC):
         """The inverse of `forward`: the state before this layer, and log |det dx/dy|, (batch,)."""
 
     def initialise(self, x: State, given: Sequence[Tensor]) -> None:
-        """Set weights that depend on the first data; most layers have none."""
+        """Set weights that depend on the first data; most layers have no such weights."""
         del x, given
 
 
 @final
 class Chain(FlowLayer):
-    """Layers one after another, from the data on."""
+    """A composition of layers; the first acts on the data."""
 
     def __init__(self, layers: Iterable[FlowLayer]) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ class Chain(FlowLayer):
         return end
 
     def stages(self, x: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
-        """State and log |det| at the beginning, and after each layer from the beginning to there."""
+        """The state and the total log |det|, at the beginning and after each layer."""
         return _stages((layer for layer in self), x, given)
 
     def stages_back(self, y: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
-        """What `stages` gives, from the base law to the data: through the last layer first."""
+        """The same from the base distribution to the data, beginning with the last layer."""
         return _stages((layer.inverse for layer in reversed(list(self))), y, given)
 
     def initialise(self, x: State, given: Sequence[Tensor]) -> None:
@@ -75,7 +75,7 @@ class Chain(FlowLayer):
 
 @final
 class Inverted(FlowLayer):
-    """A layer turned round: its inverse leads to the base law."""
+    """The inverse of a layer."""
 
     def __init__(self, layer: FlowLayer) -> None:
         super().__init__()
@@ -91,9 +91,9 @@ class Inverted(FlowLayer):
 
 @final
 class ActNorm(FlowLayer):
-    """(x + shift) * exp(log_scale), of each feature or channel.
+    """(x + shift) * exp(log_scale), for each feature or channel.
 
-    The first data make it standardise them: mean 0 and variance 1 over samples and, of images, places.
+    It is initialised so that the first data get mean 0 and variance 1 over samples and, for images, pixels.
 
     Kingma, Dhariwal. Glow. NeurIPS 2018, section 3.1.
     """
@@ -124,10 +124,10 @@ class ActNorm(FlowLayer):
 
 @final
 class SqueezedPart(FlowLayer):
-    """A layer on a part of an image that has been squeezed `level` times, one half being split off before each but one.
+    """A layer on a part of an image, after `level` squeezes, with a split between any two of them.
 
-    A squeeze makes four channels of the four places of every 2x2 block; a split leaves the second half of the channels
-    as it is. The result is put together again, so that its states are images as before.
+    A squeeze turns the four pixels of every 2x2 block into four channels. A split leaves the second half of the
+    channels unchanged. The parts are reassembled, so that states remain images.
 
     Dinh, Sohl-Dickstein, Bengio. Density Estimation using Real NVP. ICLR 2017, sections 3.6, 3.7.
     """
@@ -154,7 +154,7 @@ class SqueezedPart(FlowLayer):
         return Mapped(pixel_shuffle(y, 2), log_det)
 
     def _parted(self, x: State) -> tuple[Tensor, list[Tensor]]:
-        """The part, and what was split off before, first that of the first level."""
+        """The part, and the halves that were split off before, in the order of levels."""
         part, others = pixel_unshuffle(x, 2), []
         for _ in range(self.level - 1):
             part, other = part.chunk(2, dim=1)

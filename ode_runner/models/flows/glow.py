@@ -15,20 +15,20 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State
 
-LARGEST_LOG_SCALE = 2.0  # of a coupling: unbounded ones diverge
+LARGEST_LOG_SCALE = 2.0  # bound of a coupling's log scale: unbounded ones diverge
 
 
 @final
 class Glow(DiscreteFlow):
-    """`steps` steps on each of `levels` levels, each a normalisation, a 1x1 convolution and an affine coupling.
+    """`steps` steps on each of `levels` levels; a step is an ActNorm, a 1x1 convolution and an affine coupling.
 
-    Before each level an image is squeezed to a quarter of its places, and after it half of its channels are split off.
+    Each level begins with a squeeze to a quarter of the pixels; after it, half of the channels are split off.
 
     Args:
         width: channels within a coupling.
 
-    Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. NeurIPS 2018. There the base law of what
-    is split off is learned; here it is standard normal.
+    Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. NeurIPS 2018. There the distribution of
+    the parts that are split off is learned; here it is standard normal.
     """
 
     of_images: ClassVar[bool] = True
@@ -58,10 +58,10 @@ def _steps(shape: Sequence[int], levels: int, steps: int, width: int) -> Iterato
 
 @final
 class InvertibleConvolution(FlowLayer):
-    """A 1x1 convolution by P L U: a fixed permutation, and triangular matrices that are learned.
+    """A 1x1 convolution with the matrix P L U: a fixed permutation and learned triangular matrices.
 
-    L has ones on its diagonal, U has `sign` exp(d), so that log |det| is the sum of d at every place. `factors` holds
-    L below its diagonal, U above, and d on it. It begins as a random rotation.
+    L has ones on its diagonal, U has `sign` exp(d), so that log |det| is the sum of d, for every pixel. `factors` holds
+    L below the diagonal, U above, and d on it. The initial matrix is a random rotation.
     """
 
     permutation: Tensor
@@ -100,7 +100,7 @@ class InvertibleConvolution(FlowLayer):
 
 @final
 class ImageCoupling(FlowLayer):
-    """The second half of the channels is scaled and shifted by convolutions of the first; it begins as the identity."""
+    """Scales and shifts the second half of the channels by convolutions of the first; initially the identity."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class ImageCoupling(FlowLayer):
         last = nn.Conv2d(width, 2 * (channels - self.kept), 3, padding=1)
         for p in last.parameters():
             nn.init.zeros_(p)
-        # tanh first: a pixel that no training image has lit, and a test image lights, must not shift others far
+        # tanh first: a pixel that is lit in a test image, but in no training image, must not shift others far
         self.layers = nn.Sequential(first, nn.Tanh(), nn.Conv2d(width, width, 1), nn.SiLU(), last)
 
     def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:

@@ -1,4 +1,4 @@
-"""Fully connected layers whose Lipschitz constant is bounded."""
+"""A fully connected network with a bounded Lipschitz constant."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ Function = Callable[[Tensor], Tensor]  # of vectors (batch, size)
 
 @final
 class LipschitzMLP(nn.Module):
-    """A function of y, and of a condition, that changes by at most `bound` times as much as y does.
+    """A function of y, and of a condition, with Lipschitz constant at most `bound` with respect to y.
 
-    Every weight matrix on the way from y is divided by its largest singular value over bound^(1 / layers), where that
-    is above 1. Singular values are those of the matrix and not of an iteration, so that the bound holds at every moment
-    and there is no state. Between them is LipSwish, x sigmoid(b x) / 1.1, whose slope is at most 1 for every b > 0.
-    Within the bound the inputs of `width` units are about 1 / sqrt(width) large; so b begins at sqrt(width) / 2, for at
-    1/2 the layers are all but linear and hardly learn to be more.
+    Every weight matrix on the path from y is scaled down so that its largest singular value is at most
+    bound^(1 / layers). Singular values are exact, not by power iteration, so that the bound always holds and there is
+    no state. The activation is LipSwish, x sigmoid(b x) / 1.1, whose slope is at most 1 for every b > 0. Because of the
+    bound, inputs of `width` units have a size of about 1 / sqrt(width). So b is initialised as sqrt(width) / 2: with
+    1/2, the layers would be almost linear and hardly learn to be more.
 
     Chen, Behrmann, Duvenaud, Jacobsen. Residual Flows for Invertible Generative Modeling. NeurIPS 2019.
     """
@@ -39,19 +39,19 @@ class LipschitzMLP(nn.Module):
         self.limit = bound ** (1 / len(self.maps))
 
     def bounded(self) -> list[AffineMap]:
-        """The affine maps, with weights within the bound."""
+        """The affine maps with bounded weights."""
         return [AffineMap(self._within(layer.weight), layer.bias) for layer in self.maps]  # type: ignore[arg-type]
 
     def _within(self, weight: Tensor) -> Tensor:
         return weight * (self.limit / squared_norm(weight).sqrt()).clamp(max=1)
 
     def value(self, maps: Sequence[AffineMap], x: Tensor, given: Sequence[Tensor]) -> Tensor:
-        """(batch, size), by the maps of `bounded`."""
+        """The value, (batch, size), with the maps of `bounded`."""
         found, _ = self.linearize(maps, x, given)
         return found
 
     def linearize(self, maps: Sequence[AffineMap], x: Tensor, given: Sequence[Tensor]) -> tuple[Tensor, Function]:
-        """The value, and what takes tangents (..., batch, size) of x to those of it."""
+        """The value, and the function that maps tangents (..., batch, size) of x to those of the value."""
         first, *others = maps
         x = first(x)
         if self.from_given is not None:

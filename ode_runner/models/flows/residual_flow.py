@@ -19,17 +19,17 @@ from ode_runner.types import State
 
 @final
 class ResidualFlow(DiscreteFlow):
-    """`blocks` blocks y = x + g(x), each after a normalisation, where g has a Lipschitz constant below 1.
+    """`blocks` blocks y = x + g(x), each after an ActNorm, where g has a Lipschitz constant below 1.
 
-    Outside training log |det| is that of the whole Jacobian, at the cost of a product for each number of a sample.
+    Outside training, log |det| is exact, from the whole Jacobian, by one product per element of a sample.
 
     Args:
         width: units of a hidden layer of g.
-        depth: its hidden layers.
-        lipschitz: a bound of its Lipschitz constant.
-        log_det: in training, `roulette`, an estimate without bias, or `exact`, as outside.
-        exact_terms: of the series of log |det| that roulette always takes.
-        stop: the probability by which it ends after each further one, of which it takes one at least.
+        depth: hidden layers of g.
+        lipschitz: the bound of its Lipschitz constant.
+        log_det: in training: `roulette`, an unbiased estimate, or `exact`.
+        exact_terms: the number of terms of the series of log |det| that roulette always takes.
+        stop: the probability to stop after each further term, of which there is at least one.
 
     Behrmann, Grathwohl, Chen, Duvenaud, Jacobsen. Invertible Residual Networks. ICML 2019. · Chen, Behrmann, Duvenaud,
     Jacobsen. Residual Flows for Invertible Generative Modeling. NeurIPS 2019.
@@ -69,21 +69,21 @@ class ResidualFlow(DiscreteFlow):
 
 @final
 class Roulette:
-    """log |det(I + J)| = sum_k (-1)^(k + 1) tr J^k / k, by random signs v, v^T J^k v, and a random number of terms.
+    """log |det(I + J)| = sum_k (-1)^(k + 1) tr J^k / k, estimated by v^T J^k v with random signs v, randomly truncated.
 
-    `exact_terms` are always taken and then a geometric number, at least one; a term counts by the inverse of the
-    probability that it is taken. So the mean is right, if J stretches by less than 1.
+    `exact_terms` are always taken, and then a geometrically distributed number of terms, at least one. A term is
+    divided by the probability that it is taken. So the estimate is unbiased, if the norm of J is below 1.
     """
 
     def __init__(self, *, exact_terms: int, stop: float) -> None:
         self.exact_terms, self.stop = exact_terms, stop
 
     def further(self) -> int:
-        """How many terms follow, the same for a whole batch: one or more, from torch's generator of the CPU."""
+        """The random number of further terms, one or more, for the whole batch; from torch's CPU generator."""
         return 1 + math.floor(math.log1p(-float(torch.rand(()))) / math.log1p(-self.stop))
 
     def estimate(self, push: Function, x: Tensor) -> Tensor:
-        """(batch,), where `push` multiplies vectors like x (batch, size) by J."""
+        """The estimate, (batch,); `push` multiplies vectors like x (batch, size) by J."""
         v = probe(x, "rademacher")
         power, total = v, x.new_zeros(len(x))
         for k in range(1, self.exact_terms + self.further() + 1):
@@ -95,7 +95,7 @@ class Roulette:
 
 @final
 class ResidualLayer(FlowLayer):
-    """y = x + g(x) of flattened states, inverted by iteration of x = y - g(x)."""
+    """y = x + g(x) on flattened states, inverted by the fixed-point iteration x = y - g(x)."""
 
     def __init__(self, change: LipschitzMLP, *, roulette: Roulette | None) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ResidualLayer(FlowLayer):
     def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
         maps, flat = self.change.bounded(), y.flatten(1)
         x, before, moved = flat, math.inf, math.inf
-        while True:  # each move is shorter than the last by the Lipschitz constant, until rounding is all there is
+        while True:  # each update is smaller than the last by the Lipschitz constant, down to rounding
             after = flat - self.change.value(maps, x, given)
             before, moved = moved, float((after - x).detach().norm(dim=1).max())
             x = after
@@ -124,7 +124,7 @@ class ResidualLayer(FlowLayer):
 
 
 def exact_log_det(push: Function, x: Tensor) -> Tensor:
-    """log |det(I + J)|, (batch,), where `push` multiplies vectors like x (batch, size) by J, whole."""
+    """log |det(I + J)|, (batch,), from the whole J; `push` multiplies vectors like x (batch, size) by J."""
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     columns = push(identity[:, None].expand(-1, *x.shape))  # (column, batch, row)
     return torch.linalg.slogdet(identity + columns.movedim(0, -1)).logabsdet

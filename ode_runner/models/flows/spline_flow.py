@@ -11,20 +11,20 @@ from ode_runner.models.flows.zuko_layers import autoregressive_layers, condition
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 
-SLOPE = 1e-3  # the least of a spline
+SLOPE = 1e-3  # smallest slope of a spline
 
 
 @final
 class SplineFlow(DiscreteFlow):
-    """`layers` autoregressive layers that change numbers by monotone rational-quadratic splines.
+    """`layers` autoregressive layers of monotone rational-quadratic splines.
 
-    A spline has `bins` pieces from -5 to 5, and is the identity beyond; so a first layer standardises the data.
+    A spline has `bins` pieces on [-5, 5] and is the identity elsewhere. So a first layer standardises the data.
 
     Args:
         bins: pieces of a spline.
         width: units of a hidden layer of a conditioner.
-        depth: its hidden layers.
-        dropout: share of its hidden units that are left out in training.
+        depth: hidden layers of a conditioner.
+        dropout: dropout probability of its hidden units.
 
     Durkan, Bekasov, Murray, Papamakarios. Neural Spline Flows. NeurIPS 2019. The layers are zuko's.
     """

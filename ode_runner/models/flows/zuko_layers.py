@@ -1,4 +1,4 @@
-"""Layers of zuko's as layers of our flows."""
+"""Wrappers of zuko's layers."""
 
 from collections.abc import Sequence
 from typing import Any, final
@@ -15,7 +15,7 @@ from ode_runner.types import State
 
 @final
 class ZukoLayer(FlowLayer):
-    """A transform of zuko's, of vectors: states are flattened for it."""
+    """A transform by zuko on flattened states."""
 
     def __init__(self, transform: LazyTransform) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class ZukoLayer(FlowLayer):
 
 
 def conditioner(*, width: int, depth: int, dropout: float) -> dict[str, Any]:
-    """The options by which zuko makes what gives a layer its parameters: `depth` hidden layers of `width` SiLU units.
+    """zuko's options for a conditioner, the network that computes a layer's parameters.
 
-    Training leaves out a share `dropout` of these.
+    It has `depth` hidden layers of `width` SiLU units, with dropout probability `dropout`.
 
     Raises:
-        RefusedInput: `dropout` is no share.
+        RefusedInput: `dropout` is not a probability below 1.
     """
     if not 0 <= dropout < 1:
         raise RefusedInput(f"model.dropout must be 0 or more and less than 1, not {dropout}.")
@@ -48,7 +48,7 @@ def conditioner(*, width: int, depth: int, dropout: float) -> dict[str, Any]:
 
 
 def autoregressive_layers(size: int, condition: int, layers: int, **options: Any) -> list[FlowLayer]:
-    """So many layers for vectors of `size` numbers, by turns autoregressive from the first number and from the last."""
+    """`layers` autoregressive layers for vectors of `size` numbers, alternately in forward and reverse order."""
     order = torch.arange(size)
     return [
         ZukoLayer(MaskedAutoregressiveTransform(size, condition, order=order.flip(0) if i % 2 else order, **options))

@@ -25,23 +25,23 @@ from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
 
-FEWEST = 2  # levels with which training without a teacher begins
+FEWEST = 2  # initial number of levels in training without a teacher
 
 
 @final
 class Consistency(TaughtModel, ConsistencyLearner):
-    """Learns the function that takes y = x_0 + rho e, at any rho, to the data at the end of its way in one step.
+    """Learns the function that maps y = x_0 + rho e, at any rho, to the end of the ODE trajectory through it.
 
     Args:
-        teacher: whose ways these are: `exact`, the task's true field; the folder of a run that has learned a field;
-            None: those of the data themselves, which training finds without a teacher.
-        levels: of rho in training; without a teacher there are 2 at first, and so many at the end.
-        target_decay: of the weights that the student is compared with, in a step; None: 0.95 with a teacher, and 0
-            without, where a target that lags behind costs much.
+        teacher: the field of the trajectories: `exact`, the task's true field; the folder of a run that has learned a
+            field; None: consistency training, without a teacher.
+        levels: number of levels of rho in training; without a teacher, it grows from 2 to this number.
+        target_decay: decay per step of the moving average of weights that are the student's target. None: 0.95 with a
+            teacher, 0 without, where a lagging target makes results much worse.
         huber: distances far below this one are squared.
-        data_std: of the data, per coordinate; None: as the task says.
-        rho_min: noise of what samples are taken to be.
-        rho_max: where samples begin.
+        data_std: standard deviation of the data, per coordinate; None: that of the task.
+        rho_min: noise level of the samples.
+        rho_max: noise level at which sampling begins.
 
     Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023.
     """
@@ -101,7 +101,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
         return self.follower.inner
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, if there is one."""
+        """The data, with their condition, if there is one, as given."""
         return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
@@ -119,7 +119,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
         """Learn from the field of a teacher's generator.
 
         Raises:
-            IncompatibleChoice: its noise is less than that of this model.
+            IncompatibleChoice: its largest noise level is below that of this model.
         """
         field = generator.field
         if not isinstance(field, DenoisingField):
@@ -138,20 +138,20 @@ class Consistency(TaughtModel, ConsistencyLearner):
 
     @torch.no_grad()
     def begin_step(self, progress: float) -> None:
-        """The target follows the student; without a teacher levels become more."""
+        """Update the target; without a teacher, also the number of levels."""
         if self.told is None:
             self.level_count.fill_(levels_at(progress, self.levels))
         for followed, weight in zip(self.follower.parameters(), self.field.parameters(), strict=True):
             followed.lerp_(weight, 1 - self.target_decay)
 
     def neighbours(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Two neighbouring levels: in training of the present ones, otherwise of those at its end."""
+        """Two neighbouring levels: in training, of the present grid; otherwise, of the final one."""
         count = self.level_count if self.training else torch.full_like(self.level_count, self.levels)
         lower = (uniform * (count - 1)).floor().clamp(max=count - 2)
         return self._time_of_level(lower + 1, count), self._time_of_level(lower, count)
 
     def _time_of_level(self, number: Tensor, count: Tensor) -> Tensor:
-        """Levels are even in the seventh root of rho, and the first is exactly where the path begins."""
+        """The time of a level. Levels are evenly spaced in rho^(1/7); the first is exactly the path's beginning."""
         low, high = (rho ** (1 / KARRAS) for rho in (self.levels_path.sigma_min, self.levels_path.noise_std))
         rho = (low + number / (count - 1) * (high - low)) ** KARRAS
         return torch.where(number == 0, torch.zeros_like(rho), self.levels_path.time_of_rho(rho))
@@ -179,7 +179,7 @@ class LearnedJump(WrappedField, ConsistencyField):
 
 @final
 class Jump(WrappedField):
-    """c_skip x + c_out f(log(rho) / 4, c_in x): x itself where rho is least, whatever f.
+    """c_skip x + c_out f(log(rho) / 4, c_in x): equal to x at the smallest rho, for any f.
 
     Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023, appendix C.
     """
@@ -196,7 +196,7 @@ class Jump(WrappedField):
 
 
 def levels_at(progress: float, last: int) -> int:
-    """How many levels training has without a teacher, after a part of it: from 2 to `last` at the end.
+    """The number of levels in training without a teacher, after a fraction `progress`: from 2 to `last`.
 
     Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023, appendix C.
     """

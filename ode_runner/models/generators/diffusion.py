@@ -17,16 +17,16 @@ from ode_runner.types import State, Time
 
 @final
 class Diffusion(PathModel):
-    """Learns what is predicted along a path: the noise, the data, the score, or the velocity.
+    """Learns a head along a path: the noise, the data, the score, or the velocity.
 
-    The network adds to what would be right if the data were normal, which is linear in the state: so the prediction
-    grows as the noise does where the network is flat, far out.
+    The network's output is added to the exact prediction for normal data, which is linear in the state. So predictions
+    have the right growth far from the data, where the network is flat.
 
     Args:
-        head: what is predicted.
-        weighting: `simple`: the squared error of the head, of a score times sigma^2; `snr`: that of the data times the
-            signal-to-noise ratio, which is that of the noise; `likelihood`: that of the score times g^2, whose integral
-            bounds the NLL.
+        head: the predicted quantity.
+        weighting: `simple`: the squared error of the head (for a score times sigma^2). `snr`: the squared error of the
+            data times the signal-to-noise ratio, which equals that of the noise. `likelihood`: the squared error of
+            the score times g^2, whose integral bounds the NLL.
 
     Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. · Song, Sohl-Dickstein, Kingma, Kumar,
     Ermon, Poole. Score-Based Generative Modeling through SDEs. ICLR 2021. · Song, Durkan, Murray, Ermon. Maximum
@@ -74,7 +74,7 @@ class Diffusion(PathModel):
 
 @final
 class AboutNormal(WrappedField):
-    """A head of a path where the data are N(0, std^2 I), and a function of time and state added to it."""
+    """The head of a path for data N(0, std^2 I), plus a function of time and state."""
 
     def __init__(self, inner: VectorField, *, path: GaussianPath, head: Head, std: float) -> None:
         super().__init__(inner)

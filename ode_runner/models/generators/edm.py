@@ -1,4 +1,4 @@
-"""Diffusion as EDM has it: a denoiser whose inputs and outputs have unit variance."""
+"""EDM: diffusion by a preconditioned denoiser, whose network has inputs and outputs of unit variance."""
 
 from typing import final
 
@@ -15,18 +15,18 @@ from ode_runner.paths.heads import Head
 from ode_runner.paths.named import path_named
 from ode_runner.types import State, Time
 
-ROUNDING = 1e-6  # of numbers between 0 and 1, of which normal ones are made
+ROUNDING = 1e-6  # bound of uniform numbers away from 0 and 1, before they become normal ones
 
 
 @final
 class Edm(PathModel):
-    """Learns the denoiser of the path x = x_0 + rho e, where the logarithm of rho in training is normal.
+    """Learns the denoiser of the path x = x_0 + rho e; in training, log rho is normally distributed.
 
     Args:
         log_mean: mean of log rho in training.
         log_std: its standard deviation.
-        data_std: of the data, per coordinate; None: as the task says.
-        rho_max: where samples begin.
+        data_std: standard deviation of the data, per coordinate; None: that of the task.
+        rho_max: noise level at which sampling begins.
 
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
     table 1.
@@ -56,7 +56,7 @@ class Edm(PathModel):
         self.field = PredictedField(scaled, path=path, head=Head.X0)
 
     def times(self, uniform: Tensor) -> Tensor:
-        """The times of the levels of noise; some lie beyond the ends of the path, which is known there, too."""
+        """The times of random noise levels; some lie beyond the ends of the path, which is defined there, too."""
         normal = torch.special.ndtri(uniform.clamp(ROUNDING, 1 - ROUNDING))
         return self.field.path.time_of_log_snr(-(self.log_mean + self.log_std * normal))
 
@@ -65,14 +65,14 @@ class Edm(PathModel):
         return data
 
     def weight(self, t: Tensor) -> Tensor:
-        """The weight by which the network's own squared error counts as 1 at every level."""
+        """The weight with which the squared error of the network's raw output has weight 1 at every level."""
         rho = self.field.path.rho(t)
         return (rho.square() + self.data_std**2) / (rho * self.data_std).square()
 
 
 @final
 class Preconditioned(WrappedField):
-    """c_skip x + c_out f(log(rho) / 4, c_in x), by which inputs, outputs and targets of f have unit variance."""
+    """c_skip x + c_out f(log(rho) / 4, c_in x), so that inputs and targets of f have unit variance."""
 
     def __init__(self, inner: VectorField, *, path: GaussianPath, data_std: float) -> None:
         super().__init__(inner)

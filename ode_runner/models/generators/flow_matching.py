@@ -18,12 +18,12 @@ from ode_runner.types import State
 
 @final
 class FlowMatching(PathModel):
-    """Learns the velocity of a path, alpha' x_0 + sigma' e: of the linear one, e - x_0.
+    """Learns the velocity of a path, alpha' x_0 + sigma' e; for the linear path, e - x_0.
 
     Args:
-        coupling: `independent`, or `minibatch_ot`: the noise of a batch goes with its data in the order of the least
-            total squared distance, among data of the same condition where there is one. What is learned is then
-            straighter, and not the field of the path.
+        coupling: `independent`, or `minibatch_ot`: noise and data of a batch are paired with the smallest total squared
+            distance, among data with the same condition if there is one. The learned trajectories are then straighter,
+            but the field is not that of the path.
 
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023. · Liu, Gong, Liu. Rectified Flow. ICLR 2023. · Tong,
     Fatras, Malkin, Huguet, Zhang, Rector-Brooks, Wolf, Bengio. Improving and Generalizing Flow-Based Generative Models
@@ -71,10 +71,10 @@ class FlowMatching(PathModel):
 
 
 def nearest_pairs(data: State, noise: State) -> Tensor:
-    """For each of the data, which noise goes with it where the sum of squared distances is least (batch,).
+    """For each data point, the index (batch,) of its noise in the pairing with the smallest sum of squared distances.
 
-    SciPy takes half the time where it is asked which of the data goes with each noise, since data lie close together,
-    and where the distance from each of the data to its nearest noise, on which no pairing depends, is taken away first.
+    SciPy takes half the time with two changes: the assignment is solved from noise to data, because data are close
+    together; and each data point's distance to its nearest noise, on which no pairing depends, is subtracted first.
     """
     squares = torch.cdist(data.detach().flatten(1), noise.flatten(1)).square().double()
     further = squares - squares.amin(dim=1, keepdim=True)

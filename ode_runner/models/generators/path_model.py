@@ -1,4 +1,4 @@
-"""What the models share that learn the field of a Gaussian path by regression."""
+"""The base class of models that learn the field of a Gaussian path by regression."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,17 @@ from ode_runner.types import State, Times
 
 
 class PathModel(Model, PathLearner):
-    """Learns the field of a path from data, at t = 0, to noise, at t = 1; samples run from `start_time` to `end_time`.
+    """Learns the field of a path from data (t = 0) to noise (t = 1). Sampling runs from `start_time` to `end_time`.
 
-    Answers are log densities, by the same field from `end_time` to `start_time`, of which the noise there is taken to
-    be normal. Where there is a condition, both are given it; samples may be guided, log densities are not, for a
-    guided field is that of no law.
+    Outputs are log densities, by the same field from `end_time` to `start_time`, where the state is assumed to be
+    normal. Both receive the condition, if there is one. Sampling may be guided; log densities are not, because a guided
+    field belongs to no distribution.
 
     Args:
-        guidance: of samples, see `GuidedField`.
-        hidden: share of conditions that training replaces by zeros.
-        start_time: where the field is asked for by samplers first.
-        end_time: and last.
+        guidance: guidance of samples, see `GuidedField`.
+        hidden: probability with which training replaces a condition by zeros.
+        start_time: the first time of sampling.
+        end_time: the last time of sampling.
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
@@ -45,7 +45,7 @@ class PathModel(Model, PathLearner):
     takes_integrals: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"guidance"})
     field: PredictedField
-    of_path: bool = True  # whether data and noise are independent, as the reverse equation of a path takes them to be
+    of_path: bool = True  # whether data and noise are independent, as the reverse equation assumes
 
     def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
         super().__init__(network)
@@ -76,11 +76,11 @@ class PathModel(Model, PathLearner):
         return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, if there is one."""
+        """The data, with their condition, if there is one, as given."""
         return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """From data to noise; times beyond the ends of the path are taken for these."""
+        """The solve from data to noise; times are clamped to the ends of the path."""
         return integrate(self.field, y0, self._within(ts))
 
     def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
@@ -94,7 +94,7 @@ class PathModel(Model, PathLearner):
         return self._generator(self.field)
 
     def _generator(self, field: PredictedField) -> Generator:
-        """A generator by a field with the guidance that samples are to have."""
+        """A generator of samples, with guidance."""
         start, end = self.start_time, self.end_time
         if self.guidance == 1:
             return DensityGenerator(field=field, shape=self.shape, start=start, end=end, of_path=self.of_path)
@@ -105,7 +105,7 @@ class PathModel(Model, PathLearner):
         return integrate.evaluate(self.field.inner, t, x, given=given)
 
     def learned_field(self) -> VectorField | None:
-        """The field of the path; None where data and noise belong together, for then it is another one."""
+        """The field of the path; None if data and noise are coupled, because then the field is another one."""
         return self.field if self.of_path else None
 
     def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
@@ -124,7 +124,7 @@ class PathModel(Model, PathLearner):
         return self.end_time + (self.start_time - self.end_time) * uniform
 
     def _looked_at(self, default: float) -> str:
-        """In words, at what times training looks, where it is not from the end of a path that is the default to 1."""
+        """In words: the range of times in training, if it is not from `default` to 1."""
         ends = (self.end_time, self.start_time)
         return "" if ends == (default, 1.0) else f" from t={ends[0]:g} to {ends[1]:g}"
 

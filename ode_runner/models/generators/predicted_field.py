@@ -1,4 +1,4 @@
-"""The field of a Gaussian path, by what a network predicts along it."""
+"""The field of a Gaussian path, from a network's prediction along it."""
 
 from collections.abc import Mapping
 from typing import ClassVar, final
@@ -15,7 +15,7 @@ from ode_runner.types import State, Time
 
 @final
 class PredictedField(WrappedField, DenoisingField):
-    """The field of a path, of whose states the function `inner` predicts one head."""
+    """The field of a path, for which the function `inner` predicts one head."""
 
     def __init__(self, inner: VectorField, *, path: GaussianPath, head: Head) -> None:
         super().__init__(inner)
@@ -29,19 +29,19 @@ class PredictedField(WrappedField, DenoisingField):
 
 
 class DoubledField(DenoisingField):
-    """A kind of field that is evaluated on a batch of twice the size, which counts as two evaluations."""
+    """A kind of field that is evaluated on a batch of twice the size; a call counts as two evaluations."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 2, "denoise": 2, "drift": 2, "diffusion": 0}
 
 
 @final
 class GuidedField(WrappedField, DoubledField):
-    """f_0 + w (f_c - f_0), where f_c is a field given the condition c, and f_0 given a condition of zeros.
+    """f_0 + w (f_c - f_0), where f_c is the field with condition c, and f_0 the field with a condition of zeros.
 
-    Both are evaluated in one batch. The formula is the same of velocities, of denoised data, and of scores.
+    Both are evaluated in one batch. The formula is the same for velocities, denoised data and scores.
 
     Args:
-        inner: takes one condition.
+        inner: a field that takes one condition.
         scale: w; 1 is the field given the condition itself.
 
     Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, whose weight is w - 1.
@@ -65,6 +65,6 @@ class GuidedField(WrappedField, DoubledField):
 
 
 def _doubled(t: Time, y: State, condition: Tensor) -> tuple[Time, State, Tensor]:
-    """Each sample without its condition, and then each with it."""
+    """The batch with conditions of zeros, followed by the batch with its conditions."""
     conditions = torch.cat([torch.zeros_like(condition), condition])
     return (torch.cat([t, t]) if t.dim() else t), torch.cat([y, y]), conditions

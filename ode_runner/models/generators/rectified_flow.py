@@ -19,28 +19,27 @@ from ode_runner.paths.linear import Linear
 from ode_runner.problem import Integrate
 from ode_runner.types import State
 
-AT_ONCE = 2000  # pairs of a solve
+AT_ONCE = 2000  # pairs per solve
 HELD_OUT = 10  # one pair in so many is for validation
 
 
 @final
 class RectifiedFlow(PathModel, StagedModel):
-    """Learns the velocity of straight lines, e - x_0; first between data and noise, then once for each reflow.
+    """Learns the velocity of straight lines, e - x_0: first between independent data and noise, then for each reflow.
 
-    A reflow draws noise, solves the present field from it to data, and learns the lines between these pairs. Where its
-    field is right it has the samples of the field before, and straighter ways to them. What is wrong with those samples
-    stays.
+    A reflow draws noise, solves the present field from noise to data, and learns the lines between these pairs. If it
+    is learned exactly, the new field has the same samples and straighter trajectories. Errors of the samples remain.
 
     Args:
-        reflows: how often.
-        pairs: of a reflow; a tenth of them is for validation.
+        reflows: number of reflows.
+        pairs: pairs per reflow; a tenth of them is for validation.
 
     Liu, Gong, Liu. Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow. ICLR 2023,
     algorithm 1. Time runs the other way there, and the first field is counted as well.
     """
 
     of_path = False
-    reached: Tensor  # (), reflows that have begun
+    reached: Tensor  # (), number of reflows so far
 
     def __init__(self, network: Network, *, reflows: int, pairs: int, guidance: float, hidden: float) -> None:
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=1.0, end_time=0.0)
@@ -64,7 +63,7 @@ class RectifiedFlow(PathModel, StagedModel):
         del t
 
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
-        """In a reflow, as many of its pairs: in training any, otherwise always the same of those held out."""
+        """In a reflow, a batch of its pairs: random ones in training; otherwise fixed ones of those held out."""
         if not self.reached:
             return super().coupled(data, noise, given)
         if not self.training:

@@ -1,4 +1,4 @@
-"""The field of one path along another: which data a state stands for depends on its noise level alone."""
+"""The field of one path converted to another path: the denoiser depends on the noise level sigma / alpha only."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from ode_runner.types import State, Time
 
 
 class RescaledField(WrappedField, DenoisingField):
-    """A field of x = alpha x_0 + sigma e as one of another path, for the same data at the same sigma / alpha.
+    """A field of x = alpha x_0 + sigma e converted to another path, with the same data at the same sigma / alpha.
 
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
     appendix B.
@@ -30,13 +30,13 @@ class RescaledField(WrappedField, DenoisingField):
         return self.inner.denoise(time, broadcast_time(scale, x) * x, *given)
 
     def time(self, t: Tensor) -> Tensor:
-        """The time at which the other path has the noise level that this one has at `t`."""
+        """The time at which the inner field's path has the noise level of this path at `t`."""
         return self.inner.path.time_of_log_snr(self.path.log_snr(t)).clamp(0, 1)
 
 
 @final
 class GuidedRescaledField(RescaledField, DoubledField):
-    """A RescaledField of a field whose evaluation counts for two."""
+    """A RescaledField of a field whose call counts as two evaluations."""
 
 
 def rescaled(field: DenoisingField, path: GaussianPath) -> RescaledField:

@@ -1,4 +1,4 @@
-"""What a model is that learns in stages, each from data that the stage before has made."""
+"""The base class of models that are trained in stages, each with data made by the previous stage."""
 
 import abc
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from ode_runner.problem import Integrate
 
 
 class StagedModel(Model):
-    """Training goes through its epochs and its schedule once a stage, from the best weights of the stage before."""
+    """A model whose training has several stages. Each runs all epochs, from the best weights of the previous stage."""
 
     stages: int
 
     @abc.abstractmethod
     def make_stage(self, inputs: Tensor, integrate: Integrate, *, seed: int) -> dict[str, Tensor]:
-        """What the next stage learns from, made by the present weights; a function of these and the seed.
+        """The data of the next stage, as a function of the present weights and the seed.
 
         Args:
-            inputs: of the whole training split.
-            integrate: solves finely, whatever the run's own solver.
-            seed: of the run.
+            inputs: the inputs of the whole training split.
+            integrate: an accurate integrator, whatever the run's solver.
+            seed: the seed of the run.
         """
 
     @abc.abstractmethod
     def begin_stage(self, made: Mapping[str, Tensor]) -> None:
-        """Go on from the present weights to the next stage, and learn from what has been made for it."""
+        """Begin the next stage, with the present weights and the data made for it."""
 
     @abc.abstractmethod
     def resume_stage(self, made: Mapping[str, Tensor]) -> None:
-        """`begin_stage` in the middle of a stage, whose weights and buffers have been loaded."""
+        """Resume in the middle of a stage, after its weights and buffers were loaded."""

@@ -1,4 +1,4 @@
-"""What a model is that learns from another that has been trained."""
+"""The base class of models that learn from a teacher, such as a trained model."""
 
 import abc
 
@@ -14,7 +14,7 @@ class TaughtModel(Model):
     """A model with a teacher, or without one.
 
     Args:
-        teacher: `exact`, or a run folder, whose model whoever builds this one hands over to `learn_from`; None: none.
+        teacher: `exact`, or a run folder; the caller passes the teacher's generator to `learn_from`. None: no teacher.
     """
 
     teacher: DenoisingField | None
@@ -28,5 +28,5 @@ class TaughtModel(Model):
         """Learn from the generator of a teacher's samples.
 
         Raises:
-            IncompatibleChoice: it cannot be learned from.
+            IncompatibleChoice: the model cannot learn from this teacher.
         """

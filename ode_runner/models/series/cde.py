@@ -21,17 +21,17 @@ from ode_runner.plots.series import draw_control
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
 
-PLACES = 40  # of a picture, between two rows
+PLACES = 40  # points of a picture between two rows
 
 
 @final
 class CDE(SeriesModel):
-    """dz = F(z) dX along a control X through the rows of a series; z begins at an affine map of the first row.
+    """dz = F(z) dX along a control X through the rows of a series; initially, z is an affine map of the first row.
 
     Args:
-        control: how X leads from row to row; see `ode_runner.controls`.
-        time: whether the time of a row is a channel of X. Without it the speed at which values change is not seen.
-        counts: whether X tells how often each channel has been observed so far; None: where values may be missing.
+        control: the interpolation of rows by X; see `ode_runner.controls`.
+        time: whether time is a channel of X. Without it, the model does not see how fast values change.
+        counts: whether X includes the number of observations of each channel so far; None: if values may be missing.
 
     Kidger, Morrill, Foster, Lyons. Neural Controlled Differential Equations for Irregular Time Series. NeurIPS 2020.
     """
@@ -60,7 +60,7 @@ class CDE(SeriesModel):
         return self.control.pieces * super().intervals(rows=rows)
 
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
-        """The control of the first of the inputs."""
+        """The control of the first input."""
         knots, coefficients = (x[0].cpu() for x in self.stem.path(inputs[:1]))
         s = torch.linspace(0, len(coefficients), PLACES * (len(knots) - 1) + 1).to(knots)
         names = self.stem.names(inputs.shape[-1] - 2)
@@ -68,7 +68,7 @@ class CDE(SeriesModel):
 
 
 class ControlledField(VectorField):
-    """F(z) dX/ds, given coefficients of dX/ds; `longest`: no step of adaptive solvers may be longer, in pieces of X."""
+    """F(z) dX/ds, given the coefficients of dX/ds; `longest`: longest step of adaptive solvers, in pieces of X."""
 
     batched_time = True
 
@@ -88,7 +88,7 @@ class ControlledField(VectorField):
 
 
 def _check(name: str, control: Control, *, time: bool, causal: bool, blanks: bool) -> None:
-    """Raises IncompatibleChoice or RefusedInput where the control is none for the task, or has no time to go by."""
+    """Raises IncompatibleChoice or RefusedInput if the control does not suit the task, or lacks the time channel."""
     if causal and not (control.causal_with_blanks if blanks else control.causal):
         why = "fills in what is missing from later rows" if control.causal else "leads from row to row by all of them"
         raise IncompatibleChoice(

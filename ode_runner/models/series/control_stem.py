@@ -1,4 +1,4 @@
-"""Where models begin that a control through the rows of a series drives."""
+"""The stem of models that are driven by a control through the rows of a series."""
 
 from typing import final
 
@@ -13,7 +13,7 @@ from ode_runner.encoding import Encoding
 
 @final
 class ControlStem(nn.Module):
-    """Rows of series to the state at the first, with the coefficients of the control as what is given to the field."""
+    """Maps rows of series to the initial state; the coefficients of the control are given to the field."""
 
     def __init__(self, control: Control, initial: nn.Module, *, time: bool, counted: bool, at_every_row: bool) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ControlStem(nn.Module):
         return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks)
 
     def path(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The knots (series, rows, channels) and the coefficients of the control through them, up to the last row."""
+        """The knots (series, rows, channels), and the coefficients of the control through them."""
         series = Series.of_rows(rows)
         channels = [series.times[..., None]] if self.time else []
         channels += [self.control.fill(series), *([counts(series)] if self.counted else [])]

@@ -1,4 +1,4 @@
-"""A recurrent network that is told the time between rows."""
+"""A recurrent network with the time between rows as an input."""
 
 from typing import ClassVar, final
 
@@ -15,7 +15,7 @@ from ode_runner.types import PathStates, Times
 
 @final
 class GRUGaps(SeriesModel):
-    """A GRU over the rows: the values, which of them were observed, and the time since the row before. No solve.
+    """A GRU over the rows: inputs are the values, which were observed, and the time since the last row. No solve.
 
     The baseline `GRU-dt` of Rubanova et al. 2019 and Kidger et al. 2020.
     """
@@ -35,11 +35,11 @@ class GRUGaps(SeriesModel):
         return Encoding(states[:, 0], given=(states,))
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """At times between two rows, the states after the first of them."""
+        """The states after each row; at a time between two rows, the state after the first of them."""
         (states,) = y0.given
         rows = self.places(ts, rows=states.shape[1]).floor().long()
         return Solution(ys=states.transpose(0, 1)[rows])
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
-        """The state after each row, however many `times` are asked for."""
+        """The state after each row; `times` is ignored."""
         return encoding.given[0].transpose(0, 1)

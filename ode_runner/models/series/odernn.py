@@ -1,4 +1,4 @@
-"""A recurrent cell at every row, and a flow from row to row."""
+"""A recurrent cell at every row, and an ODE between rows."""
 
 from typing import ClassVar, final
 
@@ -18,13 +18,13 @@ from ode_runner.types import State, Time, Times
 
 @final
 class ODERNN(SeriesModel):
-    """Between two rows the state flows for as long as lies between them; at a row a GRU cell is told what is there.
+    """An ODE evolves the state for the time between two rows; at each row, a GRU cell updates it by the values there.
 
-    A row without any value tells nothing: the state flows through it, so that answers may be asked for at such rows.
+    A row without values does not update the state, so that outputs may be asked for at such rows.
 
-    A unit of the solver's time is the way from one row to the next; that of the flow's is the longest series that is
-    learned from. In the unit of the rows, a change of the field would move the end of a series as many times further,
-    and so much further than one of the cell, beside which it could not be learned. The flow begins at 0, as a GRU.
+    The unit of the solver's time is one row. The unit of the ODE's time is the longest training series. In the rows'
+    unit of time, a change of the field would move the final state much more than a change of the cell, and could not be
+    learned together with it. The field is initialised as 0, so that the model begins as a GRU.
 
     Rubanova, Chen, Duvenaud. Latent ODEs for Irregularly-Sampled Time Series. NeurIPS 2019.
     """
@@ -56,11 +56,11 @@ class ODERNN(SeriesModel):
 
 @final
 class GapField(WrappedField):
-    """f(h) times the time between two rows in units of the flow's; that in units of the rows is given, (batch, 1)."""
+    """f(h) times the time between two rows, which is given in the rows' unit, (batch, 1), and divided by `unit`."""
 
     def __init__(self, inner: VectorField, *, unit: float) -> None:
         super().__init__(inner)
-        self.unit = unit or 1.0  # a series of one row lasts no time
+        self.unit = unit or 1.0  # series of one row have duration 0
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         (gap,) = given
@@ -69,7 +69,7 @@ class GapField(WrappedField):
 
 @final
 class RowStem(nn.Module):
-    """The state after the first row, and what the cell is told of all rows, with 1 for those that tell something."""
+    """The state after the first row, and the inputs of the cell for all rows, with 1 for rows that have values."""
 
     def __init__(self, cell: nn.GRUCell) -> None:
         super().__init__()

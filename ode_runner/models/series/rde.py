@@ -1,4 +1,4 @@
-"""A neural controlled differential equation over windows of rows, of which increments and areas are kept."""
+"""A neural rough differential equation: a controlled equation over windows of rows, by their log-signatures."""
 
 from collections.abc import Iterator
 from typing import ClassVar, final
@@ -22,16 +22,16 @@ from ode_runner.types import State, Time, Times
 
 @final
 class RDE(SeriesModel):
-    """dz = F(z) dX along straight lines from row to row, a window of rows by one equation that does not change in it.
+    """dz = F(z) dX along straight lines from row to row, with one autonomous ODE per window of rows.
 
-    In a window that is dz/ds = sum_i F_i X_i + sum_ij A_ij DF_j F_i, with the increments X of the path over the window
-    and its areas A_ij, half the integral of x_i dx_j - x_j dx_i from the window's first row (the log-ODE method, depth
-    2). It costs a product with dF/dz for each channel, and a step a window in place of a step a row.
+    By the log-ODE method of depth 2, the ODE of a window is dz/ds = sum_i F_i X_i + sum_ij A_ij DF_j F_i. X are the
+    increments of the path over the window, and A_ij its areas, half the integral of x_i dx_j - x_j dx_i from the
+    window's first row. It costs one product with dF/dz per channel, and takes one step per window, not one per row.
 
     Args:
-        window: rows of a window.
-        time: whether the time of a row is a channel.
-        counts: whether the channels tell how often each has been observed so far; None: where values may be missing.
+        window: number of rows of a window.
+        time: whether time is a channel.
+        counts: whether channels include the number of observations of each so far; None: if values may be missing.
 
     Morrill, Salvi, Kidger, Foster. Neural Rough Differential Equations for Long Time Series. ICML 2021, section 3.
     """
@@ -65,7 +65,7 @@ class RDE(SeriesModel):
 
 @final
 class WindowStem(nn.Module):
-    """Rows of series to the state at the first, with increments and areas of every window, and a break after each."""
+    """Maps rows of series to the initial state; gives increments and areas of all windows, with breaks between them."""
 
     def __init__(self, rows: ControlStem, *, window: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def increments_and_areas(steps: Tensor, window: int) -> tuple[Tensor, Tensor]:
 
 
 class WindowField(VectorField):
-    """sum_i F_i X_i + sum_ij A_ij DF_j F_i of the window that the time is in, given X and A of all windows."""
+    """sum_i F_i X_i + sum_ij A_ij DF_j F_i for the window at time t, given X and A of all windows."""
 
     batched_time = True
 
@@ -107,9 +107,10 @@ class WindowField(VectorField):
 
 
 def derivatives(matrices: nn.Module, y: State, directions: Tensor) -> Tensor:
-    """The derivative of each column of the matrices (batch, state, channel) in the direction of one of `directions`.
+    """The derivative of each column of the matrices (batch, state, channel) along its direction in `directions`.
 
-    Pushed forward as the derivative of a product from the left, which all gradient modes can differentiate again.
+    The Jacobian-vector product is the derivative of a vector-Jacobian product, which all gradient modes can
+    differentiate again.
     """
     channels = directions.shape[2]
 
@@ -124,7 +125,7 @@ def derivatives(matrices: nn.Module, y: State, directions: Tensor) -> Tensor:
 
 
 def _of_window(t: Time, given: Tensor) -> Tensor:
-    """What is given of the window that begins at `t` or before, (series, ...); `t` is () or (series,)."""
+    """The given tensor of the window that contains `t`, (series, ...); `t` is () or (series,)."""
     window = t.detach().floor().long().clamp(0, given.shape[1] - 1)
     if t.dim():
         return given[torch.arange(len(given), device=given.device), window]

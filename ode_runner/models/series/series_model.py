@@ -1,4 +1,4 @@
-"""What the models share that read a series on the way."""
+"""The base class of models that are driven by the rows of a series."""
 
 from typing import ClassVar
 
@@ -8,10 +8,10 @@ from ode_runner.types import Times
 
 
 class SeriesModel(Model):
-    """A model whose state is moved by the rows of a series, from the first (time 0) to the last.
+    """A model whose state is driven by the rows of a series, from the first (time 0) to the last.
 
-    Depth is counted in rows: the task's times, from 0 to 1, are the way through all rows of a batch, or numbers of rows
-    where answers are wanted at each. Before the first and after the last the state stands still.
+    Solves use the row number as time. The task's times from 0 to 1 are mapped to all rows of a batch; if outputs are
+    asked for at each row, they are row numbers already. Before the first row and after the last, the state is constant.
     """
 
     of_series: ClassVar[bool] = True
@@ -22,9 +22,9 @@ class SeriesModel(Model):
         self.causal = network.spec.causal
 
     def intervals(self, *, rows: int) -> int:
-        """How many intervals its solves through so many rows have; a step of fixed size in each is enough."""
+        """The number of intervals of a solve through this many rows; one fixed step in each is enough."""
         return max(1, rows - 1)
 
     def places(self, ts: Times, *, rows: int) -> Times:
-        """The rows at the task's times, counted from 0."""
+        """The task's times as row numbers, from 0."""
         return (ts if self.causal else ts * (rows - 1)).clamp(0, rows - 1)

@@ -1,4 +1,4 @@
-"""Texts token by token."""
+"""An autoregressive model of texts."""
 
 from typing import final
 
@@ -13,9 +13,9 @@ from ode_runner.networks.tokens import token_network
 
 @final
 class Autoregressive(PassModel):
-    """p(x) as the product of what each token is given those before it, by a network that sees no later ones.
+    """p(x) as the product of the conditional probabilities of each token given the previous ones, by a causal network.
 
-    The likelihood of a text takes one pass, a sample one for each token.
+    The likelihood of a text takes one pass, a sample one pass per token.
 
     Bengio, Ducharme, Vincent, Jauvin. A Neural Probabilistic Language Model. JMLR 2003. · Vaswani et al. Attention Is
     All You Need. NeurIPS 2017.
@@ -38,7 +38,7 @@ class Autoregressive(PassModel):
 
 @final
 class EarlierTokens(LearnedTokens):
-    """Each position is told the token before it, and the first that there is none."""
+    """Each position receives the previous token, and the first one a blank."""
 
     def seen(self, x: Tensor) -> Tensor:
         return torch.cat([torch.full_like(x[:, :1], self.tokens), x[:, :-1]], dim=1)

@@ -1,4 +1,4 @@
-"""What the models share that take texts for points of a space, and noise to them by a Gaussian path."""
+"""Base classes of models that represent tokens by points of a vector space, with a Gaussian path from noise."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -21,30 +21,30 @@ from ode_runner.types import State, Time, Trajectory
 
 
 class CodedField(DenoisingField):
-    """The field of a path between noise and points that stand for tokens, (batch, position, number).
+    """The field of a path between noise and points that represent tokens, (batch, position, number).
 
-    What it takes the data to be is the mean of the points, by the probabilities that `logits` say.
+    The denoised state is the mean of the points with the probabilities of `logits`.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {**DenoisingField.call_weights, "logits": 1}
 
     def codes(self) -> Tensor:
-        """The points, (token, number), all of the same length."""
+        """The points, (token, number), all with the same norm."""
         raise NotImplementedError(f"{type(self).__name__} does not say what stands for tokens: define codes(self)")
 
     @abc.abstractmethod
     def logits(self, t: Time, x: State, *given: Tensor) -> Tensor:
-        """Logits of the token that each position is, (batch, position, tokens)."""
+        """Logits of the token at each position, (batch, position, tokens)."""
 
     def denoise(self, t: Time, x: State, *given: Tensor) -> State:
         return self.logits(t, x, *given).softmax(dim=-1) @ self.codes()
 
 
 class CodedText(TextModel, CodeLearner):
-    """Learns what tokens are, given points near those that stand for them; samples are rounded to the nearest.
+    """Learns to predict tokens from noisy points; samples are rounded to the nearest token.
 
     Args:
-        end_time: where samples end, and are rounded.
+        end_time: the last time of sampling, at which samples are rounded.
     """
 
     objective: ClassVar[Objective[CodeLearner]] = CodedLikelihood()
@@ -76,7 +76,7 @@ class CodedText(TextModel, CodeLearner):
 @final
 @dataclass(frozen=True, kw_only=True)
 class RoundedGenerator(TextGenerator):
-    """From noise to texts: at every time, the tokens whose points are nearest, or which are given.
+    """A generator of texts: at every time, the tokens are those with the nearest points, or the given ones.
 
     `codes` are the points, (token, number).
     """
@@ -96,15 +96,15 @@ class RoundedGenerator(TextGenerator):
 
 @final
 class ClampedCodes(DenoisingField):
-    """Another field, which sees given tokens without noise at all times.
+    """A field with given tokens, which are without noise at all times.
 
-    A field that was taught by positions of one time is asked about others than it has seen, so that the blanks are not
-    drawn by their very law. With the noise of the time on the given tokens they would be drawn by one that is further
-    off, for early on the way hardly anything would be given.
+    In training, all positions have the same noise level. Given tokens without noise are out of this distribution, so
+    that blanks are not drawn exactly from their conditional distribution. Given tokens with noise would be worse,
+    because early in the solve almost nothing would be given.
 
     Args:
-        codes: the points that stand for tokens, (token, number).
-        text: (position,), the tokens; the number behind the last where none is given.
+        codes: the points that represent tokens, (token, number).
+        text: (position,), the tokens; the number after the last token is a blank.
     """
 
     points: Tensor
@@ -123,5 +123,5 @@ class ClampedCodes(DenoisingField):
 
 
 def nearest(x: Tensor, codes: Tensor) -> Tensor:
-    """The nearest code in direction of points (*any, number), by its number: (*any); codes are (token, number)."""
+    """The index (*any) of the code nearest in direction to each point (*any, number); codes are (token, number)."""
     return (x @ codes.to(x.dtype).T).argmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Diffusion of texts in steps."""
+"""D3PM: discrete-time diffusion of texts."""
 
 from collections.abc import Mapping
 from typing import ClassVar, final
@@ -14,15 +14,15 @@ from ode_runner.paths.corruption import CorruptionName
 
 @final
 class D3PM(ReplacedTextModel, StepDenoiser):
-    """Learns the law of a text one step before, by a bound of its likelihood.
+    """Learns the reverse steps of a discrete diffusion, by a variational bound of the likelihood.
 
     Args:
-        kernel: what takes the place of a token: a mask (`absorbing`), any token (`uniform`), or one of both (`hybrid`),
-            so that tokens that stand may still be mended.
-        masked: of `hybrid`, the probability of a mask.
-        steps: of the bound; samplers may take others.
-        cross_entropy: weight of the cross-entropy of all tokens, beside the bound.
-        schedule: how many tokens are replaced at a time.
+        kernel: what replaces a token: a mask (`absorbing`), a random token (`uniform`), or either (`hybrid`), so that
+            unmasked tokens can still be corrected.
+        masked: for `hybrid`: the probability of a mask.
+        steps: number of steps of the bound; samplers may use another number.
+        cross_entropy: weight of the cross-entropy of all tokens, in addition to the bound.
+        schedule: the probability that a token is replaced by time t.
 
     Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
     2021.

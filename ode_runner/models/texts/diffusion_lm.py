@@ -17,17 +17,17 @@ from ode_runner.types import State, Time
 
 @final
 class DiffusionLM(CodedText):
-    """Learns embeddings of tokens, what they were before noise was mixed with them, and to round them to tokens.
+    """Learns embeddings of tokens, to denoise them, and to round them to tokens.
 
-    Embeddings have length 1, for a squared error is least where all are the same, and the noise that hides them is by
-    their length. What keeps them apart is the cross-entropy of rounding: the network says a vector for each position,
-    whose products with the embeddings are the logits of its token, and the mean embedding by these is what it takes the
-    data to be.
+    Embeddings have norm 1, because the noise that hides them is relative to their norm. The squared error alone would
+    make all of them equal; the cross-entropy of rounding keeps them apart. The network outputs a vector per position,
+    whose products with the embeddings are the logits of the token. The denoised state is the mean embedding with these
+    probabilities.
 
     Args:
-        dimension: numbers of an embedding.
+        dimension: size of an embedding.
         regression: weight of the squared error of embeddings, as a bound of the likelihood.
-        end_time: where samples end, and become the tokens of the nearest embeddings.
+        end_time: the last time of sampling, at which samples become the tokens of the nearest embeddings.
 
     Li, Thickstun, Gulrajani, Liang, Hashimoto. Diffusion-LM Improves Controllable Text Generation. NeurIPS 2022. ·
     Dieleman et al. Continuous Diffusion for Categorical Data. 2022, for lengths and means of embeddings.
@@ -43,7 +43,7 @@ class DiffusionLM(CodedText):
 
 @final
 class EmbeddedField(CodedField):
-    """What a network says of noisy embeddings, (batch, position, size), by learned embeddings of so many tokens."""
+    """The field by a network of noisy embeddings, (batch, position, size), and learned embeddings of tokens."""
 
     def __init__(self, inner: VectorField, *, tokens: int, size: int) -> None:
         super().__init__()

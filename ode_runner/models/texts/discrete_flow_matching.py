@@ -1,4 +1,4 @@
-"""Flow matching of texts."""
+"""Discrete flow matching of texts."""
 
 from typing import ClassVar, Literal, final
 
@@ -11,11 +11,11 @@ from ode_runner.paths.corruption import CorruptionName
 
 @final
 class DiscreteFlowMatching(ReplacedTextModel):
-    """Learns what tokens were by their cross-entropy alone; samples follow rates that carry noise to text.
+    """Learns the original tokens by cross-entropy alone; samples follow jump rates from noise to text.
 
     Args:
-        kernel: what takes the place of a token: a `mask`, or any token (`uniform`), so that all may change to the end.
-        schedule: how many are replaced at a time.
+        kernel: what replaces a token: a `mask`, or a random token (`uniform`), so that tokens can change until the end.
+        schedule: the probability that a token is replaced by time t.
 
     Campbell, Yim, Barzilay, Rainforth, Jaakkola. Generative Flows on Discrete State-Spaces. ICML 2024. · Gat, Remez,
     Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024.

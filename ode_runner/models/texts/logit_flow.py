@@ -16,15 +16,15 @@ from ode_runner.types import State, Time
 
 @final
 class LogitFlow(CodedText):
-    """Learns the velocity from noise to logits of texts, of which the network sees the probabilities, their softmax.
+    """Learns the velocity from noise to logits of texts; the network's input is the softmax of the state.
 
-    A token stands for the logits `scale` (e_token - 1 / tokens), with which N(0, I) is mixed evenly in time. The
-    network says what each token is, by the soft points that a solve goes through, and is taught by the cross-entropy
-    alone; the mean of the logits by its probabilities makes the velocity.
+    A token is represented by the logits `scale` (e_token - 1 / tokens), on the linear path from N(0, I). The network
+    predicts the token of each position and is trained by the cross-entropy alone. The mean of the logits with its
+    probabilities defines the velocity.
 
     Args:
-        scale: of the logits. The larger, the earlier on the way from noise to text tokens are decided.
-        end_time: where samples end, and each position becomes the token of the largest logit.
+        scale: scale of the logits. The larger it is, the earlier in sampling tokens are decided.
+        end_time: the last time of sampling, at which each position becomes the token with the largest logit.
 
     Stark, Jing, Wang, Corso, Berger, Barzilay, Jaakkola. Dirichlet Flow Matching with Applications to DNA Sequence
     Design. ICML 2024. · Eijkelboom, Bartosh, Naesseth, Welling, van de Meent. Variational Flow Matching for Graph
@@ -42,7 +42,7 @@ class LogitFlow(CodedText):
 
 @final
 class LogitField(CodedField):
-    """What a network says of the probabilities of tokens, (batch, position, tokens)."""
+    """The field by a network of probabilities of tokens, (batch, position, tokens)."""
 
     points: Tensor
 
@@ -59,5 +59,5 @@ class LogitField(CodedField):
 
 
 def logit_codes(tokens: int, scale: float) -> Tensor:
-    """Logits of tokens that are certain, (token, token): `scale` more of the token than of all others, of mean 0."""
+    """The logits that represent each token, (token, token): higher by `scale` for the token, with mean 0."""
     return scale * (torch.eye(tokens) - 1 / tokens)

@@ -20,12 +20,12 @@ from ode_runner.types import Time
 
 @final
 class MaskedDiffusion(TokenDiffusion, MaskLearner):
-    """Learns what masked tokens are, given the others: a text with any masks, whatever the time.
+    """Learns the distribution of masked tokens given the others, for any set of masks, independently of time.
 
     Args:
-        schedule: by which masks are lifted in time. Nothing learned depends on it.
-        weighting: `elbo`: what is minimised bounds the negative log likelihood; `mean`: the cross-entropy of a masked
-            token, whatever the number of masks.
+        schedule: the probability that a token is masked at time t. The trained weights do not depend on it.
+        weighting: `elbo`: the loss bounds the negative log likelihood; `mean`: the mean cross-entropy of masked tokens,
+            for any number of masks.
 
     Sahoo, Arriola, Schiff, Gokaslan, Marroquin, Chiu, Rush, Kuleshov. Simple and Effective Masked Diffusion Language
     Models. NeurIPS 2024.
@@ -48,10 +48,10 @@ class MaskedDiffusion(TokenDiffusion, MaskLearner):
 
 @final
 class LearnedMaskedField(LogitsField, MaskedField):
-    """A masked text whose masked tokens a network predicts, whatever the time; the others are known.
+    """The field of masked texts, whose masked tokens a network predicts, independently of time.
 
     Args:
-        inner: from tokens, masks among them, to logits (batch, position, tokens).
+        inner: maps tokens, including masks, to logits (batch, position, tokens).
     """
 
     def __init__(self, inner: VectorField, *, tokens: int, schedule: CorruptionSchedule) -> None:

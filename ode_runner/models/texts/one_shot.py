@@ -1,4 +1,4 @@
-"""Texts all at once."""
+"""Texts in one pass: a non-autoregressive baseline."""
 
 from typing import final
 
@@ -12,10 +12,10 @@ from ode_runner.networks.tokens import token_network
 
 @final
 class OneShot(PassModel):
-    """p(x) as the product of laws of the positions, none of which sees a token: a text in one pass.
+    """p(x) as a product of independent distributions of the positions: a text takes one pass.
 
-    The best that it can learn is how often a token stands at each position, and no dependence: a baseline for models
-    that take several passes.
+    At best it learns the frequencies of tokens at each position, without dependence between positions. It is a baseline
+    for models that take several passes.
 
     Gu, Bradbury, Xiong, Li, Socher. Non-Autoregressive Neural Machine Translation. ICLR 2018.
     """
@@ -32,7 +32,7 @@ class OneShot(PassModel):
 
 @final
 class NoTokens(LearnedTokens):
-    """No position is told a token."""
+    """All positions receive blanks."""
 
     def seen(self, x: Tensor) -> Tensor:
         return torch.full_like(x, self.tokens)

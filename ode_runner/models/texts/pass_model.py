@@ -1,4 +1,4 @@
-"""What the models share that know the likelihood of a text: baselines of those that lift masks."""
+"""Base classes of models with an exact likelihood of texts, as baselines of diffusion models."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from ode_runner.types import State, Time, Times
 
 
 class TextField(VectorField):
-    """Logits of the tokens of a text, by those of them that it lets each position see. It has no derivative."""
+    """Logits of the tokens of a text, each from those tokens that its position may see. It has no derivative."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"logits": 1}
 
@@ -35,9 +35,9 @@ class TextField(VectorField):
 
 
 class LearnedTokens(TextField):
-    """What a network says, which is told some of the tokens.
+    """The logits by a network that sees some of the tokens.
 
-    `inner` reads tokens, and `tokens`, the number behind the last, in the place of one that it is not told.
+    The input of `inner` are tokens; the number `tokens`, after the last token, is a blank.
     """
 
     def __init__(self, inner: VectorField, *, tokens: int) -> None:
@@ -46,14 +46,14 @@ class LearnedTokens(TextField):
 
     @abc.abstractmethod
     def seen(self, x: Tensor) -> Tensor:
-        """What `inner` is given of a text (batch, position)."""
+        """The input of `inner` for a text (batch, position)."""
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.inner(t, self.seen(x), *given)
 
 
 class PassModel(TextModel, TextLearner):
-    """Learns a law of texts that is a product over positions. Nothing is solved; a text takes so many passes.
+    """Learns a distribution of texts that is a product over positions, without a solve.
 
     Values are log likelihoods, in nats.
     """
@@ -66,7 +66,7 @@ class PassModel(TextModel, TextLearner):
     @property
     @abc.abstractmethod
     def passes(self) -> int:
-        """How many passes draw a text, from the first token to the last."""
+        """The number of passes that draw a text."""
 
     def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:
         time = torch.zeros((), device=text.device)
@@ -79,7 +79,7 @@ class PassModel(TextModel, TextLearner):
 @final
 @dataclass(frozen=True, kw_only=True)
 class PassGenerator(TextGenerator):
-    """Draws a text from the first token to the last, as many of them in each pass as make `passes` passes."""
+    """Draws a text from the first token to the last in `passes` passes, of equally many tokens."""
 
     field: LearnedTokens
     passes: int
@@ -88,7 +88,7 @@ class PassGenerator(TextGenerator):
         """See `TextGenerator`.
 
         Raises:
-            RefusedInput: a blank stands before what is known, which a model of several passes cannot take into account.
+            RefusedInput: a blank is before a given token, which a model of several passes cannot take into account.
         """
         blank = text == self.field.tokens
         if self.passes > 1 and bool((blank[:-1] & ~blank[1:]).any()):
@@ -99,13 +99,13 @@ class PassGenerator(TextGenerator):
         return replace(self, text=text)
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
-        """Blanks, with the given tokens in their places."""
+        """Blanks, and the given tokens at their positions."""
         del dtype
         blanks = torch.full((len(noise.samples), *self.shape), self.field.tokens, device=noise.samples.device)
         return blanks if self.text is None else self.text.expand_as(blanks)
 
     def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
-        """The texts after some of the passes, even over `ts`. The blanks of `y0` are drawn from left to right."""
+        """The texts after some of the passes, evenly spaced over `ts`. Blanks of `y0` are drawn from left to right."""
         states, time = [y0], torch.zeros((), dtype=torch.float64, device=y0.device)
         uniform = noise.uniform(time, 0, self.shape)
         for positions in torch.arange(y0.shape[1], device=y0.device).tensor_split(self.passes):

@@ -1,4 +1,4 @@
-"""What the models share that learn what tokens were before noise replaced them."""
+"""Base classes of models that predict the tokens of a text before noise replaced some of them."""
 
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ Kernel = Literal["absorbing", "uniform", "hybrid"]
 
 
 class LearnedReplacementField(ReplacementField):
-    """What a network takes tokens to have been, which is told the time."""
+    """A replacement field whose logits are computed by a network, which receives the time."""
 
     def __init__(self, inner: VectorField, noise: Tensor, *, tokens: int, schedule: CorruptionSchedule) -> None:
         super().__init__(noise, tokens=tokens, schedule=schedule)
@@ -31,12 +31,12 @@ class LearnedReplacementField(ReplacementField):
 
 
 class ReplacedTextModel(TokenDiffusion, TextDenoiser):
-    """Learns what the tokens of a text were before some of them were replaced.
+    """Learns to predict the tokens of a text before some of them were replaced.
 
     Args:
-        name: of the model, for messages.
-        noise: (state,), the law of what takes their places.
-        schedule: how many are replaced at a time.
+        name: the name of the model in messages.
+        noise: (state,), the distribution of replacements.
+        schedule: the probability that a token is replaced by time t.
     """
 
     learned: ClassVar[type[LearnedReplacementField]] = LearnedReplacementField
@@ -55,10 +55,10 @@ class ReplacedTextModel(TokenDiffusion, TextDenoiser):
 
 
 def kernel_noise(kernel: Kernel, tokens: int, *, masked: float) -> Tensor:
-    """The law of what takes the place of a token: a mask, any token, or one of both, a mask with this probability.
+    """The distribution of replacements: a mask, a random token, or either, with the probability `masked` of a mask.
 
     Raises:
-        RefusedInput: the probability is none.
+        RefusedInput: `masked` is not a probability.
     """
     if not 0 < masked < 1:
         raise RefusedInput(f"model.masked must be between 0 and 1, not {masked:g}. Use model.kernel=absorbing for 1.")

@@ -1,4 +1,4 @@
-"""Diffusion of texts by ratios of probabilities."""
+"""SEDD: diffusion of texts by ratios of probabilities (score entropy)."""
 
 from typing import ClassVar, Literal, final
 
@@ -11,19 +11,19 @@ from ode_runner.paths.token_field import RatioField
 
 @final
 class LearnedRatioField(LearnedReplacementField, RatioField):
-    """Ratios of which a network says the logits, which is told the time."""
+    """A ratio field whose logits are computed by a network, which receives the time."""
 
 
 @final
 class SEDD(ReplacedTextModel, RatioLearner):
-    """Learns how much likelier a text is with another token in one place, while noise replaces more and more tokens.
+    """Learns ratios of probabilities of noisy texts that differ in one token.
 
-    By these ratios the noise is turned round: at rates (`tau_leap`, `gillespie`), or step by step with the ratios at
-    the beginning of each (`ancestral`). With masks for noise they are those of what masked tokens are, (a / (1 - a))
-    p(token), so that the model is masked diffusion whose probabilities need not sum to 1.
+    The ratios define the reverse process: as jump rates (`tau_leap`, `gillespie`), or in steps with the ratios at their
+    beginning (`ancestral`). With masks, the ratios are (a / (1 - a)) p(token), so that the model is masked diffusion
+    whose probabilities need not sum to 1.
 
     Args:
-        kernel: what takes the place of a token: a mask (`absorbing`), or any token (`uniform`).
+        kernel: what replaces a token: a mask (`absorbing`), or a random token (`uniform`).
 
     Lou, Meng, Ermon. Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution. ICML 2024.
     """

@@ -11,9 +11,9 @@ from ode_runner.models.generator import Generator
 
 @dataclass(frozen=True, kw_only=True)
 class TextGenerator(Generator, abc.ABC):
-    """A generator of texts, which draws whole ones, or the blanks of one that is given.
+    """A generator of texts, which draws whole texts, or the blanks of a given text.
 
-    `text` is that text, (position,), in which the number behind the last token is a blank; None: all are drawn.
+    `text` is the given text, (position,); the number after the last token is a blank. None: all tokens are drawn.
     """
 
     text: Tensor | None = None
@@ -23,5 +23,5 @@ class TextGenerator(Generator, abc.ABC):
         """The generator that draws the blanks of a text, (position,), and leaves its tokens as they are.
 
         Raises:
-            RefusedInput: it cannot be drawn where these blanks are.
+            RefusedInput: the generator cannot draw blanks at these positions.
         """

@@ -1,4 +1,4 @@
-"""What the models of texts share."""
+"""The base class of models of texts."""
 
 from typing import ClassVar
 
@@ -14,9 +14,9 @@ from ode_runner.types import Times
 
 
 class TextModel(Model):
-    """A model whose inputs are texts, (batch, position), from which no solve leads anywhere: it draws others.
+    """A model of texts, (batch, position), that draws new texts; there is no solve from its inputs.
 
-    `shape` is that of a text; `known`, their true law, where the task knows it.
+    `shape` is the shape of a text; `known` is the true distribution, if the task knows it.
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY

@@ -1,4 +1,4 @@
-"""What takes noise to text, token by token."""
+"""The generator of texts by a Markov chain of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +15,20 @@ from ode_runner.paths.token_field import MaskedField, TokenField
 from ode_runner.problem import Integrate
 from ode_runner.types import Time, Times
 
-BEGIN, FINISH = 2.0, -1.0  # times of no solve, to which numbers belong by which texts begin, and by which they end
+BEGIN, FINISH = 2.0, -1.0  # times outside of solves, as keys of the random numbers for initial and final draws
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class TokenGenerator(TextGenerator):
-    """The field of a text, from noise at `start` to the text at `end`.
+    """Solves a token field from noise at `start` to text at `end`.
 
-    A text is known by its number, as any other sample is. At the end of a solve to t = 0 no position stays masked: what
-    the solver has left is drawn, for one evaluation more.
+    As for any sample, the noise of a text is a function of its number. After a solve to t = 0, positions that are still
+    masked are drawn, for one further evaluation.
 
-    Tokens that are given stand from the beginning. Where noise is a mask, that is a state on the way to text, and the
-    blanks are drawn by their law given these tokens. Under any other noise it is an approximation: see `ClampedText`.
+    Given tokens are present from the beginning. With masks as noise, such a state occurs in the process itself, so that
+    blanks are drawn from their exact conditional distribution. With other noise it is an approximation: see
+    `ClampedText`.
     """
 
     field: TokenField
@@ -52,13 +53,13 @@ class TokenGenerator(TextGenerator):
 
 @final
 class ClampedText(TokenField):
-    """Another field, of texts that have given tokens at all times, which noise never takes from them.
+    """A field of texts with given tokens, which noise never replaces.
 
-    Where noise may draw any token, the field cannot know that these are none of its draws, and so relies on them too
-    little, the less the later the time: the blanks are not drawn by their very law.
+    If noise may draw any token, the field cannot know that these tokens are not draws of noise. So it relies on them
+    too little, the less the larger the time is, and blanks are not drawn exactly from their conditional distribution.
 
     Args:
-        text: (position,), the tokens; from `tokens` on, none is given.
+        text: (position,), the tokens; numbers from `tokens` on are blanks.
     """
 
     text: Tensor
