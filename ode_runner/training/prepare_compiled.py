@@ -35,23 +35,23 @@ from ode_runner.training.training_problems import (
 
 Captured = TypeVar("Captured")
 
-FEWEST_STEPS = 2_000  # of training that repay the seconds which the system's compiler takes
-FEWEST_SOLVES = 100  # of a kind, that repay the second of its compiler where others of the field are compiled anyway
-FEWEST_FUSED = 10_000  # that repay the half minute of PyTorch's
-FEWEST_CAPTURED = 200  # that repay the seconds which capturing takes
-# Multiplications and additions in an evaluation, from which on a compiled step is hardly faster than arithmetic allows
+FEWEST_STEPS = 2_000  # training steps that repay the seconds of the system's compiler
+FEWEST_SOLVES = 100  # solves of a kind that repay a second of that compiler, if other solves are compiled anyway
+FEWEST_FUSED = 10_000  # training steps that repay the half minute of PyTorch's compiler
+FEWEST_CAPTURED = 200  # training steps that repay the seconds of capturing
+# Multiplications and additions in an evaluation above which arithmetic dominates, so that compiled steps gain little
 LARGEST = 20_000_000
-LARGEST_FUSED = 1_000_000  # by PyTorch's compiler
+LARGEST_FUSED = 1_000_000  # the same for PyTorch's compiler
 SLOWER = 60_000_000  # beyond, taking steps anew in the backward pass costs more than all that compiling saves
 
 
 class Compiled(NamedTuple):
-    """What has been made before training: captured passes, or solves, which the integrator has."""
+    """What was compiled before training: captured passes, or solves, which are in the integrator."""
 
-    seconds: float | None = None  # None: nothing
+    seconds: float | None = None  # that it took; None: nothing was compiled
     passes: CapturedPasses | PlannedPasses | None = None
     layers: CapturedModules | None = None  # before and after captured solves
-    measurable: bool = True  # what is kept for the backward pass; recorded steps keep it where nobody sees it
+    measurable: bool = True  # whether saved bytes can be measured; saved tensor hooks do not see recorded steps
 
 
 def compile_training(
@@ -62,17 +62,17 @@ def compile_training(
     say: Callable[[str], None],
     history: AttemptHistory | None = None,
 ) -> Compiled:
-    """What trainer.compile asks for: on a CPU compiled solves; on a GPU captured passes, or solves if adaptive.
+    """Compile as trainer.compile says: solves on a CPU; on a GPU passes, or single steps if the solve is adaptive.
 
-    What `auto` decides depends on the configuration and the number of processes only, so that a resumed run takes the
-    same steps.
+    The decision of `auto` depends only on the configuration and the number of processes, so that a resumed run takes
+    the same steps.
 
     Args:
-        forward: of training; its experiment's integrator is given the solves.
-        steps: of the whole training.
-        processes: of the run.
+        forward: makes the forward passes of training; its experiment's integrator gets the solves.
+        steps: the steps of the whole training.
+        processes: the number of processes of the run.
         say: prints a line.
-        history: of the attempts of the training so far; None: it begins.
+        history: the attempts of the training so far; None if training begins.
 
     Raises:
         IncompatibleChoice: trainer.compile=on, and a solve cannot be compiled.
@@ -104,10 +104,10 @@ def compile_training(
 
 
 def check_compilable(experiment: Experiment, *, processes: int) -> None:
-    """Check, where trainer.compile=on asks for compiled solves, what needs no compiler or GPU to be known.
+    """Check, for trainer.compile=on, all that can be checked without a compiler or a GPU.
 
     Raises:
-        IncompatibleChoice: they cannot be compiled.
+        IncompatibleChoice: the solves cannot be compiled.
     """
     if experiment.options.compile != "on":
         return
@@ -128,7 +128,7 @@ def _refusal(reason: CannotCompile) -> IncompatibleChoice:
 
 
 def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], None]) -> bool:
-    """Compile the solves of a training step; returns whether they are worth it, or asked for."""
+    """Compile the solves of a training step; returns False, and compiles nothing, if that is not worth its time."""
     solves = training_solves(experiment)
     if experiment.options.compile == "auto" and not all(repaid(solve, steps) for solve in solves):
         return False
@@ -145,7 +145,7 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
 
 
 def _compile_smaller(experiment: Experiment, *, steps: int) -> None:
-    """Compile the solves of the smaller batch at the end of each epoch, where that is repaid; else they stay eager."""
+    """Compile the solves of the smaller last batch of each epoch, if that is worth its time; else they stay eager."""
     batch = smaller_batch(experiment)
     epochs = steps // -(-experiment.task.size(Split.TRAIN) // experiment.options.batch_size)
     if batch is None or epochs < FEWEST_SOLVES:
@@ -180,7 +180,7 @@ def _capture_solves(
 def _plan_passes(
     forward: ForwardPass, captured: _CapturedSolves, history: AttemptHistory, *, say: Callable[[str], None]
 ) -> PlannedPasses | None:
-    """Passes as a whole, where there is one solve, all its steps are kept, and its only output is at its end."""
+    """Planned passes, if there is a single solve, all its steps are saved, and its only output is at its end."""
     if len(captured.solves) != 1:
         return None
     [solve], [problem] = captured.solves, captured.problems
@@ -191,7 +191,7 @@ def _plan_passes(
 
 
 def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], None]) -> CapturedPasses:
-    """Record the passes of batches like the first."""
+    """Capture the pass for batches like the first."""
     passes, batch = CapturedPasses(forward, say=say), first_batch(forward.experiment)
     modules = fusible(forward.experiment.model)
     _fused_if_possible(lambda fuses: passes.prepare(batch, fusing=modules if fuses else ()), fuses=fuses, say=say)
@@ -199,7 +199,7 @@ def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], N
 
 
 def _fused_if_possible(capture: Callable[[bool], Captured], *, fuses: bool, say: Callable[[str], None]) -> Captured:
-    """With fields and blocks compiled, if that is worth while and possible."""
+    """Capture with fields and blocks compiled into fused kernels, if `fuses` and that is possible."""
     if fuses:
         say("compiling fields and blocks for the GPU: half a minute the first time, then seconds")
         try:
@@ -210,13 +210,13 @@ def _fused_if_possible(capture: Callable[[bool], Captured], *, fuses: bool, say:
 
 
 def _adaptive(experiment: Experiment) -> bool:
-    """Whether a training step waits for errors, by which the next step is chosen."""
+    """Whether the solves of training are adaptive, so that the CPU waits for errors to choose step sizes."""
     solves = experiment.model.numerics is not Numerics.NONE and experiment.objective.solves
     return solves and isinstance(experiment.integrator.solver, AdaptiveSolver)
 
 
 def check_not_ruled_out(experiment: Experiment, processes: int) -> None:
-    """Raises CannotCompile where it is known by the choices that nothing can be compiled or recorded."""
+    """Raises CannotCompile if the choices rule out that anything can be compiled or recorded."""
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")
     if has_events(type(experiment.task), type(experiment.model)):
@@ -236,10 +236,10 @@ def check_not_ruled_out(experiment: Experiment, processes: int) -> None:
 
 
 def repaid(problem: Problem, steps: int) -> bool:
-    """Whether by `auto` so many steps of training repay what compiling takes.
+    """Whether so many steps of training repay the time of compiling, as `auto` decides.
 
     Raises:
-        CannotCompile: it is known already that they cannot be compiled.
+        CannotCompile: the solve cannot be compiled.
     """
     if has_c_code(problem):
         return _work(problem) <= LARGEST
@@ -247,7 +247,7 @@ def repaid(problem: Problem, steps: int) -> bool:
 
 
 def _work(problem: Problem) -> int:
-    """Multiplications and additions of an evaluation, in products of matrices and convolutions."""
+    """Multiplications and additions of an evaluation, in matrix products and convolutions."""
     with torch.no_grad(), OperationCount() as operations:
         field = problem.field.field
         calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]

@@ -36,21 +36,21 @@ def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
     """Make, resume or, if it is completed, print a run; returns its record, which is also written.
 
     Args:
-        plan: of the run.
-        goes_on: the program does other things after this run, which a signal is to stop as well.
+        plan: the plan of the run.
+        goes_on: whether the program does other things after this run, which a signal must stop as well.
 
     Raises:
-        InUse: another process has the folder.
-        RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run. Or the
-            folder holds another run, or files and no run, and all is left as it is.
-        KeyboardInterrupt: a second signal came before the first could be honoured; or one came as the run was about to
-            end anyway, and the program goes on.
+        InUse: another process has locked the folder.
+        RefusedInput: the input cannot be run as typed, which the record says, too, unless it is that of a completed
+            run. Or the folder holds another run, or files and no run; then nothing is changed.
+        KeyboardInterrupt: a second signal came before the run could stop for the first; or a signal came when the run
+            was about to end anyway, and the program would go on.
     """
     folder = plan.folder
     display = CellDisplay(folder) if plan.in_sweep else Display()
     check_room(folder)
     if not may_lock(folder) and (shown := _shown_if_completed(plan, display, read_same(folder, plan.record))):
-        return shown  # on a disk that may only be read, where nothing is written
+        return shown  # on a read-only disk, where nothing can be written
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)
         if shown := _shown_if_completed(plan, display, done):
@@ -63,12 +63,12 @@ def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         if goes_on and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
-            raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for what follows
+            raise KeyboardInterrupt  # too late to stop this run, which has ended, but not what follows
         return plan.record
 
 
 def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None) -> RunRecord | None:
-    """Print the result of a run that is completed already and is not to be run again; returns its record, or None."""
+    """Print the result of a run that is completed and not to be run again; returns its record, otherwise None."""
     if done is None or done.status is not RunStatus.COMPLETED or plan.rerun:
         return None
     display.say(f"already completed: {plan.folder}. To run it again, add rerun=true.")
@@ -85,7 +85,7 @@ def _say_imported(plan: RunPlan, display: Display, done: RunRecord) -> None:
 
 
 def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
-    """Build, train and evaluate, and set the record's status; an earlier completed record stays until this begins."""
+    """Build, train and evaluate, and set the record's status; an earlier completed record is kept until training."""
     record, folder = plan.record, plan.folder
     fresh = is_fresh(folder)
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
@@ -100,7 +100,7 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
     except RefusedInput as refusal:
         record.status, record.reason = status_of(refusal)
         if earlier is None and fresh and not (plan.in_sweep and isinstance(refusal, IncompatibleChoice)):
-            remove(folder, alone=plan.in_sweep)  # a typing error makes no folder, and no record in one that was there
+            remove(folder, alone=plan.in_sweep)  # a typing error leaves no new folder, and no record in an old one
             to_keep = True
         raise
     except BaseException as error:
@@ -141,15 +141,15 @@ def _close(record: RunRecord, folder: Path) -> None:
     record.finished = utc_now()
     try:
         record.write(folder)
-    except OSError as error:  # the one on disk still says running, so the same command goes on
+    except OSError as error:  # the record on disk still says running, so the same command resumes the run
         record.status, record.reason = status_of(error)
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, for a rerun."""
+    """Remove the files of an earlier run, for a rerun."""
     for name in ARTEFACTS:
         path = folder / name
-        is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's
+        is_folder = path.is_dir() and not path.is_symlink()  # the target of a link is not part of this run
         shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
     for path in [*folder.glob(EVENTS), *folder.glob(TABLES)]:
         path.unlink()

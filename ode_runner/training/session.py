@@ -1,4 +1,4 @@
-"""Files, screen and signals of one process that works on a run."""
+"""A session: the files, screen and signals of one process that works on a run."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from ode_runner.recording.logger import MetricLogger, MetricsFile
 
 
 class Resumable(Protocol):
-    """Whatever has a state from which training can be resumed."""
+    """An object with a state from which training can be resumed."""
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]: ...
 
 
 class SearchTrial(Protocol):
-    """The trial of a search that a run is, where the search may end it before its time."""
+    """The trial of a search to which a run belongs, if the search may end it early."""
 
     def judge(self, criterion: str, best: float, *, epoch: int) -> None:
-        """Report the best validation so far; raises Pruned if others had done better after as many epochs."""
+        """Report the best validation so far; raises Pruned if the search ends the trial."""
 
 
 @dataclass(kw_only=True)

@@ -45,7 +45,7 @@ from ode_runner.training.training_pass import clip_gradients, mean_scalars, prog
 
 
 class Trainer:
-    """The training of one run: its objects, its position, and its cost so far."""
+    """The training of one run: its objects, its position and its cost so far."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class Trainer:
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best: dict[str, float] = dict(NONE)
         self.last_validation = ""  # the objective of the last epoch on validation, as printed
-        self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
-        self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
+        self.diagnosed: dict[str, float] = {}  # results of the diagnostics at the last evaluation that had some
+        self.waits = self.device.type != "cuda" or group.size > 1  # whether each step waits for its own scalars
         self.make_pass = BatchPass(self.forward, optimizer, self.parameters, waits=self.waits)
         self.meters = TrainingMeters(experiment, at_once=self.waits)
         self.compiled = Compiled()  # in this session
@@ -83,10 +83,10 @@ class Trainer:
         self.total_steps = min(self.stages.epochs * per_epoch, self.options.max_steps or sys.maxsize)
 
     def fit(self, session: Session) -> str:
-        """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
+        """Train from the present position to the last epoch; returns a clause if a budget ended training, or ""."""
         self.meters.clock.start()
         self.integrator.record_at_once()
-        spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
+        spent, warm = self._spent_budget() if self.step else "", False  # one step is made whatever the budget
         if self.epoch < self.stages.epochs and not spent:
             self.stages.resume(self.average, session.checkpoints)
             self.compiled = self._compiled(session)
@@ -111,7 +111,7 @@ class Trainer:
         return spent
 
     def _train_batch(self, batch: Batch, session: Session, *, warm: bool) -> None:
-        """Make a step; log, show and save what is due after it. `warm`: the step is not the first of the session."""
+        """Make a step, then log, show and save what is due. `warm`: the step is not the first of the session."""
         logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
         self.meters.unread.keep()
         with self._crash_dump_on_failure(batch), self.meters.stopwatch.lap():
@@ -130,8 +130,8 @@ class Trainer:
         session.save_if_due(self)
 
     def _begin_stage(self, session: Session) -> None:
-        """Begin a stage as a run begins; weights of the one before, which learned something else, are no candidates."""
-        self.compiled = Compiled()  # recordings of the stage before give their memory back before others are made
+        """Begin a stage as a run begins, without best weights: the stage before had another objective."""
+        self.compiled = Compiled()  # frees the recordings of the stage before, before new ones are made
         self.stages.begin(self.average, session)
         self.best = dict(NONE)
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)
@@ -151,7 +151,7 @@ class Trainer:
         return compiled._replace(seconds=compiled.seconds + seconds)
 
     def initialise(self) -> None:
-        """Let the model set weights from the first batch, whole in every process, if no step has been made."""
+        """Let the model initialise weights from the first batch (whole, in every process), before the first step."""
         if self.step == 0 and self.model.initialised_by_data:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=0)
             self.model.eval()
@@ -160,12 +160,12 @@ class Trainer:
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, Tensor | float]:
         """Update the weights once; returns the scalars of the step: loss, metrics as measured, evaluations.
 
-        On a GPU loss, metrics and the norm of the gradient are still there, and nobody knows whether they are finite.
+        On a GPU, loss, metrics and gradient norm are returned as tensors on the device, not yet checked to be finite.
 
         Raises:
-            NumericalFailure: a solve failed, or, elsewhere, loss or gradient is not finite.
+            NumericalFailure: a solve failed or, if the scalars are read, loss or gradient is not finite.
         """
-        if not self.model.training:  # an evaluation has been since
+        if not self.model.training:  # after an evaluation
             self.model.train()
         self.model.begin_step(self.step / self.total_steps)
         if self.group.size > 1:
@@ -192,12 +192,12 @@ class Trainer:
         return scalars | of_batch | audited | stepped | {"optim/lr": lr} | solve_scalars(passed)
 
     def _audited(self, batch: Batch, random: RandomState) -> dict[str, float]:
-        """The gradient beside another, the time of which is not what training costs."""
+        """The comparison of the gradient with another one; its time does not count as training."""
         with self.meters.stopwatch.paused():
             return self.gradient_monitor.compare(batch, random, step=self.step + 1)
 
     def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
-        """Make a step of the optimizer; returns the scalars that it has."""
+        """Make a step of the optimizer; returns its scalars, such as the gradient norm."""
         if self.scaling is not None:
             return self.scaling.step(self.optimizer, torch.as_tensor(grad_norm))
         self.optimizer.step()
@@ -205,7 +205,7 @@ class Trainer:
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""
-        self.meters.read()  # what is kept is known to be sound
+        self.meters.read()  # so that a state with a failed step is never saved
         random = RandomState.now(self.device)
         return {
             "position": [self.step, self.epoch, self.batch],
@@ -226,7 +226,7 @@ class Trainer:
         self.best = {"chosen_by": state["best"]["objective"]} | state["best"]
         self.diagnosed = state.get("diagnosed", {})
         self.stages.load_state_dict(state["stages"])
-        self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # of that stage
+        self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # for that stage
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.meters.load_state_dict(state)
@@ -236,13 +236,13 @@ class Trainer:
         RandomState(cpu=state["random"], cuda=state["random_cuda"]).restore()
 
     def _parts(self) -> dict[str, Any]:
-        """What has a state of its own, by the name under which it is kept."""
+        """The objects with a state of their own, by the name under which it is saved."""
         names = ("stages", "model", "optimizer", "schedule", "average", "scaling")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     @contextmanager
     def _crash_dump_on_failure(self, batch: Batch) -> Iterator[None]:
-        """A step that fails leaves a crash dump, unless one before it, not looked at so far, has failed already."""
+        """A step that fails leaves a crash dump, unless an earlier step, whose scalars were not read yet, failed."""
         with dump_on_failure(self.model, batch, self.device, learning=True, where=self._where()):
             try:
                 yield
@@ -269,7 +269,7 @@ class Trainer:
         draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
 
     def _evaluate(self, session: Session) -> dict[str, float]:
-        """Evaluate on validation and keep the weights if they are the best; returns the scalars of the evaluation."""
+        """Evaluate on validation and save the weights if they are the best; returns the scalars of the evaluation."""
         judged, optimizer, stop = self.evaluated_experiment, self.optimizer, session.stop
         results = evaluated(judged, optimizer, stop, Split.VALIDATION)
         nfe = results.pop("nfe")
@@ -290,7 +290,7 @@ class Trainer:
         return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": numbers}
 
     def _spent_budget(self) -> str:
-        """A sentence if a budget is used up, or trainer.patience, otherwise nothing."""
+        """A sentence if a budget or trainer.patience is used up; otherwise ""."""
         nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
         name, best = self.experiment.criterion[0], int(self.best["epoch"])
         ended = out_of_patience(self.options.patience, name, best, epoch=self.epoch, step=self.step)
