@@ -1,4 +1,4 @@
-"""A page in headless Chromium, with a mouse and a keyboard: its debugging protocol over two pipes, and nothing else."""
+"""A page in headless Chromium with mouse and keyboard, controlled by its debugging protocol over two pipes."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ CENTRE = (
 
 
 def chromium() -> str:
-    """The program; where there is none, the test that asks is skipped."""
+    """The path of Chromium; if there is none, the calling test is skipped."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
         pytest.skip("needs Chromium, to click in a page")
@@ -56,29 +56,29 @@ class Page:
             pass
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression is."""
+        """The value of a JavaScript expression."""
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def click(self, element: str) -> None:
-        """The left button, on the middle of the element that a JavaScript expression is."""
+        """Click with the left button on the middle of an element, given as a JavaScript expression."""
         x, y = self.point(element)
         for kind in ("mousePressed", "mouseReleased"):
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def point(self, element: str, x: str = "b.width / 2", y: str = "b.height / 2") -> tuple[float, float]:
-        """Move the pointer to a place in an element, by default to its middle; where that is in the window."""
+        """Move the pointer to a place in an element, by default its middle; returns the position in the window."""
         place = self.value(f"{CENTRE % (x, y)}({element})")
         self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
         return place[0], place[1]
 
     def type(self, text: str) -> None:
-        """Into what has the focus."""
+        """Type a text into the element that has the focus."""
         self._ask("Input.insertText", text=text)
 
     def screenshot(self, path: Path) -> None:
-        """What the window shows, as a PNG file."""
+        """Save the window's content as a PNG file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"]))
 
@@ -106,7 +106,7 @@ class Page:
 
 @contextmanager
 def browser() -> Iterator[Page]:
-    """A page in a Chromium of its own; no script of it may have raised an exception."""
+    """A page in a new Chromium; fails at the end if a script of the page has raised an exception."""
     program = chromium()
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory() as profile:
@@ -122,7 +122,7 @@ def browser() -> Iterator[Page]:
             yield page
             assert not page.errors, page.errors
         finally:
-            os.close(ours_out)  # at which Chromium ends
+            os.close(ours_out)  # then Chromium exits
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:

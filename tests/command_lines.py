@@ -1,4 +1,4 @@
-"""Command lines that somebody might type, most of them wrong: line i of a seed is the same wherever it is made."""
+"""Random command lines as somebody might type them, most of them wrong; reproducible from a seed and a number."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -147,7 +147,7 @@ HABITS = (
 
 
 def command_line(seed: int, i: int) -> list[str]:
-    """Words of one line: one or two kinds of mistake, among options that keep a run small."""
+    """The words of line `i` of a seed: one or two kinds of mistakes, perhaps with a valid option."""
     rng = random.Random(f"{seed} {i}")
     words = [word for kind in rng.sample(KINDS, rng.choice((1, 1, 1, 2))) for word in kind(rng)]
     words += rng.sample(RIGHT, rng.choice((0, 0, 1)))
@@ -211,7 +211,7 @@ def _option_of_a_choice(rng: random.Random) -> list[str]:
 
 @cache
 def _options_of(group: str, choice: str) -> list[str]:
-    """By its yaml, which may set options of the whole run."""
+    """The options in the yaml of a choice, which may also set options of other groups."""
     content = OmegaConf.load(conf_dir() / group / f"{choice}.yaml")
     names = [name for name in content.get(group, content) if name not in ("_target_", "defaults")]
     return [f"{group}.{name}" for name in names]

@@ -1,4 +1,4 @@
-"""Configurations as ode-run composes them. Imports nothing that `--shapes` checks, for conftest.py imports this."""
+"""Configurations as ode-run composes them. Imports nothing that `--shapes` checks, because conftest.py imports it."""
 
 import pickle
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _composed: dict[tuple[object, ...], bytes] = {}
 
 
 def composition(*overrides: str) -> DictConfig:
-    """The configuration of `ode-run overrides`, Hydra's own part included; each test has a copy of its own."""
+    """The configuration of `ode-run overrides`, including Hydra's own part; each call returns a new copy."""
     asked = (conf_dir(), Path.cwd(), *overrides)
     if asked not in _composed:
         with less_composing(), initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -22,18 +22,18 @@ collect_ignore: list[str] = []  # pytest reads it
 
 finished = itertools.count(1)
 BEGUN = pytest.StashKey[float]()
-MOST_SECONDS = 5  # of the processor, in one quick test
-MOST_SLOW_SECONDS = 1800  # by the clock, in a slow test that names no other limit; the machine may be shared
+MOST_SECONDS = 5  # processor time of one quick test
+MOST_SLOW_SECONDS = 1800  # wall time of a slow test that sets no other limit; the machine may be shared
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-):  # as in a shell's background job; programs started would inherit it
+):  # as in a background job of a shell; programs that tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `sampled(count)`, so many parameters of those not slow stay quick; slow tests get longer."""
+    """Keep `count` quick parameters of a test marked `sampled(count)`, and mark the others slow; set slow timeouts."""
     drawn: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if item.get_closest_marker("sampled") is not None and item.get_closest_marker("slow") is None:
@@ -49,12 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Each run collects garbage to measure its memory: it need not walk through all modules and all tests for that."""
+    """Freeze modules and tests: each run collects garbage to measure memory, and would traverse all of them."""
     pass_over_imported()
 
 
 def pytest_runtest_logfinish() -> None:
-    """What tests import and keep is passed over, too, from time to time."""
+    """Freeze what tests have imported and kept, from time to time."""
     if next(finished) % 50 == 0:
         gc.collect()
         gc.freeze()
@@ -74,7 +74,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Where the time of the quick tests goes: by the processor's clock, which other processes do not disturb."""
+    """List the quick tests that take most processor time, which does not depend on other processes."""
     if terminalreporter.config.option.markexpr != "not slow":
         return
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
@@ -107,7 +107,7 @@ def seeded() -> None:
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Numerical claims are tested in double precision."""
+    """Makes float64 the default type, in which numerical claims are tested."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -115,7 +115,7 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions that would be compiled, as they are: the mathematics without the compiler."""
+    """Leaves functions uncompiled, to test the mathematics without the compiler."""
     for module in ("steps", "runs"):
         monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
     for module in ("one_call", "whole_runs"):
@@ -130,7 +130,7 @@ def composed() -> Compose:
 
 @pytest.fixture
 def mnist_dir() -> Path:
-    """The folder of real MNIST files, where there is one."""
+    """The folder of real MNIST files; skips the test if there is none."""
     root = Path(os.environ.get("ODE_RUN_DATA", "data"))
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip("needs MNIST: set ODE_RUN_DATA to a folder that holds MNIST/raw")

@@ -19,7 +19,7 @@ Derivative = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Posed:
-    """dy/dt of each component from time and components, and where they begin."""
+    """An initial value problem: dy/dt of each component from time and components, and initial values."""
 
     derivative: Derivative
     begin: tuple[float, ...]
@@ -41,7 +41,7 @@ def spiral(t: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def chain(*, decay: Callable[[int], float], size: int = 10) -> Posed:
-    """Radioactive decay from each to the next."""
+    """Radioactive decay from each component to the next."""
 
     def derivative(t: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         lost = [decay(i + 1) * y[i] for i in range(size - 1)]
@@ -102,7 +102,7 @@ DETEST: dict[str, Posed] = {
 
 @cache
 def reference(name: str) -> Tensor:
-    """The state at the end, by somebody else's method of order 8 at the tightest tolerance it takes."""
+    """The state at the end, by SciPy's method of order 8 at the tightest tolerance that it accepts."""
     posed, field = DETEST[name], DETEST[name].field()
 
     def right(t: float, y: object) -> object:

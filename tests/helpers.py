@@ -1,4 +1,4 @@
-"""What several test modules need. `typed` is the program without a start of Python."""
+"""Helpers of several test modules. `typed` runs the program in this process, without starting Python."""
 
 import contextlib
 import io
@@ -28,12 +28,12 @@ TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20"
 
 @cache
 def options(group: str) -> tuple[str, ...]:
-    """Every choice of a group: the yaml folder is the registry, so a new member is tested by existing."""
+    """Every choice of a group. The yaml folder is the registry, so that new choices are tested without further code."""
     return tuple(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
 
 
 def own_models(root: Path, module: str, source: str, *classes: str) -> None:
-    """Models of one's own where a command is typed, chosen with `-cd conf model=NAME` by their names in lower case."""
+    """Write a user's own models into a folder, to be chosen by `-cd conf model=NAME` with lower-case names."""
     choices = root / "conf" / "model"
     choices.mkdir(parents=True)
     (root / f"{module}.py").write_text(source)
@@ -44,7 +44,7 @@ def own_models(root: Path, module: str, source: str, *classes: str) -> None:
 def ode_run(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    """The installed program, as a user runs it; small runs are single-threaded so that tests can run side by side."""
+    """Run the installed program as a user does, on one thread, so that tests can run in parallel."""
     environment = {**_single_threaded(), **(env or {})}
     return subprocess.run(
         [_script(), *latest(arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
@@ -52,7 +52,7 @@ def ode_run(
 
 
 def started(*arguments: str, cwd: Path, heard: bool = True, own_group: bool = False) -> subprocess.Popen[str]:
-    """The same, going on beside the test; `heard`: what it says is to be read from its one stream."""
+    """Start the installed program without waiting; `heard`: its output and errors are readable from one pipe."""
     return subprocess.Popen(
         [_script(), *latest(arguments)],
         cwd=cwd,
@@ -65,7 +65,7 @@ def started(*arguments: str, cwd: Path, heard: bool = True, own_group: bool = Fa
 
 
 def latest(words: Sequence[str]) -> list[str]:
-    """The words, of each option the last one alone: tests add theirs to those that others have."""
+    """The words with only the last one for each option, so that tests can add theirs to common words."""
     last = {word.lstrip("+").partition("=")[0]: word for word in words if "=" in word}
     return [word for word in words if "=" not in word or last[word.lstrip("+").partition("=")[0]] is word]
 
@@ -80,7 +80,7 @@ def _single_threaded() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What the person at the keyboard is left with."""
+    """The exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -88,12 +88,12 @@ class Ended:
 
 
 def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
-    """`ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
+    """Run `ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
     return exactly_typed(*latest(arguments), cwd=cwd, pictures=pictures)
 
 
 def exactly_typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
-    """The same, with options that are typed twice."""
+    """As `typed`, but keeps options that are typed twice."""
     out, err = _terminal("strict"), _terminal("backslashreplace")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -119,7 +119,7 @@ def exactly_typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
 
 
 def _forget_log() -> None:
-    """Hydra sets up the log of a process once; here the next command would write into that of a folder that is gone."""
+    """Remove the log handler: Hydra configures logging once per process, and the next command has another folder."""
     for handler in [one for one in logging.root.handlers if isinstance(one, LogFile)]:
         logging.root.removeHandler(handler)
         handler.close()
@@ -127,7 +127,7 @@ def _forget_log() -> None:
 
 
 def _terminal(errors: str) -> io.TextIOWrapper:
-    """What Python makes of a terminal, which takes no lone surrogates."""
+    """A stream like that of a terminal, which with errors="strict" does not accept lone surrogates."""
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors, newline="", write_through=True)
 
 
@@ -137,7 +137,7 @@ def _shown(terminal: io.TextIOWrapper) -> str:
 
 
 def _no_pictures(*positional: object, **named: object) -> None:
-    """In place of drawing; a Mock would keep every model that it was called with."""
+    """Replaces drawing; a Mock would keep every model with which it was called."""
 
 
 def run_folders(root: Path) -> list[Path]:
@@ -157,12 +157,12 @@ def record_of(root: Path) -> dict:
 
 
 def rows_of(folder: Path) -> list[dict[str, float]]:
-    """metrics.jsonl."""
+    """The rows of metrics.jsonl."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
-    """Have something happen in the middle of a run made by `typed`."""
+    """Call `action` before a training step of a run made by `typed`."""
     train_step = Trainer.train_step
 
     def eventful(self: Trainer, *positional: object, **named: object) -> object:
@@ -174,7 +174,7 @@ def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
 
 
 def check_refused(*words: str, sentence: str, cwd: Path) -> None:
-    """The command is refused in one line, in which `sentence` is found, and leaves no run folder."""
+    """Check that a command is refused in one line that contains `sentence`, and leaves no run folder."""
     ended = typed(*words, cwd=cwd)
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert re.search(sentence, ended.stderr)
@@ -183,7 +183,7 @@ def check_refused(*words: str, sentence: str, cwd: Path) -> None:
 
 
 def rows_compiled_and_not(*words: str, cwd: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Rows of training of one run compiled, which has to be, and of the same run without, in double precision."""
+    """Pairs of training rows of a run, compiled and not, in double precision; checks that the first is compiled."""
     ended = []
     for wish in ("on", "off"):
         (cwd / wish).mkdir()

@@ -13,7 +13,7 @@ from tests.problems import Compose, accepted_pairs, build, named_class, offering
 
 
 class Conditioned(VectorField):
-    """f(t, y, z, w, k): a condition with a gradient, one without, and whole numbers."""
+    """f(t, y, z, w, k) with three conditions: z with a gradient, w without, and integers k."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ OPTIONS = {"adaptive": {"rtol": 1e-7, "atol": 1e-7, "max_steps": 10_000}, "fixed
 
 
 def solver_of(name: str, composed: Compose, **changed: Any) -> Solver:
-    """The solver of this name with `OPTIONS`, and some of them changed."""
+    """The solver of this name with `OPTIONS`, some of them changed."""
     adaptive = issubclass(named_class("solver", name), AdaptiveSolver)
     return build(composed, "solver", name, **OPTIONS["adaptive" if adaptive else "fixed"], **changed)
 
 
 def difference(some: list[Tensor], others: list[Tensor]) -> float:
-    """The largest difference of two lists of tensors, as a part of the largest number in the second."""
+    """The largest difference of two lists of tensors, relative to the largest number in the second list."""
     scale = max(float(part.abs().max()) for part in others)
     return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True)) / scale
 
@@ -60,9 +60,9 @@ PAIRS += [
     for mode in ("checkpoint", "reversible")
     if named_class("gradient", mode).takes(named_class("solver", name))
 ]
-QUICK = ("dopri5", "rk4", "reversible_heun", "torchdiffeq", "leapfrog")  # one of each carrier of a step
+QUICK = ("dopri5", "rk4", "reversible_heun", "torchdiffeq", "leapfrog")  # one for each way of taking steps
 
 
 def is_slow(pair: tuple[str, str]) -> bool:
-    """Whether a pair is for the slow tests: another one in `QUICK` takes its steps in the same way."""
+    """Whether a pair is for the slow tests, because a solver in `QUICK` takes steps in the same way."""
     return pair[0] not in QUICK

@@ -1,4 +1,4 @@
-"""ODEs with exact solutions, and the means to put solvers built from the real yaml files to them."""
+"""ODEs with exact solutions, and functions that build solvers and others from the real yaml files."""
 
 import math
 from collections.abc import Callable
@@ -37,9 +37,9 @@ _made: dict[str, Any] = {}
 
 
 def build(composed: Compose, group: str, name: str, *positional: Any, **options: Any) -> Any:
-    """What `group=name` stands for, with some of its options changed.
+    """The object of `group=name`, with some of its options changed.
 
-    A solver or gradient mode is frozen, and so made once; to make one takes longer than many a solve.
+    Solvers and gradient modes are frozen, and so cached: making one takes longer than many a solve.
     """
     if group == "network":
         cfg, told = OmegaConf.create({group: own_options(composed, group, name)}), {"network": name, "task": "this"}
@@ -56,7 +56,7 @@ _options: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 def own_options(composed: Compose, group: str, name: str) -> dict[str, Any]:
-    """The options of `group=name`, as its yaml and the choices that come with it have them."""
+    """The options of `group=name`, from its yaml and the choices that come with it."""
     if (group, name) not in _options:
         cfg = composed(f"{group}={name}")
         _options[group, name] = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
@@ -64,9 +64,9 @@ def own_options(composed: Compose, group: str, name: str) -> dict[str, Any]:
 
 
 def offering(kind: type[Solver], fields: type[VectorField] = VectorField) -> list[str]:
-    """Every solver of a kind, by what its class can do; a new one is tested by existing.
+    """The names of all solvers of a kind; new ones are tested without further code.
 
-    Of those only that leave a graph and need no more than `fields` of a field: any field, unless told otherwise.
+    Only those whose steps are differentiable by autograd, and that accept fields of the type `fields`.
     """
     classes = {name: named_class("solver", name) for name in options("solver")}
     able = {name: made for name, made in classes.items() if made.differentiable and issubclass(fields, made.fields)}
@@ -75,7 +75,7 @@ def offering(kind: type[Solver], fields: type[VectorField] = VectorField) -> lis
 
 @cache
 def accepted_pairs() -> list[tuple[str, str]]:
-    """Every solver that `offering` knows with every gradient mode that takes it."""
+    """Every solver of `offering` with every gradient mode that accepts it."""
     return [
         (solver, mode)
         for mode in options("gradient")
@@ -91,12 +91,12 @@ def family(kind: type[Solver]) -> list[Any]:
 
 
 def looks_beyond(solver: Solver) -> bool:
-    """A stage of a step lies beyond its end, as its docstring says."""
+    """Whether a stage of a step is beyond the end of the step."""
     return isinstance(solver, RungeKutta) and max(solver.tableau.c) > 1 + 1e-9
 
 
 def is_first_of_its_family(pair: tuple[str, str]) -> bool:
-    """No solver before it in the alphabet has the same base class and goes with the same mode."""
+    """Whether no solver earlier in the alphabet has the same base class and goes with the same mode."""
     bases = {name: named_class("solver", name).__base__ for name, mode in accepted_pairs() if mode == pair[1]}
     return next(name for name, base in bases.items() if base is bases[pair[0]]) == pair[0]
 
@@ -108,7 +108,7 @@ def named_class(group: str, name: str) -> Any:
 
 
 def learners() -> list[str]:
-    """Every model that has something to learn, and answers with values about inputs of any kind."""
+    """Every model that has something to learn, and gives values for inputs of any kind."""
     classes = {name: named_class("model", name) for name in options("model")}
     able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
     particular = (Numerics.SOLVER, Numerics.EQUATION)
@@ -118,7 +118,7 @@ def learners() -> list[str]:
 
 
 def names_its_network(model: str) -> bool:
-    """Its yaml overrides the task's, for it is made of pieces that no other network has."""
+    """Whether a model's yaml chooses the network, because the model needs parts that other networks lack."""
     yaml = OmegaConf.load(conf_dir() / "model" / f"{model}.yaml")
     return any("override /network" in default for default in yaml.get("defaults", []) if not isinstance(default, str))
 
@@ -129,7 +129,7 @@ def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State,
 
 
 class Formula(VectorField):
-    """A field given as a function; remembers the times and types it was asked for."""
+    """A field given as a function; records the times and types with which it was evaluated."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Problem:
         return Formula(self.function)
 
     def times(self, *between: float, backwards: bool = False) -> Times:
-        """The ends of the span, and places `between` them given as fractions."""
+        """The ends of the span, and times `between` them, given as fractions of the span."""
         start, end = reversed(self.span) if backwards else self.span
         return torch.tensor([start, *(start + (end - start) * x for x in between), end])
 
@@ -168,7 +168,7 @@ class Problem:
 
 
 def sine() -> Problem:
-    """Depends on both t and y. torchdiffeq, tests/problems.py, there on [1, 8]."""
+    """A field of both t and y. torchdiffeq, tests/problems.py, there on [1, 8]."""
     return Problem(
         lambda t, y: 2 * y / t + t**4 * torch.sin(2 * t) - t**2 + 4 * t**3,
         lambda t: torch.tensor(
@@ -193,7 +193,7 @@ def oscillating_growth() -> Problem:
 
 
 def logistic() -> Problem:
-    """y' = y/4 (1 - y/20). Problem A4 of the same paper, from two beginnings at once."""
+    """y' = y/4 (1 - y/20), a batch of two initial values. Problem A4 of the same paper."""
     beginnings = (1.0, 3.0)
     return Problem(
         lambda t, y: y / 4 * (1 - y / 20),
@@ -223,7 +223,7 @@ def linear() -> Problem:
 
 
 def quadrature() -> Problem:
-    """y' = exp(t): the state is of no consequence."""
+    """y' = exp(t), which does not depend on the state."""
     return Problem(lambda t, y: t.exp().expand_as(y), lambda t: torch.tensor([[math.exp(t)]]), (0.0, 1.5))
 
 
@@ -257,7 +257,7 @@ class GivenSpiral(VectorField):
 
 
 class SmallNet(VectorField):
-    """A field with parameters, one of which (`unused`) takes no part."""
+    """A field with parameters, one of which, `unused`, is not used."""
 
     def __init__(self, state: int = 3, width: int = 5) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ def slope(sizes: list[float], errors: list[float]) -> float:
 
 
 def predators(path: Path, *, end: float, rows: int, noise: float) -> None:
-    """Hares and lynx by equations with known numbers, with errors of measurement."""
+    """Write a series of predators and prey, from the Lotka-Volterra equations with known parameters, plus noise."""
     t = np.linspace(0, end, rows)
 
     def field(t: float, y: np.ndarray) -> list[float]:

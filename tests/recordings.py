@@ -1,4 +1,4 @@
-"""What stands for recordings on a GPU where there is none: functions that are called again."""
+"""Substitutes for recordings on a GPU, to test without one: they call the function again instead of replaying."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from ode_runner.training.planned_pass import _Backward
 
 
 class Called:
-    """Stands for a CapturedFunction: called anew, on memory of its own all the same."""
+    """Substitutes a CapturedFunction: calls the function again, but with fixed memory for outputs."""
 
     def __init__(
         self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any = ()
@@ -48,7 +48,7 @@ class Called:
 
 
 class Halves:
-    """Stands for a CUDA graph of either half of a pass, which is made anew by each replay; nothing is counted."""
+    """Substitutes the CUDA graph of either half of a pass: a replay repeats it, without counting evaluations."""
 
     ledger: Ledger
     replays = 0
@@ -73,7 +73,7 @@ class Halves:
 
 
 class Moment:
-    """Stands for an event of a GPU."""
+    """Substitutes torch.cuda.Event."""
 
     def record(self) -> None: ...
 
@@ -81,7 +81,7 @@ class Moment:
 
 
 class MeanOfAll(nn.Module):
-    """Puts another tensor in the place of its buffer at every call."""
+    """Replaces its buffer by another tensor at every call."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Run folders as records have them, and `ode-report` of them, in this process."""
+"""Writes run folders with records, and runs `ode-report` on them in this process."""
 
 import contextlib
 import csv
@@ -25,7 +25,7 @@ def write_run(
     options: dict[str, dict[str, Any]] | None = None, finished: str = "2026-01-01T00:00:00+00:00",
     measured_with: dict[str, str] | None = None, training: str = "",
 ) -> Path:  # fmt: skip
-    """A run folder as ode-run would leave it."""
+    """Write a run folder as ode-run would leave it."""
     gradient, evaluations = ("-", 0.0) if solver == "-" else ("backprop", 16.0)
     config: dict[str, Any] = {
         "seed": seed,
@@ -70,14 +70,14 @@ def write_run(
 
 
 class Terminal(io.StringIO):
-    """Takes itself for one."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def reported(*arguments: str, cwd: Path, terminal: bool = False) -> Ended:
-    """`ode-report arguments` in `cwd`, in this process."""
+    """Run `ode-report arguments` in `cwd`, in this process."""
     out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
     with (
         patch.object(sys, "argv", ["ode-report", *arguments]),
@@ -93,7 +93,7 @@ def reported(*arguments: str, cwd: Path, terminal: bool = False) -> Ended:
 
 
 def cells(*arguments: str, cwd: Path) -> list[dict[str, str]]:
-    """The rows of the table as CSV has them."""
+    """The rows of the table, read from its CSV format."""
     ended = reported(*arguments, "--format", "csv", cwd=cwd)
     assert ended.returncode == 0, ended.stderr
     return list(csv.DictReader(io.StringIO(ended.stdout)))

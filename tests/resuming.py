@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on: what is left of them, and whether that is what an uninterrupted run leaves."""
+"""Stops and resumes runs, and checks that they leave the same as uninterrupted runs."""
 
 import signal
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ CLOCKS += ("metrics_position", "diagnostics")  # bytes of a file with clocks in 
 
 
 def without_clocks(value: Any) -> Any:
-    """`value` without what a clock or the machine's memory had a say in."""
+    """`value` without entries that depend on a clock or on the machine's memory."""
     if isinstance(value, dict):
         return {name: without_clocks(inner) for name, inner in value.items() if not str(name).startswith(CLOCKS)}
     return [without_clocks(inner) for inner in value] if isinstance(value, list) else value
 
 
 def assert_equal(ours: object, theirs: object, place: str = "") -> None:
-    """Exactly equal, tensors included."""
+    """Assert that two nested values are exactly equal, including tensors."""
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), place
     elif isinstance(ours, dict):
@@ -39,7 +39,7 @@ def assert_equal(ours: object, theirs: object, place: str = "") -> None:
 
 
 def outcome(root: Path) -> dict[str, Any]:
-    """Everything of a run but what the clock said."""
+    """All results of a run that do not depend on a clock: checkpoints, rows and record."""
     folder, record = run_folder(root), record_of(root)
     last, best = (
         torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)["state"] for name in ("last", "best")
@@ -49,14 +49,14 @@ def outcome(root: Path) -> dict[str, Any]:
 
 
 def stop_before(step: int, command: Sequence[str], cwd: Path) -> None:
-    """Run a command that is interrupted before a step."""
+    """Run a command and interrupt it before a step."""
     with pytest.MonkeyPatch.context() as patched:
         before_step(patched, step, lambda: signal.raise_signal(signal.SIGINT))
         assert typed(*command, cwd=cwd).returncode == 130
 
 
 def resumed(command: Sequence[str], root: Path, *, step: int) -> tuple[Path, Path]:
-    """The folders of an uninterrupted run and of one that was stopped before a step, and went on from there."""
+    """The folders of an uninterrupted run, and of one that was stopped before a step and resumed."""
     whole, parted = root / "whole", root / "parted"
     whole.mkdir(), parted.mkdir()
     assert typed(*command, cwd=whole).returncode == 0
@@ -68,7 +68,7 @@ def resumed(command: Sequence[str], root: Path, *, step: int) -> tuple[Path, Pat
 
 
 def check_resumed(command: Sequence[str], root: Path) -> None:
-    """A run stopped before its fourth step goes on to the losses of one that was not."""
+    """Check that a run stopped before its fourth step, and resumed, has the losses of an uninterrupted one."""
     whole, parted = (rows_of(run_folder(place)) for place in resumed(command, root, step=4))
     assert [row["train/loss"] for row in parted if "train/loss" in row] == [
         row["train/loss"] for row in whole if "train/loss" in row
@@ -76,6 +76,6 @@ def check_resumed(command: Sequence[str], root: Path) -> None:
 
 
 def check_resumed_exactly(command: Sequence[str], root: Path, *, step: int) -> None:
-    """A run stopped before a step leaves all that one leaves that was not, weights and optimizer among it."""
+    """Check that a run stopped before a step, and resumed, leaves the same as an uninterrupted one, bit for bit."""
     whole, parted = resumed(command, root, step=step)
     assert_equal(outcome(parted), outcome(whole))

@@ -1,4 +1,4 @@
-"""Types and shapes of arrays, as annotated, checked where functions are called and dataclasses made."""
+"""Checks types and shapes of arrays against annotations, when functions are called and dataclasses are made."""
 
 import inspect
 from collections.abc import Callable
@@ -11,19 +11,19 @@ CHECKED = [f"ode_runner.{name}" for name in ("solvers", "gradients", "networks",
 
 _beartype = beartype(
     conf=BeartypeConf(
-        is_pep484_tower=True,  # an int where a float is asked for, as the language has it
-        hint_overrides=FrozenDict({Self: Any}),  # jaxtyping decorates methods one by one, of no class yet
+        is_pep484_tower=True,  # an int is accepted as a float, as in PEP 484
+        hint_overrides=FrozenDict({Self: Any}),  # jaxtyping decorates methods before their class exists
     )
 )
 
 
 def install() -> None:
-    """For what is imported from here on."""
+    """Install the checks for modules that are imported from now on."""
     install_import_hook(CHECKED, "tests.shape_checks.checked")
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the hook decorates functions with: beartype, which cannot read named tuples that are generic."""
+    """The decorator of the hook: beartype, with generic named tuples, which it does not support, as plain tuples."""
     for name, hint in function.__annotations__.items():
         kind = get_origin(hint) or hint
         if inspect.isclass(kind) and issubclass(kind, tuple) and issubclass(kind, Generic):
