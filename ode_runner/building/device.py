@@ -44,12 +44,12 @@ def set_precision(options: TrainerOptions, device: torch.device) -> None:
     precision = options.precision
     if precision == "tf32" and device.type != "cuda":
         raise RefusedInput(
-            f"trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on {device.type}. "
+            f"trainer.precision=tf32 needs a GPU of NVIDIA's, and this run is on {device.type}. "
             f"Use trainer.precision={OF_GPUS[precision]}."
         )
     if precision == "fp16" and device.type != "cuda":
         raise RefusedInput(
-            f"trainer.precision=fp16 scales losses for the half precision of a GPU, and this run is on {device.type}. "
+            f"trainer.precision=fp16 needs a GPU, and this run is on {device.type}. "
             f"Use trainer.precision={OF_GPUS[precision]}."
         )
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -109,7 +109,7 @@ def check_repeated_right(
     """
     off = far_apart(found, expected)
     if math.isnan(off):
-        raise CannotCompile(f"{what} is not finite where that is looked at")
+        raise CannotCompile(f"{what} is not finite in the comparison")
     if not off < BOUNDS[dtype]:
         raise CannotCompile(f"repeated as a whole, {what} is off by {off:.1e}")
 

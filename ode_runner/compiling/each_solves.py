@@ -125,11 +125,9 @@ def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
     field, y0, pair = problem.field, problem.y0, compilable(solver, each=True)
     assert isinstance(pair, EmbeddedRungeKutta)
     if not pair.tableau.first_same_as_last:
-        raise CannotCompile("samples that step on their own need a pair that ends on its last slope, such as dopri5")
+        raise CannotCompile("steps of each sample's own need a first-same-as-last pair, such as dopri5")
     if sum(z[0].numel() for z in field.given) > MOST_GIVEN:
-        raise CannotCompile(
-            f"samples that step on their own are compiled with up to {MOST_GIVEN} numbers given to each"
-        )
+        raise CannotCompile(f"steps of each sample's own are compiled with up to {MOST_GIVEN} given numbers per sample")
     check_lasting(problem)
     MappedField(field).check_declared(y0.new_tensor([0.125, 0.25]), y0.detach())
     return pair
@@ -178,7 +176,7 @@ def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> C
     values = values_of(problem)
     steps = EachSteps(pair, field, y0, values, lanes=min(LANES, len(y0)))
     if not all(has_code(*steps.piece(name)) for name in ("step", "dense_step_vjp")):
-        raise CannotCompile("samples that step on their own are compiled in C, and an operation of the field has none")
+        raise CannotCompile("steps of each sample's own are compiled in C, and an operation of the field has no C code")
     return partial(_solve, EachSolves(steps, pair), steps, eager)
 
 

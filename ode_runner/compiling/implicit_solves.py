@@ -229,7 +229,7 @@ def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: Com
     found = values.tensors(field)
     steps = ImplicitSteps(solver, values.equation(field), y0, found, learned=values.learned)
     if not all(has_code(*steps.piece(name)) for name in ("jacobian", "slope_vjp")):
-        raise CannotCompile("implicit steps are compiled in C, and an operation of the field has none")
+        raise CannotCompile("implicit steps are compiled in C, and an operation of the field has no C code")
     products = 0 if isinstance(field, KnownJacobian) else y0[0].numel()
     if isinstance(solver, AdaptiveImplicit):
         return partial(_solve, AdaptiveImplicitSolves(steps, solver, products=products), values, eager)

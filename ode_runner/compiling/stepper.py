@@ -91,7 +91,7 @@ def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
     if solver.tableau.places:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")
     if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample and not each:
-        raise CannotCompile("samples that step on their own make batches of any size")
+        raise CannotCompile("steps of each sample's own make batches of any size")
     return solver
 
 

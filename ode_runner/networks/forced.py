@@ -43,7 +43,7 @@ class SeriesNetwork(Network):
     def block(self) -> Block:
         if self.spec.drive is not None:
             raise IncompatibleChoice(
-                "what acts from outside (task.inputs) has a time, and blocks have none. Use model=odenet, or "
+                "external inputs (task.inputs) depend on time, and blocks have none. Use model=odenet, or "
                 "task.inputs=[]."
             )
         return self.inner.block()

@@ -23,7 +23,7 @@ def observed_coordinates(spec: TaskSpec, network: str) -> int:
     """
     if not spec.every_time or spec.causal:
         raise IncompatibleChoice(
-            f"network={network} says what is observed at other times, and this task asks for something else. "
+            f"network={network} predicts observations at other times, and this task asks for something else. "
             "Use network=sequence."
         )
     return observed_channels(spec)

@@ -35,7 +35,7 @@ class Separable(VectorNetwork):
         state = self.state + extra
         if state % 2:
             raise IncompatibleChoice(
-                f"network=separable parts the state in two halves, q and p, and one of {state} numbers has none. "
+                f"network=separable splits the state into two halves, q and p, and one of {state} numbers has none. "
                 "Use network=mlp, or an even model.extra."
             )
         sizes = layer_sizes(state // 2, width=self.width, depth=self.depth)

@@ -63,7 +63,7 @@ def two_sided_network(network: Network, model: str) -> TokenNetwork:
     layers = token_network(network, model)
     if layers.causal:
         raise IncompatibleChoice(
-            f"model={model} asks what a token is by those on both sides, and network.causal=true lets no position see "
+            f"model={model} predicts a token from those on both sides, and network.causal=true lets no position see "
             "a later one. Use network.causal=false."
         )
     return layers

@@ -47,7 +47,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
         case OSError():
             what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"
-            return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command goes on from it."
+            return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command continues from it."
         case _:
             return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
 

@@ -160,7 +160,7 @@ class Progress:
         for sentence in summaries():
             self._say(f"  {sentence}")
         if any(cell.state.due and cell.result is None for cell in self.cells):
-            self._say("  the same command goes on where this one ended")
+            self._say("  the same command continues where this one ended")
         self._say(f"  sweep folder: {self.folder}")
         if not self._is_of_commands():
             self._say(f"  compare:      ode-report {shlex.quote(str(self.folder))}")

@@ -53,7 +53,7 @@ def _of_network(experiment: Experiment) -> Mapping[str, str]:
     model = experiment.model
     if "network" in model.unused_axes():
         return {}
-    of_layers = {"time": "layers are told no time"} if isinstance(model, Layered) else {}
+    of_layers = {"time": "layers do not receive the time"} if isinstance(model, Layered) else {}
     return {**model.idle_options_of_network, **of_layers}
 
 

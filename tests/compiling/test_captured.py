@@ -175,7 +175,7 @@ def _problem(integrate: Integrator, field: VectorField, y0: Tensor, given: list[
 def test_tf32_is_refused_without_a_gpu(tmp_path: Path) -> None:
     ended = typed("trainer.precision=tf32", "trainer.device=cpu", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on cpu." in ended.stderr
+    assert "trainer.precision=tf32 needs a GPU of NVIDIA's, and this run is on cpu." in ended.stderr
 
 
 def test_no_more_recordings_are_made_than_a_limit_says(monkeypatch: pytest.MonkeyPatch) -> None:

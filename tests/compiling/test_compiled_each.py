@@ -231,10 +231,10 @@ class Convolved(VectorField):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: compiled(Fehlberg2(**OPTIONS), SmallNet()), "need a pair that ends on its last slope"),
+        (lambda: compiled(Fehlberg2(**OPTIONS), SmallNet()), "need a first-same-as-last pair"),
         (lambda: compiled(Dopri8(**OPTIONS), SmallNet()), "outputs within a step of this method take evaluations"),
-        (lambda: given_to_each(DOPRI5), "with up to 256 numbers given to each"),
-        (lambda: compiled(DOPRI5, Convolved()), "are compiled in C, and an operation of the field has none"),
+        (lambda: given_to_each(DOPRI5), "with up to 256 given numbers per sample"),
+        (lambda: compiled(DOPRI5, Convolved()), "are compiled in C, and an operation of the field has no C code"),
     ],
 )
 def test_what_has_no_compiled_form_says_so(make: Callable[[], Any], reason: str) -> None:

@@ -218,7 +218,7 @@ def along_an_integral() -> None:
         (lambda: compiled(Cautious(**ADAPTIVE), counted(SmallNet(), []), state()), "of its own \\(difference\\)"),
         (along_an_integral, "implicit steps along which something is integrated \\(q\\)"),
         (lambda: compiled(TRAPEZOID, counted(SmallNet(), []), torch.ones(2, 33)), "of up to 32 numbers a sample"),
-        (lambda: compiled(TRAPEZOID, counted(Convolved(), []), state()), "an operation of the field has none"),
+        (lambda: compiled(TRAPEZOID, counted(Convolved(), []), state()), "an operation of the field has no C code"),
         (
             lambda: compiled(RadauIIA5(**ADAPTIVE), counted(SmallNet(), []), state()),
             "and this is adaptive and implicit",

@@ -372,7 +372,7 @@ def test_only_explicit_and_diagonally_implicit_steps_are_compiled(composed: Comp
     ("mode", "solver", "reason"),
     [
         (Interpolated(rtol=None, atol=None), DOPRI5, "gradient modes"),
-        (MODES["adjoint"], replace(DOPRI5, per_sample=True), "step on their own"),
+        (MODES["adjoint"], replace(DOPRI5, per_sample=True), "steps of each sample's own"),
     ],
 )
 def test_what_has_no_compiled_form_says_so(mode: GradientMode, solver: AdaptiveSolver, reason: str) -> None:

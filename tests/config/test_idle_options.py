@@ -28,7 +28,7 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
     (*PATHS, "model.diffusion=constant", "model.width=8"): ("model.diffusion=constant", "model.diffusion=elementwise"),
     (*QUICK, "task=sequence_sort", "network=transformer", "network.patch=2"): ("the inputs are no images", ""),
     (*QUICK, "task=sequence_sort", "model=resnet", "network=transformer", "network.time=false"): (
-        "layers are told no time",
+        "layers do not receive the time",
         "model=odenet",
     ),
     (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),

@@ -195,7 +195,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_same_command_goes_on(
         ended = typed(*COMMAND, cwd=tmp_path)
     assert ended.returncode == 1
     assert re.search(r"failed: No space left on device: \S*outputs/\S+/checkpoints/", ended.stdout)
-    assert "the same command goes on" in ended.stdout
+    assert "the same command continues" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     assert record_of(tmp_path)["status"] == "failed"
     resumed = typed(*COMMAND, cwd=tmp_path)

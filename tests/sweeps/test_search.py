@@ -1,4 +1,4 @@
-"""A search proposes cells and learns from them, whatever some of them come to; the same command goes on with it."""
+"""A search proposes cells and learns from them, whatever some of them come to; the same command continues with it."""
 
 import csv
 import itertools

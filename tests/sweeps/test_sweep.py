@@ -195,7 +195,7 @@ def test_a_broken_off_sweep_says_what_it_came_to(tmp_path: Path, monkeypatch: py
     assert ended.returncode == 130
     assert "sweep of 3 cells" in ended.stdout
     assert "3 not finished" in ended.stdout
-    assert "the same command goes on where this one ended" in ended.stdout
+    assert "the same command continues where this one ended" in ended.stdout
     assert f"ode-report outputs/sweeps/{sweep(tmp_path)}" in ended.stdout
     monkeypatch.undo()
     again = typed("-m", "seed=0,1,2", "model=resnet", *QUICK, cwd=tmp_path)

@@ -92,8 +92,8 @@ class Galerkin(Model, Expanded):
         if shortest < 2 * spacing * (1 - 1e-6):
             raise RefusedInput(
                 f"model.size={size} is too large for the data: the fastest function of model.basis={self.name} repeats "
-                f"within {shortest:.4g}, and the task's outputs are {spacing:.4g} apart, which do not tell it from a "
-                f"slower one. Use fewer functions, or model.period={math.ceil(100 * (size - 1) * spacing) / 100:g}."
+                f"within {shortest:.4g}, and the task's outputs are {spacing:.4g} apart, too far to distinguish it. "
+                f"Use fewer functions, or model.period={math.ceil(100 * (size - 1) * spacing) / 100:g}."
             )
 
 

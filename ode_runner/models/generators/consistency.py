@@ -124,8 +124,8 @@ class Consistency(TaughtModel, ConsistencyLearner):
         field = generator.field
         if not isinstance(field, DenoisingField):
             raise IncompatibleChoice(
-                "the teacher takes noise to data at once, and a consistency model learns the ways of a field. Use the "
-                "folder of a run of model=flow_matching, diffusion or edm."
+                "the teacher takes noise to data at once, and a consistency model learns the trajectories of a field. "
+                "Use the folder of a run of model=flow_matching, diffusion or edm."
             )
         own = field.path
         begun = float(own.rho(torch.tensor(generator.start, dtype=torch.float64)))

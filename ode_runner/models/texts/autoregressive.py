@@ -25,8 +25,8 @@ class Autoregressive(PassModel):
         layers, spec = token_network(network, "autoregressive"), network.spec
         if not layers.causal:
             raise IncompatibleChoice(
-                "model=autoregressive says each token by those before it, and network.causal=false lets positions see "
-                "later ones. Use network.causal=true."
+                "model=autoregressive predicts each token from those before it, and network.causal=false lets "
+                "positions see later ones. Use network.causal=true."
             )
         super().__init__(network)
         self.field = EarlierTokens(layers.denoiser(symbols=spec.tokens + 1, outputs=spec.tokens), tokens=spec.tokens)

@@ -93,8 +93,8 @@ class PassGenerator(TextGenerator):
         blank = text == self.field.tokens
         if self.passes > 1 and bool((blank[:-1] & ~blank[1:]).any()):
             raise RefusedInput(
-                "this model says each token by those before it, so that it completes beginnings of texts only: all "
-                "blanks must be at the end. Use model=masked_diffusion for others."
+                "this model predicts each token from those before it, so that it completes beginnings of texts only: "
+                "all blanks must be at the end. Use model=masked_diffusion for others."
             )
         return replace(self, text=text)
 

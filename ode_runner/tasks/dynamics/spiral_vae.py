@@ -148,7 +148,7 @@ class SpiralVAE(Task):
         if not 1 <= self.observed <= self.points:
             raise RefusedInput(f"task.observed must be from 1 to task.points={self.points}, not {self.observed}.")
         if not 0 < self.noise < math.inf:
-            raise RefusedInput(f"task.noise must be positive, not {self.noise}: the likelihood is as wide as it.")
+            raise RefusedInput(f"task.noise must be positive, not {self.noise}: it is the width of the likelihood.")
 
     def _draw(self, count: int, length: int, generator: torch.Generator) -> "Spirals":
         clean = spirals(count, length, generator)

@@ -262,7 +262,7 @@ class StochasticPaths(Task):
         if not 0 <= self.spread < math.inf:
             raise RefusedInput(f"task.spread must be 0 or more, not {self.spread}.")
         if not 0 < self.noise < math.inf:
-            raise RefusedInput(f"task.noise must be positive, not {self.noise}: a likelihood is as wide as it.")
+            raise RefusedInput(f"task.noise must be positive, not {self.noise}: it is the width of a likelihood.")
         if len(self.y0) != len(self.names):
             raise RefusedInput(f"task.y0={as_typed(list(self.y0))} must have {len(self.names)} numbers.")
 

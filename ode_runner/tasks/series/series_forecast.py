@@ -253,7 +253,7 @@ class SeriesForecast(SeriesTask):
         if not 0 < self.observed < 1:
             raise RefusedInput(f"task.observed must be a part of a window between 0 and 1, not {self.observed}.")
         if not 0 < self.noise < math.inf:
-            raise RefusedInput(f"task.noise must be positive, not {self.noise}: the likelihood is as wide as it.")
+            raise RefusedInput(f"task.noise must be positive, not {self.noise}: it is the width of the likelihood.")
         if self.kl_epochs < 1:
             raise RefusedInput(f"task.kl_epochs must be at least 1, not {self.kl_epochs}.")
 
