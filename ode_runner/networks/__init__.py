@@ -1,1 +1,1 @@
-"""The layers of a model: one module per network, chosen by `conf/network/*.yaml`."""
+"""Networks, the layers of a model: one module per network, chosen by `conf/network/*.yaml`."""

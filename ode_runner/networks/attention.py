@@ -1,4 +1,4 @@
-"""Attention of positions to each other, and layers of it."""
+"""Self-attention, and Transformer layers."""
 
 import math
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LONGEST = 10_000.0  # of the periods by which positions are told apart, in positions and over 2 pi
+LONGEST = 10_000.0  # longest period of the rotary encoding, in positions, divided by 2 pi
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSizes:
-    """What all layers of a network have in common."""
+    """The options that all layers of a network share."""
 
-    inner: int  # numbers of all heads together
+    inner: int  # features of all heads together
     heads: int
-    hidden: int  # units of the feed-forward part
+    hidden: int  # units of the feed-forward part's hidden layer
     causal: bool  # no position sees a later one
-    rotary: bool  # scores depend on distances between positions
+    rotary: bool  # rotary position encoding: scores depend on relative positions
 
 
 @final
 class Attention(nn.Module):
-    """softmax(q k^T / sqrt(d)) v with several heads, from features (batch, positions, features) to as many.
+    """softmax(q k^T / sqrt(d)) v with several heads, for features (batch, positions, features).
 
-    With `rotary`, queries and keys are turned by angles that grow with the position, so that scores depend on distances
-    between positions. Keys have no bias, which the softmax would cancel.
+    With `rotary`, queries and keys are rotated by angles proportional to the position, so that scores depend on
+    relative positions. Keys have no bias, since the softmax would cancel it.
 
     Vaswani et al. Attention Is All You Need. NeurIPS 2017. · Su, Lu, Pan, Murtadha, Wen, Liu. RoFormer. 2021.
     """
@@ -52,10 +52,10 @@ class Attention(nn.Module):
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v of (batch, heads, positions, d).
+    """softmax(q k^T / sqrt(d)) v for (batch, heads, positions, d).
 
-    Torch's fused function has one derivative alone, so that under torch.func, where second and forward ones are asked
-    for, the same is computed step by step.
+    PyTorch's fused function supports only first reverse-mode derivatives. Under torch.func, where second and
+    forward-mode derivatives are needed, it is therefore computed step by step.
     """
     if not torch._C._are_functorch_transforms_active():
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -67,7 +67,7 @@ def attended(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
 
 
 def turned(x: Tensor, angles: Tensor) -> Tensor:
-    """Pairs of numbers of `x` (..., positions, d), each turned by an angle (positions, d / 2)."""
+    """Rotates pairs of elements of `x` (..., positions, d), each by an angle of (positions, d / 2)."""
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
@@ -75,7 +75,7 @@ def turned(x: Tensor, angles: Tensor) -> Tensor:
 
 @final
 class Norm(nn.Module):
-    """Layer normalisation; scaled and shifted by learned numbers, or by affine maps of `told` numbers where there are.
+    """Layer normalization; scale and shift are learned, or are affine functions of `told` conditioning numbers (FiLM).
 
     Perez, Strub, de Vries, Dumoulin, Courville. FiLM. AAAI 2018.
     """
@@ -95,7 +95,7 @@ class Norm(nn.Module):
 
 @final
 class Part(nn.Module):
-    """A map of normalised features (batch, positions, features)."""
+    """Normalizes features (batch, positions, features), then applies `inner`."""
 
     def __init__(self, norm: Norm, inner: nn.Module) -> None:
         super().__init__()
@@ -107,9 +107,9 @@ class Part(nn.Module):
 
 @final
 class Layer(nn.Module):
-    """Attention A, `attend`, and a feed-forward part M, `transform`, each behind a normalisation of its own.
+    """Pre-norm attention A, `attend`, and a pre-norm feed-forward part M, `transform`, for each position separately.
 
-    Forward gives the layer's increment, A(x) + M(x + A(x)); its skip is not in it. M looks at each position by itself.
+    The forward pass returns the increment A(x) + M(x + A(x)), without the skip connection of the layer.
 
     Xiong et al. On Layer Normalization in the Transformer Architecture. ICML 2020, for its place.
     """

@@ -1,4 +1,4 @@
-"""What is done along the first axis of states after the batch, features or channels, whatever axes follow it."""
+"""Operations on the first axis of states after the batch (features or channels), with any number of further axes."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,16 +11,16 @@ from ode_runner.types import State
 
 @final
 class ChannelMap(nn.Linear):
-    """An affine map of features, or of channels pixel by pixel: a convolution of size 1."""
+    """A linear layer on features, or on the channels of each pixel: a 1x1 convolution."""
 
     def forward(self, y: Tensor) -> Tensor:
         return super().forward(y.movedim(1, -1)).movedim(-1, 1)
 
 
 def with_given(y: State, given: Sequence[Tensor]) -> Tensor:
-    """`y` and behind it what is given, along the first axis after the batch.
+    """`y` with the given tensors appended, along the first axis after the batch.
 
-    A vector for each sample, (batch, features), is the same in every place of an image.
+    A vector for each sample, (batch, features), is repeated for every pixel of an image.
     """
     return torch.cat([y, *(_in_every_place(z, y) for z in given)], dim=1) if given else y
 

@@ -1,4 +1,4 @@
-"""Fully connected layers that time scales and shifts."""
+"""Fully connected layers that are scaled and shifted as functions of time."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,9 +19,9 @@ from ode_runner.types import State, Time
 
 @final
 class ConcatSquash(VectorNetwork):
-    """`depth` hidden layers of `width` tanh units, each (W y + b) * sigmoid(g t + c) + h t, on the inputs themselves.
+    """`depth` hidden layers of `width` tanh units, each (W y + b) * sigmoid(g t + c) + h t; the inputs are the state.
 
-    Where outputs are not such a state at every time, the head is an affine map of the last one.
+    The head is the identity if outputs are such states at every time, otherwise a linear layer on the last state.
 
     Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud. FFJORD. ICLR 2019; `concatsquash` in its code.
     """
@@ -41,7 +41,7 @@ class ConcatSquash(VectorNetwork):
 
 @final
 class ConcatSquashField(LinearizableField):
-    """f(t, y, *given) by layers that time scales and shifts, tanh between them; what is given stands beside y."""
+    """f(t, y, *given) by layers scaled and shifted by time, with tanh between them; given tensors are appended to y."""
 
     batched_time = True
 
@@ -55,7 +55,7 @@ class ConcatSquashField(LinearizableField):
         return tanh_between(list(self._layers(t.to(y.dtype).reshape(-1, 1))), with_given(y, given))
 
     def _layers(self, t: Tensor) -> Iterator[AffineMap]:
-        """At a time for each sample, (batch, 1), or at one for all, (1, 1): then the weights themselves are scaled."""
+        """Layers at a time per sample, (batch, 1), or at a common time, (1, 1), which scales the weights themselves."""
         layers = [layer for layer in self.maps if isinstance(layer, nn.Linear)]
         gates = torch.sigmoid(self.gates(t))
         biases = torch.addcmul(self.shifts(t), gates, torch.cat([layer.bias for layer in layers]))

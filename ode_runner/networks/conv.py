@@ -1,4 +1,4 @@
-"""Convolutional layers for images, after the Neural ODE paper's MNIST network."""
+"""Convolutional layers for images, as in the MNIST network of the Neural ODE paper."""
 
 import math
 from typing import Literal, final
@@ -19,10 +19,10 @@ from ode_runner.types import State, Time
 
 @final
 class Conv(Network):
-    """`width` channels; `depth` convolutions in the field and in each residual block.
+    """`width` channels, with `depth` convolutions in the field and in each residual block.
 
-    The stem is a 3x3 convolution, then halvings of height and width: two at most, and only while the state stays at
-    least `smallest_side` pixels wide. `stem="conv"` halves by a strided convolution, `stem="res"` by a
+    The stem is a 3x3 convolution, then at most two downsamplings that halve height and width, as long as the state
+    remains at least `smallest_side` pixels wide. `stem="conv"` halves by a strided convolution, `stem="res"` by a
     residual block; on MNIST these are the two stems of the paper's script.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 3.
@@ -67,9 +67,10 @@ class Conv(Network):
 
 @final
 class ConvField(VectorField):
-    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first reads what is given, too.
+    """f(t, y, *given): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first also reads `given`.
 
-    That is not normalised: a velocity that begins at zero would be divided by its own size, and the field would jump.
+    `given` is not normalized: a velocity that begins at zero would be divided by its own size, and the field would
+    jump.
     """
 
     batched_time = True
@@ -111,7 +112,7 @@ class ResidualConv(Block):
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    """The paper's 32 groups, or the most that divide `width`, so that augmented states normalise too."""
+    """The paper's 32 groups, or the largest smaller number that divides `width`, as needed for augmented states."""
     return nn.GroupNorm(max(groups for groups in range(1, min(32, width) + 1) if width % groups == 0), width)
 
 

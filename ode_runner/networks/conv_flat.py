@@ -1,4 +1,4 @@
-"""Convolutions on the images themselves, after the network of Augmented Neural ODEs."""
+"""Convolutions on the images themselves, as in the network of Augmented Neural ODEs."""
 
 import math
 from typing import final
@@ -18,10 +18,10 @@ from ode_runner.types import State, Time
 
 @final
 class ConvFlat(Network):
-    """The image is the state, without a stem; the head is an affine map of all its numbers.
+    """The state is the image, without a stem; the head is a linear layer on all its numbers.
 
-    The field is a 1x1, a 3x3 and a 1x1 convolution over the time and the state, with `width` channels and ReLU between
-    them. Without layers before it the block has to do the work; and an augmented state has a larger head, too.
+    The field is a 1x1, a 3x3 and a 1x1 convolution over time and state, with `width` channels and ReLU between them.
+    Without a stem, the ODE block does the work. An augmented state also enlarges the head.
 
     Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019, section 5.
     """
@@ -50,7 +50,7 @@ class ConvFlat(Network):
 
 @final
 class ConvFlatField(VectorField):
-    """f(t, y, *given) by convolutions of 1x1, 3x3 and 1x1 over [t, y], the first over what is given, too."""
+    """f(t, y, *given) by 1x1, 3x3 and 1x1 convolutions over [t, y]; the first also reads `given`."""
 
     batched_time = True
 
@@ -67,7 +67,7 @@ class ConvFlatField(VectorField):
 
 @final
 class ConvFlatBlock(Block):
-    """y + dt times the same convolutions without time."""
+    """y + dt times the same convolutions, without time."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

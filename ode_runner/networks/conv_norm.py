@@ -1,4 +1,4 @@
-"""Convolutions between normalisations, after the image networks of Dissecting Neural ODEs."""
+"""Convolutions with normalizations, as in the image networks of Dissecting Neural ODEs."""
 
 import math
 from typing import final
@@ -12,23 +12,23 @@ from ode_runner.networks.channels import with_given
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State, Time
 
-POOLED = 4  # pixels a side that the head's affine map reads
+POOLED = 4  # height and width of the pooled image that the head's linear layer reads
 
 
 @final
 class ConvNorm(Network):
-    """The image, or channels that one 3x3 convolution makes of it, is the state; the field is not told the time.
+    """The state is the image, or the channels of a 3x3 convolution of it; the field does not depend on time.
 
-    Each channel is normalised by itself, also those that begin at zero, of `model=augmented` and the velocities of
-    `model=second_order`: they are divided by their own size while it is small, and adaptive solvers begin with short
+    Each channel is normalized separately. Channels that begin at zero (of `model=augmented`, and the velocities of
+    `model=second_order`) are divided by their own size while it is small, so that adaptive solvers begin with short
     steps. The head has few channels, and pools them to 4x4 pixels.
 
-    Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020, image classification: with images of
-    3x32x32 its four models have the numbers of parameters of its code.
+    Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020, image classification: for images of
+    3x32x32, its four models have the numbers of parameters of its code.
 
     Args:
         width: channels within the field.
-        stem: channels of the state; None: those of the image, which is then the state itself.
+        stem: channels of the state; None: the state is the image itself.
         head: channels that are pooled.
     """
 

@@ -1,4 +1,4 @@
-"""Fields and blocks of fully connected layers."""
+"""Fields and residual blocks of fully connected layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ from ode_runner.types import State, Time
 
 @final
 class MLPField(LinearizableField):
-    """f(t, y, *given) by a tanh MLP over (y, *given, t), or without t."""
+    """f(t, y, *given) by a tanh MLP over (y, *given, t), with or without t."""
 
     batched_time = True
 
@@ -33,7 +33,7 @@ class MLPField(LinearizableField):
 
 @final
 class BoundedField(WrappedField):
-    """tanh f(t, y), no element of which is beyond 1."""
+    """tanh f(t, y): the elements of the field are at most 1 in absolute value."""
 
     def forward(self, t: Time, y: State) -> State:
         return self.inner(t, y).tanh()
@@ -52,10 +52,10 @@ class ResidualMLP(Block):
 
 
 class AffineMap(NamedTuple):
-    """x -> gate * (weight x) + bias, the gate 1 where it is None."""
+    """Maps x to gate * (weight x) + bias; a gate of None is 1."""
 
     weight: Tensor  # (out, in)
-    bias: Tensor  # (out,), or (batch, out) beside a gate
+    bias: Tensor  # (out,), or (batch, out) if there is a gate
     gate: Tensor | None = None  # (batch, out)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -64,14 +64,14 @@ class AffineMap(NamedTuple):
         return torch.addcmul(self.bias, self.gate, linear(x, self.weight))
 
     def push(self, v: Tensor) -> Tensor:
-        """Tangents (..., n) of the first n inputs to those of the outputs."""
+        """Maps tangents (..., n) of the first n inputs to those of the outputs."""
         inputs = v.shape[-1]
         v = linear(v, self.weight if inputs == self.weight.shape[1] else self.weight[:, :inputs])
         return v if self.gate is None else self.gate * v
 
 
 def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
-    """The maps one after another with tanh between them, and how they push tangents of the first elements of `x`."""
+    """Applies the maps with tanh between them; also returns the map of tangents of the first elements of `x`."""
     first, *others = maps
     hidden = []
     x = first(x)
@@ -82,19 +82,19 @@ def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
     def push(v: Tensor) -> Tensor:
         v = first.push(v)
         for h, affine in zip(hidden, others, strict=True):
-            v = affine.push(torch.ops.aten.tanh_backward(v, h))  # v * (1 - h * h), and half as much to keep
+            v = affine.push(torch.ops.aten.tanh_backward(v, h))  # v * (1 - h * h), and half as much to save
         return v
 
     return x, push
 
 
 def with_time(t: Time, y: State) -> Tensor:
-    """`y` (batch, state) and the time behind it, (batch, state + 1)."""
+    """`y` (batch, state) with the time appended, (batch, state + 1)."""
     return torch.cat([y, broadcast_time(t, y).expand(y.shape[0], 1)], dim=1)
 
 
 def tanh_layers(sizes: list[int]) -> nn.Sequential:
-    """Affine maps from size to size with tanh between them, none after the last."""
+    """Linear layers between consecutive sizes, with tanh between them and none after the last."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.Tanh()]

@@ -1,4 +1,4 @@
-"""Diffusions that are learned: positive, and of every element's own, so that the noise is diagonal."""
+"""Learned diffusions for diagonal noise: positive, and of each state element separately."""
 
 from typing import Literal, final
 
@@ -9,12 +9,12 @@ from torch.nn.functional import softplus
 from ode_runner.types import State
 
 Form = Literal["constant", "elementwise"]
-BEGINNING = 0.5413  # softplus of it is 1
+BEGINNING = 0.5413  # softplus of this initial value is 1
 
 
 @final
 class ConstantDiffusion(nn.Module):
-    """One positive number for every element of a state (batch, size)."""
+    """A positive parameter for each element of a state (batch, size)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ConstantDiffusion(nn.Module):
 
 @final
 class ElementwiseDiffusion(nn.Module):
-    """A positive function of each element by itself: a hidden layer of `width` tanh units for every one."""
+    """A positive function of each element separately: one hidden layer of `width` tanh units for each."""
 
     def __init__(self, size: int, *, width: int) -> None:
         super().__init__()

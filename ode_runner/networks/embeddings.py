@@ -1,4 +1,4 @@
-"""From tokens, rows of numbers or images to features of positions, and back."""
+"""Embeddings of tokens, rows of numbers or images as features of positions, and the inverse."""
 
 from typing import final
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SPREAD = 0.3  # of learned vectors at the beginning: about that of an affine map of rows or patches beside them
+SPREAD = 0.3  # initial standard deviation of learned vectors, as of a linear layer's features of rows or patches
 
 
 @final
 class TokenEmbedding(nn.Module):
-    """A learned vector for each symbol.
+    """A learned vector for each token.
 
-    Whole numbers (batch, positions) are symbols; real ones (batch, positions, symbols) are weights of the symbols, such
-    as probabilities.
+    Integers (batch, positions) are tokens; floats (batch, positions, tokens) are weights of the tokens, such as
+    probabilities.
     """
 
     def __init__(self, symbols: int, features: int) -> None:
@@ -39,7 +39,7 @@ class Positions(nn.Module):
 
 @final
 class ToPatches(nn.Module):
-    """Images (batch, channels, height, width) to their patches (batch, patches, channels * side * side), row by row."""
+    """Splits images (batch, channels, height, width) into patches (batch, patches, channels * side * side) by rows."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class ToPatches(nn.Module):
 
 @final
 class FromPatches(nn.Module):
-    """The inverse of `ToPatches`, of images `height` patches high."""
+    """The inverse of `ToPatches`; `height` is the image's height in patches."""
 
     def __init__(self, side: int, *, height: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FromPatches(nn.Module):
 
 @final
 class FeaturesFirst(nn.Module):
-    """Features of positions (batch, positions, features) to a state (batch, features, positions), or back."""
+    """Transposes (batch, positions, features) to a state (batch, features, positions), or back."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mT

@@ -1,4 +1,4 @@
-"""Systems on which something acts from outside, measured at times of its own."""
+"""Networks for forced systems, whose external inputs are measured at separate times."""
 
 from collections.abc import Mapping
 from typing import final
@@ -15,13 +15,13 @@ from ode_runner.types import State, Time
 
 
 def with_series_inputs(network: Network) -> Network:
-    """The network, or one that also takes what stands behind the state in inputs of series."""
+    """The network, wrapped if inputs of series have further numbers after the state."""
     return SeriesNetwork(network) if network.spec.series else network
 
 
 @final
 class SeriesNetwork(Network):
-    """Another network, whose field is told what acts on the system at the time, behind the state."""
+    """Wraps a network; its field receives the external inputs at the time of evaluation, after the state."""
 
     def __init__(self, inner: Network) -> None:
         self.inner, self.spec, self.state = inner, inner.spec, inner.state
@@ -54,9 +54,9 @@ class SeriesNetwork(Network):
 
 @final
 class SeriesStem(nn.Module):
-    """Inputs (batch, state + 1 + columns * knots * 2) to a state, and knots (batch, columns, knots, 2) as given.
+    """Maps inputs (batch, state + 1 + columns * knots * 2) to a state, with knots (batch, columns, knots, 2) given.
 
-    The solve is broken at each knot, where a held input jumps and a line has a kink.
+    The solve has a break at each knot, where a held input jumps and a linear one has a kink.
     """
 
     def __init__(self, inner: nn.Module, *, state: int, drive: Drive | None) -> None:
@@ -73,9 +73,9 @@ class SeriesStem(nn.Module):
 
 @final
 class ForcedField(WrappedField):
-    """f(t, y, u(t), *given): the first that is given are the knots of u, (batch, columns, knots, 2), time and value.
+    """f(t, y, u(t), *given): the first given tensor is the knots of u, (batch, columns, knots, 2), time and value.
 
-    Before its first knot and after its last, u has their values.
+    u is constant before its first knot and after its last.
     """
 
     def __init__(self, inner: VectorField, *, held: bool) -> None:
@@ -88,10 +88,10 @@ class ForcedField(WrappedField):
 
 
 def value_at(t: Time, knots: Tensor, *, held: bool) -> Tensor:
-    """u (batch, columns) at `t`, () or (batch,), of knots (batch, columns, knots, 2) whose times do not decrease."""
+    """u (batch, columns) at `t`, () or (batch,), from knots (batch, columns, knots, 2) with non-decreasing times."""
     times, values = knots.unbind(dim=-1)
     now = broadcast_time(t, times[..., :1]).expand_as(times[..., :1])
-    before = (times <= now).sum(dim=-1, keepdim=True)  # a time within a piece of the solve is on the piece's own side
+    before = (times <= now).sum(dim=-1, keepdim=True)  # breaks make the side of a knot unambiguous
     left, right = ((before + side).clamp(0, times.shape[-1] - 1) for side in (-1, 0))
     start, end = (values.gather(-1, place) for place in (left, right))
     if held:

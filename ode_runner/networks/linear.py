@@ -1,4 +1,4 @@
-"""Nothing but a matrix."""
+"""A linear field."""
 
 from typing import final
 
@@ -15,9 +15,9 @@ from ode_runner.types import State, Time
 
 @final
 class Linear(VectorNetwork):
-    """The field y' = theta y on the inputs themselves.
+    """The field y' = theta y; the inputs are the state.
 
-    Where outputs are not such a state at every time, the head is an affine map of the last one.
+    The head is the identity if outputs are such states at every time, otherwise a linear layer on the last state.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -58,5 +58,5 @@ class LinearBlock(Block):
 
 
 def _matrix(rows: int, columns: int) -> nn.Parameter:
-    """Small, so that the first flows neither explode nor oscillate."""
+    """Small initial values, so that solves at the start of training neither explode nor oscillate."""
     return nn.Parameter(0.1 * torch.randn(rows, columns))

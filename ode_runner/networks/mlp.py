@@ -1,4 +1,4 @@
-"""Fully connected layers."""
+"""A multilayer perceptron."""
 
 from typing import final
 
@@ -12,11 +12,11 @@ from ode_runner.networks.vector import VectorNetwork, layer_sizes
 
 @final
 class MLP(VectorNetwork):
-    """`depth` hidden layers of `width` tanh units in the field.
+    """A field with `depth` hidden layers of `width` tanh units.
 
-    Inputs of at most `width` numbers are the state themselves, so that a flow in the plane can be drawn;
-    larger ones are brought down to `width` by a linear stem. Where the outputs are such a state at every time, the
-    head is the state itself. The field of an autonomous task is not told the time.
+    Inputs of at most `width` numbers are the state itself, so that a flow in the plane can be drawn; larger ones are
+    reduced to `width` by a linear stem. The head is the identity if outputs are such states at every time. The field of
+    an autonomous task does not receive the time.
     """
 
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:

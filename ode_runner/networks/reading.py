@@ -1,4 +1,4 @@
-"""What networks for series have besides: pieces for models that read a series row by row."""
+"""The interface of networks for models that read a series row by row."""
 
 import abc
 from typing import final
@@ -13,31 +13,31 @@ from ode_runner.networks.base import Network
 
 
 class ReadingNetwork(Network):
-    """A network whose state is moved by the rows of a series; the stem is a GRU over all of them."""
+    """A network whose state is updated by the rows of a series; the stem is a GRU over all of them."""
 
     takes_blanks = True
     of_series = True
-    channels: int  # of an observation
+    channels: int  # numbers in an observation
 
     @abc.abstractmethod
     def stem(self) -> "SeriesReader":
-        """The module from rows of series to the state after the last row."""
+        """Maps rows of series to the state after the last row."""
 
     @abc.abstractmethod
     def initial(self, channels: int) -> nn.Module:
-        """From the first point of a control, (batch, channels), to the state there."""
+        """Maps the first point of a control, (batch, channels), to the state there."""
 
     @abc.abstractmethod
     def matrix_field(self, channels: int) -> nn.Module:
-        """From states (batch, state) to matrices (batch, state, channels)."""
+        """Maps states (batch, state) to matrices (batch, state, channels)."""
 
     @abc.abstractmethod
     def cell(self) -> nn.GRUCell:
-        """From `features` of a row and the state before to the state after it."""
+        """Maps `features` of a row and the state before it to the state after it."""
 
     @abc.abstractmethod
     def flow(self) -> VectorField:
-        """From a state to its slope between rows, which is bounded, and 0 until something is learned."""
+        """Maps a state to its slope between rows, which is bounded, and 0 before training."""
 
 
 @final
@@ -54,7 +54,7 @@ class SeriesReader(nn.Module):
         remember(of_inputs, of_states, rows=rows)
 
     def along(self, rows: Tensor) -> Tensor:
-        """States (series, rows, hidden) after each row; in padding, after the last."""
+        """States (series, rows, hidden) after each row; for padding, after the last row."""
         series = Series.of_rows(rows)
         states = self.gru(features(series))[0]
         places = torch.minimum(torch.arange(rows.shape[1], device=rows.device), series.lengths[:, None] - 1)
@@ -66,10 +66,10 @@ class SeriesReader(nn.Module):
 
 @torch.no_grad()
 def remember(of_inputs: Tensor, of_states: Tensor, *, rows: int) -> None:
-    """Set the biases of a GRU's update gate so that its units forget over 1 to `rows` rows, drawn on a log scale.
+    """Sets the biases of a GRU's update gate for memory times of 1 to `rows` rows, drawn on a log scale.
 
-    With biases around 0, as torch draws them, a unit forgets half of its state at every row: after 100 rows, nothing of
-    the first is left, and no gradient leads there.
+    With torch's default biases around 0, a unit forgets half of its state at every row: after 100 rows nothing of the
+    first is left, and it has no gradient.
 
     Tallec, Ollivier. Can recurrent neural networks warp time? ICLR 2018, section 2.
     """
@@ -80,19 +80,19 @@ def remember(of_inputs: Tensor, of_states: Tensor, *, rows: int) -> None:
 
 
 def features(series: Series) -> Tensor:
-    """(series, rows, 2 channels + 1): the values, 0 where blank, whether each was observed, and the time since before.
+    """(series, rows, 2 channels + 1): the values (0 if blank), whether each was observed, and time since the last row.
 
-    That is 0 at the first row and in padding.
+    The time is 0 at the first row and in padding.
     """
     gaps = torch.cat([torch.zeros_like(series.times[:, :1]), series.times.diff(dim=1)], dim=1)
     return torch.cat([series.values.nan_to_num(0.0), series.observed.to(gaps), gaps[..., None]], dim=-1)
 
 
 def reading_network(network: Network, model: str) -> ReadingNetwork:
-    """The network, which has the pieces of a model of series.
+    """The network, if it has the parts that a model of series needs.
 
     Raises:
-        IncompatibleChoice: it has not.
+        IncompatibleChoice: it does not have them.
     """
     if not isinstance(network, ReadingNetwork):
         raise IncompatibleChoice(

@@ -1,4 +1,4 @@
-"""From a sequence of observations to the distribution of an initial state: what the variational networks share."""
+"""Recognition networks: from a sequence of observations to the distribution of an initial state."""
 
 from typing import final
 
@@ -11,15 +11,15 @@ from ode_runner.errors import IncompatibleChoice
 
 
 def observed_channels(spec: TaskSpec) -> int:
-    """How many numbers an observation of a series has, besides its time and whether it is known."""
+    """The number of values in an observation of a series, without its time and mask."""
     return spec.input_shape[1] - 2
 
 
 def observed_coordinates(spec: TaskSpec, network: str) -> int:
-    """`observed_channels` of a task whose answers are observations.
+    """`observed_channels` of a task whose outputs are observations.
 
     Raises:
-        IncompatibleChoice: they are not.
+        IncompatibleChoice: its outputs are something else.
     """
     if not spec.every_time or spec.causal:
         raise IncompatibleChoice(
@@ -31,13 +31,13 @@ def observed_coordinates(spec: TaskSpec, network: str) -> int:
 
 @final
 class Recognition(nn.Module):
-    """q(z0 | observations), Gaussian: a GRU reads the sequence backwards in time, told the gap to the next older one.
+    """q(z0 | observations), Gaussian: a GRU reads the sequence backward in time, with the gap to the next older row.
 
-    Inputs are (batch, rows, coordinates + 2): the observation, its time, and 1, or 0 for a row that is only padding.
-    With `blanks` some numbers of an observation are NaN: the GRU is given 0 there, and which of them are known.
-    In training one z0 is drawn for each sequence. In evaluation `samples` are, from the same `samples` points of a
-    standard normal for every sequence, so that its result does not depend on its company; they follow each other
-    along the batch axis. The divergence of q from the standard normal is the term `kl` of the loss.
+    Inputs are (batch, rows, coordinates + 2): the observation, its time, and 1 (0 for padding). With `blanks`, some
+    numbers of an observation are NaN: the GRU receives 0 instead, and a mask of the known ones. In training, one z0 is
+    sampled for each sequence. In evaluation there are `samples`, from `samples` fixed points of a standard normal
+    distribution, so that a sequence's result does not depend on the rest of the batch; they follow each other along the
+    batch axis. The KL divergence of q from the standard normal distribution is the loss term `kl`.
 
     Kingma, Welling. Auto-Encoding Variational Bayes. ICLR 2014. Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary
     Differential Equations. NeurIPS 2018, section 5.
@@ -57,7 +57,7 @@ class Recognition(nn.Module):
         return Encoding(z0.flatten(0, 1), terms={"kl": kl})
 
     def _read(self, inputs: Tensor) -> Tensor:
-        """The GRU's last state, having read known rows from the latest to the earliest."""
+        """The GRU's last state, after it has read the known rows from the latest to the earliest."""
         values, times, known = inputs[..., :-2], inputs[..., -2], inputs[..., -1] > 0
         if self.blanks:
             values = torch.cat([values.nan_to_num(0.0), (~values.isnan()).to(values)], dim=-1)
@@ -69,15 +69,15 @@ class Recognition(nn.Module):
         gaps = times - older.masked_fill(row == last, 0.0)
         rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
         rows = rows.masked_fill((row > last)[..., None], 0.0)  # padding may be NaN, and 0 times NaN is no gradient
-        if not (rows.is_cuda or torch.compiler.is_exporting()):  # a GPU would be waited for; a file knows no lengths
+        if not (rows.is_cuda or torch.compiler.is_exporting()):  # avoids a GPU sync; an export has no lengths
             rows = rows[:, : int(lengths.max())]
         states = self.gru(rows)[0]
         return states.gather(1, last[..., None].expand(-1, 1, states.shape[2])).squeeze(1)
 
     def _noise(self, mean: Tensor) -> Tensor:
-        """Standard normal (samples, batch or 1, latent)."""
+        """Standard normal noise (samples, batch or 1, latent)."""
         if self.training:
-            # Of one type, whatever the state's, so that a reference in double precision draws the same.
+            # Always float32, so that a reference in double precision has the same noise.
             return torch.randn_like(mean, dtype=torch.float32)[None].to(mean)
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.samples, 1, mean.shape[1], generator=generator).to(mean)
@@ -85,7 +85,7 @@ class Recognition(nn.Module):
 
 @final
 class Decoder(nn.Sequential):
-    """From a latent state to an observation: one hidden layer."""
+    """Maps a latent state to an observation, with one hidden layer."""
 
     def __init__(self, *, latent: int, width: int, coordinates: int) -> None:
         super().__init__(nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, coordinates))

@@ -1,4 +1,4 @@
-"""A variational autoencoder whose latent state is moved on by a recurrent cell: the latent ODE's baseline."""
+"""A variational autoencoder whose latent state is advanced by a recurrent cell: the baseline of the latent ODE."""
 
 from typing import final
 
@@ -15,9 +15,9 @@ from ode_runner.types import State
 
 @final
 class RecurrentDecoder(Network):
-    """Recognition by a GRU of `hidden` units; from time to time the latent state passes through a GRU cell.
+    """A recognition GRU of `hidden` units; between output times, the latent state passes through a GRU cell.
 
-    There is no field, so only a model made of blocks can use it.
+    There is no field, so that only models of residual blocks can use it.
 
     Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
     """
@@ -51,7 +51,7 @@ class RecurrentDecoder(Network):
 
 @final
 class RecurrentBlock(Block):
-    """One step of a GRU cell that is told how much time passes.
+    """One step of a GRU cell whose input is the elapsed time.
 
     Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
     """

@@ -1,4 +1,4 @@
-"""A variational autoencoder whose latent state flows: the latent ODE."""
+"""A variational autoencoder whose latent state is the solution of an ODE: the latent ODE."""
 
 from typing import final
 
@@ -14,9 +14,9 @@ from ode_runner.networks.sizes import check_sizes
 
 @final
 class RecurrentVAE(Network):
-    """Recognition by a GRU of `hidden` units, a flow of `latent` dimensions, decoding by a hidden layer of `width`.
+    """A recognition GRU of `hidden` units, a field on `latent` dimensions, a decoder with a hidden layer of `width`.
 
-    The field has `depth` hidden layers of `width` tanh units and is not told the time.
+    The field has `depth` hidden layers of `width` tanh units, and does not receive the time.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 5.
     """

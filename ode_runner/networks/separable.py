@@ -1,4 +1,4 @@
-"""A field in two halves, neither of which asks for itself."""
+"""A separable field: each half of the state is driven by the other half only."""
 
 from typing import final
 
@@ -20,8 +20,8 @@ from ode_runner.types import State, Time
 class Separable(VectorNetwork):
     """Two tanh MLPs of `depth` hidden layers of `width` units: dq/dt = g(t, p) and dp/dt = h(t, q).
 
-    The inputs are the state, its first half q and its second p. The field of an autonomous task is not told the time.
-    Neither half is the gradient of an energy, so nothing is conserved by construction but volume.
+    The inputs are the state; q is its first half and p its second. The field of an autonomous task does not receive the
+    time. Neither half is the gradient of an energy, so that by construction only volume is conserved.
 
     After Chen, Zhang, Arjovsky, Bottou. Symplectic Recurrent Neural Networks. ICLR 2020, there with energies.
     """
@@ -47,7 +47,7 @@ class Separable(VectorNetwork):
 
 @final
 class SeparableMLP(SeparableField):
-    """Each half a tanh MLP over the other half of the state, over what is given, and over t."""
+    """Each half is a tanh MLP over the other half of the state, the given tensors, and t."""
 
     batched_time = True
 

@@ -1,4 +1,4 @@
-"""A hidden state that a series of observations moves."""
+"""Networks whose hidden state is driven by a series of observations."""
 
 from typing import final
 
@@ -16,10 +16,10 @@ from ode_runner.networks.vector import layer_sizes
 
 @final
 class SequenceNetwork(ReadingNetwork):
-    """A state of `hidden` numbers, fields of `depth` hidden layers of `width` units, which are not told the time.
+    """A state of `hidden` numbers, and fields of `depth` hidden layers of `width` units, which do not receive the time.
 
-    The stem is a GRU over the rows, so that models which know nothing of series go on from its last state; the models
-    of series take the other pieces: `matrix_field`, `cell` and `flow`.
+    The stem is a GRU over the rows: models not made for series continue from its last state. Models of series use the
+    other parts: `matrix_field`, `cell` and `flow`.
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, width: int, depth: int) -> None:
@@ -45,7 +45,7 @@ class SequenceNetwork(ReadingNetwork):
         return nn.Linear(channels, self.state)
 
     def matrix_field(self, channels: int) -> nn.Module:
-        """ReLU between layers, tanh after the last: without that bound a state may run away (Kidger et al. 2020)."""
+        """ReLU between layers, tanh after the last: without this bound a state may diverge (Kidger et al. 2020)."""
         layers: list[nn.Module] = []
         inputs = self.state
         for _ in range(self.depth):

@@ -1,15 +1,15 @@
-"""Sizes of networks and models: whole numbers that can be built."""
+"""Limits on the sizes of networks and models."""
 
 from ode_runner.errors import RefusedInput
 
-MOST = 100_000  # layers, or units of one: more would be built for minutes before memory is used up
+MOST = 100_000  # layers, or units of a layer: more would take minutes to build, and then all memory
 
 
 def check_sizes(group: str, *, least: int = 1, **sizes: int) -> None:
-    """Refuses a size of `group` below `least`, or beyond what anybody can build.
+    """Checks that each size of `group` is between `least` and MOST.
 
     Raises:
-        RefusedInput: names the option.
+        RefusedInput: a size is not; the message names the option.
     """
     for name, value in sizes.items():
         if value < least:

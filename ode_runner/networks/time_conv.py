@@ -1,4 +1,4 @@
-"""Convolutions over an image and the time."""
+"""Convolutions over the channels of an image and the time."""
 
 import math
 from typing import final
@@ -13,17 +13,17 @@ from ode_runner.types import Time
 
 @final
 class TimeConv2d(nn.Module):
-    """A convolution of `size` x `size` pixels, an odd number, over the channels [t, y], without building them.
+    """A convolution of `size` x `size` pixels (odd) over the channels [t, y], without concatenating them.
 
-    A convolution is linear in its input, so the constant channel t adds a map that is the same for the whole batch, or
-    for each sample one where each has a time of its own: same function, same parameters, one copy of the state less
-    per evaluation.
+    A convolution is linear in its input: the constant channel t adds a map that is the same for the whole batch, or for
+    each sample if times differ. The function and its parameters are the same, with one copy of the state less per
+    evaluation.
     """
 
     def __init__(self, inputs: int, outputs: int, *, size: int) -> None:
         super().__init__()
         self.padding = size // 2
-        bound = 1 / math.sqrt((inputs + 1) * size**2)  # torch's default for a convolution of inputs + 1 channels
+        bound = 1 / math.sqrt((inputs + 1) * size**2)  # torch's default for a convolution with inputs + 1 channels
         self.weight = nn.Parameter(torch.empty(outputs, inputs, size, size).uniform_(-bound, bound))
         self.time_weight = nn.Parameter(torch.empty(outputs, 1, size, size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))

@@ -1,4 +1,4 @@
-"""What a network is told of the time."""
+"""The embedding of the time that networks receive."""
 
 import math
 from typing import final
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ode_runner.types import Time
 
-WAVES = 8  # frequencies, each times the square root of 2 more than the one before
-LONGEST = 4.0  # period of the first: the span [0, 1] is a quarter of it
+WAVES = 8  # number of frequencies, in ratios of the square root of 2
+LONGEST = 4.0  # period of the first: four times the span [0, 1]
 
 
 @final
 class TimeFeatures(nn.Module):
-    """`features` numbers of a time, by two layers over its sines and cosines of several frequencies.
+    """`features` numbers for a time: two layers over sines and cosines of several frequencies.
 
     Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020, appendix B: sines of times.
     """
@@ -28,6 +28,6 @@ class TimeFeatures(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * WAVES, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU())
 
     def forward(self, t: Time) -> Tensor:
-        """(batch, features) of times for each sample, (1, features) of one for all."""
+        """(batch, features) for times of each sample, (1, features) for a common time."""
         angles = t.to(self.frequencies.dtype).reshape(-1, 1) * self.frequencies
         return self.layers(torch.cat([angles.cos(), angles.sin()], dim=1))

@@ -1,4 +1,4 @@
-"""What networks of tokens have besides: pieces for models that change tokens, or guess them."""
+"""The interface of networks for models of tokens."""
 
 import abc
 
@@ -10,7 +10,7 @@ from ode_runner.networks.base import Network
 
 
 class TokenNetwork(Network):
-    """A network that reads tokens: whole numbers (batch, positions), each one of so many symbols."""
+    """A network whose inputs are tokens: integers (batch, positions) below a vocabulary size."""
 
     takes_tokens = True
     causal: bool  # no position sees a later one
@@ -20,17 +20,17 @@ class TokenNetwork(Network):
     def denoiser(self, *, symbols: int, outputs: int, given: int = 0) -> VectorField:
         """f(t, x, *given): `outputs` numbers for each position, (batch, positions, outputs), such as logits.
 
-        `x` are whole numbers (batch, positions) below `symbols`, or real ones (batch, positions, symbols), such as
-        probabilities. Of `given` numbers, each sample has a vector, or each position, (batch, given, positions).
+        `x` are integers (batch, positions) below `symbols`, or floats (batch, positions, symbols), such as
+        probabilities. `given` numbers are a vector for each sample, or for each position, (batch, given, positions).
         """
 
     @abc.abstractmethod
     def layer(self) -> Layer:
-        """One layer of (batch, positions, width), which is told no time."""
+        """One layer on (batch, positions, width), which does not receive the time."""
 
 
 def check_positions(spec: TaskSpec, model: str) -> None:
-    """Raises IncompatibleChoice where inputs have no positions that layers of attention could be of."""
+    """Raises IncompatibleChoice if inputs have no positions to which attention could apply."""
     vectors = len(spec.input_shape) == 1 and not spec.tokens
     if vectors or spec.sequence:
         are = "series of observations" if spec.sequence else f"vectors of {spec.input_shape[0]} numbers"
@@ -41,10 +41,10 @@ def check_positions(spec: TaskSpec, model: str) -> None:
 
 
 def token_network(network: Network, model: str) -> TokenNetwork:
-    """The network, which has the pieces of a model of tokens.
+    """The network, if it has the parts that a model of tokens needs.
 
     Raises:
-        IncompatibleChoice: it has not.
+        IncompatibleChoice: it does not have them.
     """
     if isinstance(network, TokenNetwork):
         return network
@@ -55,10 +55,10 @@ def token_network(network: Network, model: str) -> TokenNetwork:
 
 
 def two_sided_network(network: Network, model: str) -> TokenNetwork:
-    """The network, whose positions see those on both sides.
+    """The network, if its positions see those on both sides.
 
     Raises:
-        IncompatibleChoice: they do not, or it is none of tokens.
+        IncompatibleChoice: its attention is causal, or it is no network for tokens.
     """
     layers = token_network(network, model)
     if layers.causal:

@@ -1,4 +1,4 @@
-"""Layers of attention."""
+"""The Transformer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,21 @@ from ode_runner.types import State, Time
 
 @final
 class Transformer(TokenNetwork):
-    """The state is features of positions, (batch, width, positions), of tokens, rows of numbers or patches of images.
+    """The state is features of positions, (batch, width, positions), for tokens, rows of numbers or patches of images.
 
-    A field is the sum of the increments of `depth` layers. Where a task is about the data themselves, as densities and
-    samples of images are, the images are the state, and patches are made within the field.
+    A field is the sum of the increments of `depth` layers. If a task is about the images themselves, as for densities
+    and samples, the images are the state, and the field makes the patches.
 
     Args:
         width: features of a position.
-        heads: of the attention, which divide the width.
+        heads: number of attention heads; it must divide the width.
         depth: layers of a field, and of a block.
-        expansion: units of a layer's feed-forward part, for each of `width`.
-        positions: `absolute`, learned vectors; `relative`, see `Attention`, which cannot tell positions of equal tokens
-            apart, such as masks alone; `both`; or `none`.
+        expansion: hidden units of a layer's feed-forward part, divided by `width`.
+        positions: `absolute` is learned vectors; `relative` is rotary (see `Attention`), which cannot distinguish
+            positions if all tokens are equal, such as masks; `both`; or `none`.
         causal: no position sees a later one.
-        time: whether fields are told the time, which scales and shifts every normalisation; those of autonomous tasks
-            never are.
+        time: whether fields receive the time, which then scales and shifts every normalization; never for autonomous
+            tasks.
         patch: side of the patches of images, in pixels.
 
     Vaswani et al. Attention Is All You Need. NeurIPS 2017. · Dosovitskiy et al. An Image is Worth 16x16 Words. ICLR
@@ -71,7 +71,7 @@ class Transformer(TokenNetwork):
 
     @property
     def positions(self) -> int:
-        """The number of positions that see each other."""
+        """The number of positions."""
         if len(self.spec.input_shape) == 3:
             _, height, width = self.spec.input_shape
             return (height // self.patch) * (width // self.patch)
@@ -87,7 +87,7 @@ class Transformer(TokenNetwork):
         return TransformerBlock(self._field(told=0))
 
     def head(self, *, extra: int = 0) -> nn.Module:
-        """An affine map: at each position if outputs are (positions, numbers), otherwise of the mean over positions."""
+        """A linear layer: at each position if outputs are (positions, numbers), else on the mean over positions."""
         shape = self.spec.output_shape
         if self.state_is_input:
             pixels = math.prod(self.spec.input_shape[1:])
@@ -101,7 +101,7 @@ class Transformer(TokenNetwork):
         return MappingField(embedding, self._layers(given=given, told=self.told), self._read_out(outputs))
 
     def layer(self) -> Layer:
-        """One layer, which is told no time."""
+        """One layer, which does not receive the time."""
         return Layer(self.width, self.sizes)
 
     def _field(self, *, extra: int = 0, given: int = 0, told: int) -> VectorField:
@@ -133,10 +133,11 @@ class Transformer(TokenNetwork):
 
 @final
 class Layers(nn.Module):
-    """The sum of the increments of several layers, from features (batch, positions, features) on.
+    """The sum of the increments of several layers on features (batch, positions, features).
 
-    `told` numbers of the time scale and shift every normalisation; 0: no time is told. What is given, `given` numbers
-    for each sample (batch, given) or for each position (batch, given, positions), is added by a linear map.
+    If `told` is not 0, an embedding of the time with `told` numbers scales and shifts every normalization. Given
+    tensors, with `given` numbers for each sample (batch, given) or for each position (batch, given, positions), are
+    added by a linear map.
     """
 
     def __init__(self, features: int, sizes: LayerSizes, *, depth: int, told: int, given: int) -> None:
@@ -158,7 +159,7 @@ class Layers(nn.Module):
 
 @final
 class FeaturesField(VectorField):
-    """f(t, y, *given) of features (batch, features, positions)."""
+    """f(t, y, *given) on features (batch, features, positions)."""
 
     batched_time = True
 
@@ -172,7 +173,7 @@ class FeaturesField(VectorField):
 
 @final
 class MappingField(VectorField):
-    """A Transformer from what `embedding` reads to what `last` makes of features (batch, positions, features)."""
+    """A Transformer between `embedding` and `last`; the latter reads features (batch, positions, features)."""
 
     batched_time = True
 
@@ -187,7 +188,7 @@ class MappingField(VectorField):
 
 @final
 class TransformerBlock(Block):
-    """y + dt times a field that is told no time."""
+    """y + dt times a field without time."""
 
     def __init__(self, field: VectorField) -> None:
         super().__init__()
@@ -206,7 +207,7 @@ class MeanOfPositions(nn.Module):
 
 
 def _at_positions(given: Sequence[Tensor], positions: int) -> Tensor:
-    """All that is given (batch, positions, given): vectors of samples are the same at each position."""
+    """All given tensors, (batch, positions, given); vectors of a sample are repeated at each position."""
     parts = [z[:, None].expand(-1, positions, -1) if z.dim() == 2 else z.mT for z in given]
     return torch.cat(parts, dim=2)
 

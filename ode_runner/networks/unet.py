@@ -1,4 +1,4 @@
-"""A U-Net: convolutions on an image at several sizes, from fine to coarse and back."""
+"""A U-Net: convolutions on an image at several resolutions, from fine to coarse and back."""
 
 import math
 from collections.abc import Sequence
@@ -21,15 +21,16 @@ from ode_runner.types import State, Time
 
 @final
 class UNet(Network):
-    """The image is the state, without a stem; the head is an affine map of all its numbers.
+    """The state is the image, without a stem; the head is a linear layer on all its numbers.
 
-    The field has a residual block at each size on the way down, one at the coarsest and one at each size on the way up,
-    which is given what the way down had at that size. Time and what is given scale and shift every block.
+    The field has a residual block at each resolution on the way down, one at the coarsest, and one at each on the way
+    up, which also receives the output of the way down at its resolution. Time and given tensors scale and shift every
+    block.
 
     Args:
-        width: channels at the full size.
-        multipliers: of `width`, one for each size; each but the first halves height and width.
-        attention: whether all places of the coarsest image see each other.
+        width: channels at full resolution.
+        multipliers: of `width`, one for each resolution; each but the first halves height and width.
+        attention: whether the coarsest image has self-attention.
 
     Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. · Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models.
     NeurIPS 2020, appendix B. · Perez, Strub, de Vries, Dumoulin, Courville. FiLM. AAAI 2018, for scale and shift.
@@ -65,14 +66,14 @@ class UNet(Network):
 
 @final
 class UNetField(VectorField):
-    """f(t, y, *given) of images (batch, channels, height, width)."""
+    """f(t, y, *given) on images (batch, channels, height, width)."""
 
     batched_time = True
 
     def __init__(self, channels: int, widths: Sequence[int], *, given: int, attention: bool) -> None:
         super().__init__()
         finest, coarsest = widths[0], widths[-1]
-        embedded = 4 * finest  # numbers by which blocks are scaled and shifted
+        embedded = 4 * finest  # size of the embedding that scales and shifts blocks
         self.time = TimeFeatures(embedded)
         self.condition = nn.Linear(given, embedded, bias=False) if given else None
         self.first = nn.Conv2d(channels + given, finest, 3, padding=1)
@@ -96,7 +97,7 @@ class UNetField(VectorField):
         return self.last(x)
 
     def _embedding(self, t: Time, given: Sequence[Tensor]) -> Tensor:
-        """The embedding of time and condition, (batch or 1, embedded); of images given, the mean over pixels."""
+        """The embedding of time and condition, (batch or 1, embedded); given images are averaged over their pixels."""
         time = self.time(t)
         if self.condition is None:
             return time
@@ -117,13 +118,13 @@ class UNetBlock(Block):
 
 @final
 class ConditionedBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip; the embedding scales and shifts the channels between them."""
+    """Two 3x3 convolutions and a skip connection; between them, the embedding scales and shifts the channels."""
 
     def __init__(self, inputs: int, outputs: int, embedded: int) -> None:
         super().__init__()
         self.first = nn.Sequential(_norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
         self.norm = _norm(outputs)
-        self.told = nn.Linear(embedded, 2 * outputs)  # by this name in checkpoints
+        self.told = nn.Linear(embedded, 2 * outputs)  # the name in checkpoints
         self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 

@@ -1,4 +1,4 @@
-"""What networks on vectors share: how inputs become a state, and the state outputs."""
+"""The base of networks on vectors: how inputs become a state, and a state outputs."""
 
 import math
 
@@ -9,10 +9,10 @@ from ode_runner.networks.base import Coordinates, Network
 
 
 class VectorNetwork(Network):
-    """A network whose state is a vector: the inputs themselves, or affine features of them.
+    """A network whose state is a vector: the inputs themselves, or a linear map of them.
 
-    Inputs of more than `largest` numbers are brought down to as many features; None: inputs of any size stay. Where
-    outputs are such inputs at every time, the head is the state itself; otherwise an affine map of the last one.
+    Inputs of more than `largest` numbers are mapped to `largest` features; None: inputs of any size are the state. The
+    head is the identity if outputs are such states at every time, otherwise a linear layer on the last state.
     """
 
     def __init__(self, spec: TaskSpec, *, largest: int | None) -> None:
@@ -30,5 +30,5 @@ class VectorNetwork(Network):
 
 
 def layer_sizes(ends: int, *, width: int, depth: int) -> list[int]:
-    """The sizes of layers: `depth` hidden ones of `width` units between a vector of `ends` numbers and another."""
+    """The sizes of layers that map `ends` numbers to `ends` numbers, with `depth` hidden layers of `width` units."""
     return [ends, *[width] * depth, ends]
