@@ -1,4 +1,4 @@
-"""Every gradient mode on the same weights and the same batch, against references in double precision."""
+"""Audits: all gradient modes on the same weights and batch, compared with references in double precision."""
 
 import statistics
 import time
@@ -23,27 +23,27 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.base import GradientMode
 from ode_runner.recording.status import status_of
 
-REPEATS = 5  # timed, after one that is not
+REPEATS = 5  # timed repetitions, after an untimed one
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """The gradients to compare with, by backpropagation in double precision, of two solutions.
+    """The reference gradients of an audit: backpropagation in double precision, for two solutions.
 
-    `solution` is the gradient of the numerical solution as such: same solver, same steps. An exact mode differs from
-    it by rounding. `flow` is the gradient of what the solver approximates: it is refined twice. How far the two
-    refinements are apart, `flow_uncertainty`, says how good that is.
+    `solution` is the gradient of the numerical solution itself: same solver, same steps. An exact mode differs from it
+    only by rounding. `flow` is the gradient of the flow that the solver approximates, computed with two refinements.
+    The difference between one and two refinements, `flow_uncertainty`, is an estimate of its error.
     """
 
     solution: Derivative
     flow: Derivative | None
     flow_uncertainty: float  # relative; NaN without a flow
-    flow_missing: str = ""  # why there is none
+    flow_missing: str = ""  # the reason if `flow` is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModeResult:
-    """Errors and cost of one gradient mode; NaN where it was refused or failed, for `reason`."""
+    """Errors and cost of one gradient mode; NaN if it was refused or failed, with the `reason`."""
 
     mode: str
     reason: str = ""
@@ -57,47 +57,47 @@ class ModeResult:
     nfe_backward: float = 0
     accepted: int = 0
     rejected: int = 0
-    saved_bytes: int | None = 0  # None: torch does not allow to measure them
+    saved_bytes: int | None = 0  # None: torch cannot measure them
     milliseconds: float = torch.nan
 
 
 class Audit:
     """Compares gradient modes on one batch, one set of weights and one solver.
 
-    Random numbers are the same for all: a stem or field that draws some has to draw them in a type of its own
-    choosing, not the state's, or the references are of another loss.
+    Random numbers are the same for all modes. A stem or field that draws some must do so in a fixed dtype, not the
+    state's: otherwise the references are of another loss.
     """
 
     def __init__(self, experiment: Experiment, *, reference: GradientMode) -> None:
         self.experiment, self.reference = experiment, reference
         options = experiment.options
         stored = next(experiment.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
-        self.batch: Batch = stored.to(experiment.dtype)  # rounded once, for the references as well
+        self.batch: Batch = stored.to(experiment.dtype)  # rounded once, so that the references see the same
         self.random = RandomState.now(experiment.device)
         self.references = self._references()
 
     def results(self, modes: Mapping[str, GradientMode | str]) -> Iterator[ModeResult]:
-        """A result for each mode, by name; a text in place of a mode is why it is not admissible."""
+        """A result for each mode, by name; a string in place of a mode is the reason why it is not admissible."""
         for name, mode in modes.items():
             if isinstance(mode, str):
                 yield ModeResult(mode=name, reason=mode)
                 continue
             try:
                 yield self._measured(name, mode)
-            except (RefusedInput, RuntimeError, MemoryError) as error:  # of one mode, which must not cost the others
+            except (RefusedInput, RuntimeError, MemoryError) as error:  # the failure of one mode must not stop others
                 yield ModeResult(mode=name, reason=status_of(error)[1])
 
     def reference_result(self) -> ModeResult:
-        """The numerical solution's gradient in double precision, whose error against the flow's is the solver's."""
+        """The numerical solution's gradient in double precision; its error against the flow's is the solver's."""
         result = self._compared("double precision", self.references.solution)
         result = replace(result, solution_cosine=torch.nan, solution_error=torch.nan)
-        return replace(result, exact=True, nfe_forward=0)  # its steps were chosen by another solve
+        return replace(result, exact=True, nfe_forward=0)  # another solve chose its steps
 
     def _references(self) -> References:
         solution = of_the_solution(self.experiment, self.batch, self.random)
         try:
             once, flow = self._in_double(refinements=1), self._in_double(refinements=2)
-        except RuntimeError as error:  # finer steps reach where the solver stops, or the memory ends
+        except RuntimeError as error:  # a finer solve exceeds the solver's step limit or the memory
             reason = status_of(error)[1]
             return References(solution=solution, flow=None, flow_uncertainty=torch.nan, flow_missing=reason)
         uncertainty = relative_error(once.vector, flow.vector)
@@ -134,7 +134,7 @@ class Audit:
         )
 
     def _seconds(self, experiment: Experiment) -> float:
-        """Median seconds of a whole gradient, over REPEATS."""
+        """The median time of a whole gradient in seconds, over REPEATS."""
         taken = []
         for _ in range(REPEATS):
             _wait_for(experiment.device)

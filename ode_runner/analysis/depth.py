@@ -1,4 +1,4 @@
-"""Diagnostics of a model of layers: how far states and weights move from one to the next, and what stretches them."""
+"""Diagnostics of layers: how far states and weights change from layer to layer, and the spectra of the layers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,27 +25,28 @@ from ode_runner.types import State
 
 
 class LayerMeasurements(NamedTuple):
-    """What there is to see between the layers of a model."""
+    """Measurements of states and weights between the layers of a model."""
 
-    moved: Tensor  # (layer, batch): how far each layer moves the state of a sample
-    straight: Tensor  # (batch,): from the first state to the last
+    moved: Tensor  # (layer, batch): |x_k+1 - x_k|
+    straight: Tensor  # (batch,): distance between the first and the last state
     distances: Tensor  # (layer - 1,): |theta_k+1 - theta_k| / |theta_k|
-    spectra: Tensor  # (layer, values), complex: eigenvalues of the derivatives of the layers' increments
-    residuals: Tensor  # (layer, sweep): how far each sweep of a layer moves a state, relative to it
+    spectra: Tensor  # (layer, values), complex: eigenvalues of the Jacobians of the layers' increments
+    residuals: Tensor  # (layer, sweep): change of the state in each sweep of a layer, relative to its size
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class DepthDiagnostics(Diagnostics):
-    """What layers do, of a model such as `ode_transformer` and `resnet`, on the first validation `samples`.
+    """Layer diagnostics of models such as `ode_transformer` and `resnet`, on the first validation `samples`.
 
-    After the first epoch, `every` so many, and the last; of models without layers there is nothing to say.
+    They are measured after the first epoch, every `every` epochs, and after the last; a model without layers has none.
 
-    `path_length`: the sum over layers of |x_k+1 - x_k|, the mean over samples; `path_straightness`: the distance of the
-    last state from the first over it, 1 at most. `layer_distance`: the mean over layers of |theta_k+1 - theta_k| /
-    |theta_k|. `increment_radius_<k>` and `increment_real_<k>`: the largest absolute value and real part of eigenvalues
-    of d(x_k+1 - x_k)/dx_k, by Arnoldi's method with `products` products (see `ritz_values` for its limits).
-    `sweep_residual_<k>`, of layers that iterate: how far the last sweep moves a state, relative to it.
+    `path_length`: the sum over layers of |x_k+1 - x_k|, averaged over samples. `path_straightness`: the distance
+    between first and last state divided by the path length, at most 1. `layer_distance`: the mean over layers of
+    |theta_k+1 - theta_k| / |theta_k|. `increment_radius_<k>` and `increment_real_<k>`: the largest absolute value and
+    real part of the eigenvalues of d(x_k+1 - x_k)/dx_k, by Arnoldi's method with `products` products (see `ritz_values`
+    for its limits). `sweep_residual_<k>`, for layers that iterate: the change of a state in the last sweep, relative to
+    its size.
     """
 
     absent: ClassVar[str] = (
@@ -73,7 +74,7 @@ class DepthDiagnostics(Diagnostics):
             yield "layers", draw_layers(found.moved.mean(dim=1), found.distances, found.spectra)
 
     def look(self, experiment: Experiment) -> LayerMeasurements | None:
-        """What there is to see with the present weights; None of a model without layers."""
+        """The measurements with the present weights; None for a model without layers."""
         if not isinstance(experiment.model, Layered):
             return None
         batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
@@ -101,14 +102,14 @@ class DepthDiagnostics(Diagnostics):
         )
 
     def _spectrum(self, before: State, after: State) -> Tensor:
-        """The spectrum of d(after - before)/d(before), over all samples."""
+        """The eigenvalues of d(after - before)/d(before), for all samples."""
         jacobian = JacobianProducts(after, before)
         return ritz_values(lambda v: jacobian.push(v) - v, before.detach(), products=self.products).flatten()
 
 
 @final
 class Recording(WrappedIntegrate, TakesStates):
-    """An `Integrate` that keeps the states which a model of layers hands over."""
+    """An `Integrate` that keeps the states that a model of layers passes to it."""
 
     def __init__(self, integrate: Integrate) -> None:
         super().__init__(integrate)
@@ -134,7 +135,7 @@ def _scalars(found: LayerMeasurements) -> dict[str, float]:
 
 
 def _differentiable(inputs: Tensor) -> Tensor:
-    """Inputs that may be the first state themselves, by which there is then something to differentiate."""
+    """Inputs that require gradients if they are floats, since they may be the first state."""
     return inputs.requires_grad_() if inputs.is_floating_point() else inputs
 
 

@@ -1,4 +1,4 @@
-"""A gradient as one vector, with its cost, and the distance between two."""
+"""A gradient as one vector, with its cost, and distances between gradients."""
 
 from dataclasses import dataclass, replace
 
@@ -21,21 +21,21 @@ from ode_runner.solvers.base import Solver
 
 @dataclass(frozen=True, kw_only=True)
 class Derivative:
-    """dL/dtheta of one batch over all parameters of a model, in double precision whatever it was computed in."""
+    """dL/dtheta of one batch over all parameters of a model, converted to double precision."""
 
     vector: Tensor  # (parameters,)
     loss: float
     forward: Tally
     backward: Tally
-    saved_bytes: int | None = None  # kept for the backward pass; None: not measured
+    saved_bytes: int | None = None  # saved for the backward pass; None: not measured
 
 
 def differentiate(
     experiment: Experiment, batch: Batch, random: RandomState, *, measure_memory: bool = False
 ) -> Derivative:
-    """The gradient that a training step would see, its evaluations entered under diagnostics.
+    """The gradient that a training step would compute; its evaluations are counted as diagnostics.
 
-    Neither weights nor their `.grad` nor random numbers to come are touched.
+    Weights, their `.grad` and the random state are left unchanged.
     """
     experiment.model.train()
     batch, parameters, ledger = batch.to(experiment.dtype), experiment.parameters(), experiment.integrator.ledger
@@ -54,12 +54,12 @@ def differentiate(
 
 
 def of_the_solution(experiment: Experiment, batch: Batch, random: RandomState) -> Derivative:
-    """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes.
+    """The reference for exact modes: backpropagation in double precision through the same steps.
 
     Raises:
-        IncompatibleChoice: the model draws random numbers, and in double precision it would draw others.
+        IncompatibleChoice: the model draws random numbers that would differ in double precision.
     """
-    recorded, model = RecordSteps(), copied(experiment.model)  # a copy, for a model may keep running means
+    recorded, model = RecordSteps(), copied(experiment.model)  # a copy, since a model may update running statistics
     model.train()
     with random.again(), torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(experiment, model=model, integrator=replace(experiment.integrator, gradient=recorded)).loss(
@@ -71,9 +71,9 @@ def of_the_solution(experiment: Experiment, batch: Batch, random: RandomState) -
 
 
 def _check_same_draws(experiment: Experiment, before: RandomState) -> None:
-    """Raises IncompatibleChoice if the model has drawn random numbers that are others in double precision.
+    """Raises IncompatibleChoice if the model has drawn random numbers that would differ in double precision.
 
-    A generator of the CPU gives the same mask of dropout in every precision; one of a GPU does not.
+    A CPU generator gives the same dropout mask in every precision; a GPU generator does not.
     """
     if experiment.device.type != "cuda" or experiment.dtype == torch.float64:
         return
@@ -85,7 +85,7 @@ def _check_same_draws(experiment: Experiment, before: RandomState) -> None:
 
 
 def check_reference(experiment: Experiment, *, asked: str) -> None:
-    """Raises IncompatibleChoice unless there is something to compare with, naming the option that `asked` for it."""
+    """Raises IncompatibleChoice if no reference is possible; `asked` is the option that requires it."""
     if experiment.device.type == "mps":
         raise IncompatibleChoice(
             f"{asked} compares in double precision, which mps lacks. Use trainer.device=cpu, or leave it out."
@@ -99,7 +99,7 @@ def check_reference(experiment: Experiment, *, asked: str) -> None:
 
 
 def in_double(experiment: Experiment, *, solver: Solver, gradient: GradientMode) -> Experiment:
-    """A copy of the cell that computes in double precision throughout, by other numerics; the ledger is the same."""
+    """A copy of the experiment in double precision, with other numerics but the same ledger."""
     return replace(
         experiment,
         model=copied(experiment.model).to(torch.float64),
@@ -109,10 +109,10 @@ def in_double(experiment: Experiment, *, solver: Solver, gradient: GradientMode)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Distance of two vectors in units of the second one's length; NaN where that is zero."""
+    """The distance of two vectors divided by the norm of the second; NaN if that is zero."""
     return float((ours - theirs).norm() / theirs.norm()) if theirs.any() else torch.nan
 
 
 def cosine(ours: Tensor, theirs: Tensor) -> float:
-    """The cosine of the angle between two vectors; NaN where one of them is zero."""
+    """The cosine of the angle between two vectors; NaN if one of them is zero."""
     return float(ours @ theirs / (ours.norm() * theirs.norm())) if ours.any() and theirs.any() else torch.nan

@@ -11,15 +11,15 @@ from ode_runner.plots.figure_types import Figure
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics(abc.ABC):
-    """Measures numbers of a model at each evaluation during training, without effect on the training."""
+    """Measures properties of a model at each evaluation during training, without effect on the training."""
 
-    absent: ClassVar[str] = ""  # what is said at the end of a run of which nothing was measured
+    absent: ClassVar[str] = ""  # message at the end of a run in which nothing was measured
 
     @abc.abstractmethod
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
-        """Scalars named `diagnostics/...` after `epoch` epochs, NaN where one cannot be computed; may be empty.
+        """Scalars named `diagnostics/...` after `epoch` epochs, NaN if one cannot be computed; may be empty.
 
-        Leaves weights, their gradients and random numbers as they are; enters evaluations under Phase.DIAGNOSTICS.
+        Leaves weights, their gradients and random numbers unchanged; counts evaluations under Phase.DIAGNOSTICS.
         """
 
     def figures(self, experiment: Experiment) -> Iterator[tuple[str, Figure]]:

@@ -1,4 +1,4 @@
-"""Diagnostics of a model's flow: stiffness, growth of differences, reversibility, gradients along it."""
+"""Diagnostics of a model's flow: stiffness, growth of perturbations, reversibility, gradients along it."""
 
 import math
 from collections.abc import Callable
@@ -20,29 +20,28 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 
-ROUNDS = 5  # of the power method for the flow map's largest stretch
+ROUNDS = 5  # iterations of the power method for the largest singular value of the flow map
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class FlowDiagnostics(Diagnostics):
-    """Along the first solve of a model, on the first `samples` samples of the validation split, at `places` times.
+    """Measures the first solve of a model, on the first `samples` validation samples, at `places` times.
 
-    After the first epoch, `every` so many, and the last.
+    This is done after the first epoch, every `every` epochs, and after the last.
 
-    From the field's Jacobian at the places, by Arnoldi's method with `products` products (see `ritz_values` for its
-    limits), the largest over places and samples: `spectral_radius` and `largest_real_part`, per unit of time;
-    `stiffness`, the fastest decay times the time span.
+    From the eigenvalues of the field's Jacobian, by Arnoldi's method with `products` products (see `ritz_values` for
+    its limits), the largest over times and samples: `spectral_radius` and `largest_real_part`, per unit of time;
+    `stiffness`, the fastest decay rate times the time span.
 
-    From the derivative of the last state with respect to the first, by the power method on its square, the mean over
-    samples of the logarithm: `growth`, the factor by which neighbouring states part at most, and `lyapunov_exponent`,
-    its logarithm per unit of time: the finite-time exponent of the fastest direction, a lower bound of it.
+    From the Jacobian J of the flow map, by the power method on J^T J, as a mean of logarithms over samples: `growth`,
+    the largest factor by which neighbouring states separate; `lyapunov_exponent`, its logarithm per unit of time: a
+    lower bound of the finite-time exponent of the fastest direction.
 
-    `drift`: by how much a solve backwards misses the initial state, relative to it; NaN where it fails.
-    `gradient_norm_<percent>`: |dL/dy(t)| over the batch at the places, and `gradient_ratio`, that at the first over
-    that at the last. Where outputs are wanted at every time it grows with what each of them adds.
-    These and `growth` are NaN where the solver leaves no graph.
-    `rejected_share`: of attempted steps.
+    `drift`: the error of the initial state after a backward solve, relative to its norm; NaN if that solve fails.
+    `gradient_norm_<percent>`: |dL/dy(t)| over the batch at these times. `gradient_ratio`: the first of these norms
+    divided by the last; with outputs at every time it includes what each of them adds. These and `growth` are NaN if
+    the solver keeps no graph. `rejected_share`: the share of rejected steps.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.2. Benettin and others. Lyapunov
     characteristic exponents. Meccanica 15, 1980.
@@ -74,7 +73,7 @@ class FlowDiagnostics(Diagnostics):
         with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), random.again(), differentiated_further():
             try:
                 loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, integrate).total
-            except (RuntimeError, MemoryError):  # of this solve; the run's own may succeed, so it goes on
+            except (RuntimeError, MemoryError):  # only this solve failed: the run's own may succeed
                 return {}
             if not probing.probes:
                 return {}
@@ -82,8 +81,8 @@ class FlowDiagnostics(Diagnostics):
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
     def about(self, probe: TrajectoryProbe, loss: Tensor) -> dict[str, float]:
-        """All numbers of one solve, by their names without `diagnostics/`."""
-        graph = probe.solver.differentiable  # else all derivatives of later states would be zero
+        """All measurements of one solve, by their names without `diagnostics/`."""
+        graph = probe.solver.differentiable  # else derivatives of later states would all be zero
         norms = _or_nan(lambda: _gradient_norms(probe, loss), count=self.places, known=graph)
         radius, rightmost, decay = _or_nan(lambda: self._spectrum(probe), count=3)
         [exponent] = _or_nan(lambda: [_lyapunov_exponent(probe)], count=1, known=graph)
@@ -93,7 +92,7 @@ class FlowDiagnostics(Diagnostics):
         return {
             "spectral_radius": radius,
             "largest_real_part": rightmost,
-            "stiffness": max(decay, 0.0) * probe.span,  # in this order NaN stays NaN
+            "stiffness": max(decay, 0.0) * probe.span,  # this order keeps NaN
             "lyapunov_exponent": exponent,
             "growth": math.exp(min(exponent * probe.span, 700.0)),
             "drift": drift,
@@ -103,7 +102,7 @@ class FlowDiagnostics(Diagnostics):
         }
 
     def _spectrum(self, probe: TrajectoryProbe) -> list[float]:
-        """Largest absolute value, largest real part and fastest decay of eigenvalues over times and samples."""
+        """The largest absolute value, largest real part and fastest decay of the eigenvalues over times and samples."""
         found = []
         for t, state in zip(probe.times, probe.states, strict=True):
             place = state.detach().requires_grad_()
@@ -125,7 +124,7 @@ def _gradient_norms(probe: TrajectoryProbe, loss: Tensor) -> list[float]:
 
 
 def _or_nan(compute: Callable[[], list[float]], *, count: int, known: bool = True) -> list[float]:
-    """The `count` numbers of `compute`; NaN where they are not `known` or the computation fails."""
+    """The `count` numbers of `compute`; NaN if they are not `known` or the computation fails."""
     try:
         return compute() if known else [math.nan] * count
     except (RuntimeError, MemoryError, RefusedInput):

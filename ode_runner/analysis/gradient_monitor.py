@@ -1,4 +1,4 @@
-"""`trainer.audit_every`: compares the gradient of a training step with a reference every so many steps."""
+"""`trainer.audit_every`: compares gradients of training steps with a reference at regular intervals."""
 
 import torch
 
@@ -9,15 +9,15 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.status import status_of
 
-WARN_ABOVE = 0.1  # relative error of the gradient beyond which a run says so, once a session
+WARN_ABOVE = 0.1  # relative error of the gradient above which a run warns, once per session
 
 
 class GradientMonitor:
-    """Compares, every `every` steps, the gradient of a training step with one in double precision.
+    """Compares the gradient of every `every`-th training step with one in double precision.
 
-    The reference is of the same solution, along the same steps, so what is seen is what the gradient mode and rounding
-    do, and not what the solver does. Evaluations are entered under diagnostics; weights, their gradient and random
-    numbers are left as they are. Costs a solve and a whole gradient in double precision, and a copy of the model.
+    The reference is of the same solution, with the same steps: the difference is due to the gradient mode and to
+    rounding, not to the solver. Evaluations are counted as diagnostics; weights, their gradient and random numbers are
+    left unchanged. The cost is a solve and a whole gradient in double precision, and a copy of the model.
     """
 
     def __init__(self, experiment: Experiment, *, every: int | None) -> None:
@@ -27,11 +27,11 @@ class GradientMonitor:
         self._remarked, self._warning = False, ""
 
     def due(self, step: int) -> bool:
-        """Whether the gradient of this step is to be compared."""
+        """Whether the gradient of this step should be compared."""
         return self.every is not None and step % self.every == 0
 
     def compare(self, batch: Batch, random: RandomState, *, step: int) -> dict[str, float]:
-        """`audit/cosine` and `audit/relative_error` of the parameters' `.grad`; empty where there is no reference.
+        """`audit/cosine` and `audit/relative_error` of the parameters' `.grad`; empty if there is no reference.
 
         Args:
             batch: of the step.
@@ -42,7 +42,7 @@ class GradientMonitor:
         ours = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
         try:
             theirs = of_the_solution(self.experiment, batch, random).vector
-        except (RefusedInput, RuntimeError, MemoryError) as error:  # no reason to end a run that is well otherwise
+        except (RefusedInput, RuntimeError, MemoryError) as error:  # not a reason to end the run
             self._warning = f"trainer.audit_every: no reference at step {step}. {status_of(error)[1]}"
             return {}
         off, angle = relative_error(ours, theirs), cosine(ours, theirs)
@@ -53,7 +53,7 @@ class GradientMonitor:
         return {"audit/cosine": angle, "audit/relative_error": off}
 
     def warning(self) -> str:
-        """A sentence for the user, once a session, if a gradient was off or there was no reference; else ""."""
+        """A message for the user, once per session, if a gradient was off or had no reference; else ""."""
         if self._remarked or not self._warning:
             return ""
         self._remarked = True

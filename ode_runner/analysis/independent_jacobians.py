@@ -1,4 +1,4 @@
-"""Jacobians that an audit's references make by themselves, so that they do not share an implicit solver's mistakes."""
+"""Jacobians computed independently for an audit's references, so that they do not share an implicit solver's errors."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
@@ -15,16 +15,16 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.types import State, Time
 
-LARGEST = 20_000_000  # numbers of all samples' Jacobians together, 160 MB; beyond, the solver's own products are used
+LARGEST = 20_000_000  # numbers in the Jacobians of all samples, 160 MB; above, the solver's own products are used
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class IndependentJacobians(GradientMode):
-    """Another gradient mode, on a field whose Jacobians are PyTorch's where the solver is implicit.
+    """Wraps a gradient mode; for implicit solvers, the field's Jacobians are computed by PyTorch.
 
-    An implicit stage is differentiated by the Jacobian at its solution: one that is wrong makes the gradient wrong, and
-    any reference that uses it just as wrong.
+    An implicit stage is differentiated with the Jacobian at its solution. If that Jacobian were wrong, the gradient and
+    any reference that uses the same Jacobian would be equally wrong.
     """
 
     exact: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class _ByPyTorch(CountedField, KnownJacobian):
         super().__init__(counted.field, counted.ledger, **counted.options() | {"attached": True})
 
     def jacobian(self, t: Time, y: State) -> Tensor:
-        def total(place: State) -> Tensor:  # samples do not interact, so that each has its own part of the derivative
+        def total(place: State) -> Tensor:  # samples do not interact, so that derivatives of the sum separate
             return self(t, place).reshape(len(place), -1).sum(dim=0)
 
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""The steps of one solve, taken again in another precision."""
+"""Repeating the steps of a solve in another precision."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,18 +23,18 @@ from ode_runner.types import State, Times
 
 
 def recomputes_steps(solver: Solver) -> bool:
-    """Whether the reference takes the same steps as the solve; torchdiffeq's engine chooses its steps anew."""
+    """Whether the reference takes the same steps as the solve; torchdiffeq's adaptive methods choose new ones."""
     return isinstance(solver, RungeKutta) or not isinstance(solver, AdaptiveSolver)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """The accepted steps of a solve in which every sample has its own."""
+    """The accepted steps of a solve with separate steps for each sample."""
 
     taken: list[Round]
-    accepted: int  # of the hardest sample, as in `Solution`
+    accepted: int  # of the sample with the most, as in `Solution`
     rejected: int
-    stop: Stop | None  # where an event stopped them
+    stop: Stop | None  # the stop, if an event stopped the solve
 
 
 @final
@@ -81,10 +81,10 @@ class RecordSteps(GradientMode):
 @final
 @dataclass(frozen=True, kw_only=True)
 class ReplaySteps(GradientMode):
-    """Backpropagation through recorded steps, solve by solve in their order, without step control.
+    """Backpropagation through recorded steps, solve by solve in order, without step control.
 
-    Step control in another precision might choose other steps by rounding, and so another solution within tolerance.
-    Methods that are not one-step are solved as they are: on the same grid if it is fixed.
+    In another precision, rounding might make step control choose other steps, and thus another solution within the
+    tolerance. Methods that are not Runge-Kutta methods solve as usual, which repeats a fixed grid.
     """
 
     exact: ClassVar[bool] = True
@@ -110,7 +110,7 @@ class ReplaySteps(GradientMode):
 
 
 def _replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:
-    mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # the beginning, where nothing else is due
+    mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # initial states, for outputs that no step fills
     for taken in rounds.taken:
         samples, due = taken.samples.to(y0.device), taken.due
         ends, outputs = taken.recompute(mapped.of(samples), solver.tableau, y0[samples])

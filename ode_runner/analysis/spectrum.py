@@ -1,6 +1,7 @@
-"""Estimates of the spectrum of a derivative, which is known by its products with vectors.
+"""Estimates of the spectrum of a Jacobian from its products with vectors.
 
-Samples of a batch must not interact: then the derivative is one map a sample, and all are probed at once.
+Samples of a batch must not interact: the Jacobian is then block-diagonal, and all samples are treated at once.
+
 """
 
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from ode_runner.types import State
 def ritz_values(push: Callable[[State], State], like: State, *, products: int) -> Tensor:
     """Estimates of each sample's eigenvalues, complex (batch, count), from at most `products` products with vectors.
 
-    Arnoldi's method: the eigenvalues of the map restricted to the span of v, Jv, JJv, ... They are all the eigenvalues
-    where a state has no more elements than `products`. Where it has more, those at the rim of the spectrum come
-    first, from within: largest absolute values and real parts are estimated from below if the map is normal, and may be
-    overestimated, by no more than its field of values reaches, if it is not.
+    Arnoldi's method: the eigenvalues of the map restricted to the span of v, Jv, JJv, ... If a state has at most
+    `products` elements, these are all eigenvalues. If it has more, the extreme eigenvalues converge first: for a normal
+    map the largest absolute value and real part are underestimated; otherwise they may also be overestimated, within
+    the field of values.
 
     Saad. Numerical Methods for Large Eigenvalue Problems. SIAM 2011, 6.2.
     """
@@ -37,7 +38,7 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
         rest, small[:, : j + 1, j] = orthogonalised(image, basis)
         if j + 1 < count:
             length = rest.norm(dim=1)
-            closed = length <= negligible  # the span is invariant: what is left of the space begins anew
+            closed = length <= negligible  # the span is invariant: continue with a new random vector
             anew = orthogonalised(fresh(), basis)[0]
             small[:, j + 1, j] = length.masked_fill(closed, 0)
             basis.append(_unit(torch.where(closed[:, None], anew, rest)))
@@ -48,7 +49,7 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
 
 
 def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) -> Tensor:
-    """The largest factor by which each sample's map stretches, (batch,), from below: the power method on its square."""
+    """The largest singular value of each sample's Jacobian, (batch,), from below: the power method on J^T J."""
     vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     for _ in range(rounds):
         vector = map_.pull(map_.push(_unit(vector.flatten(1)).view_as(like)))

@@ -1,4 +1,4 @@
-"""One solve of a model, with states at equally spaced times that lie on the graph."""
+"""A probe of one solve: its states at equally spaced times, which are part of the autograd graph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from ode_runner.types import State, Times, Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryProbe:
-    """One solve as in training, and its states at some times from a second solve that keeps the graph."""
+    """One solve as in training, with its states at some times from a second solve that keeps the graph."""
 
     solver: Solver
     solve: Callable[[State, Times], Solution]
@@ -32,12 +32,12 @@ class TrajectoryProbe:
 
     @property
     def span(self) -> float:
-        """Units of time from the first state to the last."""
+        """The time from the first state to the last."""
         return abs(self.times[-1] - self.times[0])
 
     @torch.no_grad()
     def reverse_error(self) -> float:
-        """Distance of a solve backwards from the last state to the initial state, relative to the latter's norm."""
+        """The error of the initial state after a backward solve from the last state, relative to its norm."""
         y0, end = self.states[0], self.solution.ys[-1]
         back = self.solve(end, self.ts[[-1, 0]]).ys[-1]
         return float((back - y0).norm() / y0.norm())
@@ -46,9 +46,9 @@ class TrajectoryProbe:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ProbeTrajectory(GradientMode):
-    """Backpropagation that probes the first solve over a span of time at `places` times.
+    """Backpropagation that probes the first solve over a time span at `places` times.
 
-    The solver begins anew at each of these times, so a fixed grid of fewer steps than that becomes a finer one.
+    The solver restarts at each of these times, so that a fixed grid with fewer steps becomes finer.
     """
 
     exact: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class ProbeTrajectory(GradientMode):
     as_posed: ClassVar[bool] = True
     to_events: ClassVar[bool] = True
     places: int
-    probes: list[TrajectoryProbe] = field(default_factory=list)  # one, once there has been such a solve
+    probes: list[TrajectoryProbe] = field(default_factory=list)  # empty, or the probe of the first such solve
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if problem.event is not None:
@@ -80,7 +80,7 @@ class ProbeTrajectory(GradientMode):
 def _through(
     times: Sequence[float], solve: Callable[[State, Times], Solution], y0: State, ts: Times, names: Sequence[str]
 ) -> tuple[list[State], Trajectory, dict[str, Tensor]]:
-    """One solve from each of `times` to the next: states there, and states and integrals at the outputs `ts`."""
+    """Solves from each of `times` to the next; returns states there, and states and integrals at the outputs `ts`."""
     states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in names}
     q = {name: parts[0] for name, parts in qs.items()}
     for begin, end in pairwise(times):
@@ -96,12 +96,12 @@ def _through(
 
 
 def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:
-    """Solve from another initial state, at other times."""
+    """Solves from another initial state, at other times."""
     posed = replace(problem, y0=y0, ts=ts)
     return solve_between_breaks(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:
-    """Output times after `begin` up to `end`, without the first of all and the last."""
+    """Output times after `begin` and up to `end`, without the very first and last output time."""
     sign = 1 if end > begin else -1
     return [t for t in ts[1:-1].tolist() if sign * begin < sign * t <= sign * end]

@@ -1,4 +1,4 @@
-"""What `import ode_runner` offers to a notebook or a script: the command line's runs, and the engine alone."""
+"""The Python interface, `import ode_runner`: runs as on the command line, and the solvers alone."""
 
 from ode_runner.api.loading import Run, load
 from ode_runner.api.solving import compile, integrate

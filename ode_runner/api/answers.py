@@ -1,4 +1,4 @@
-"""What a trained model says of inputs, and which it takes."""
+"""Which outputs a trained model gives for inputs, and which inputs it accepts."""
 
 from torch import Tensor
 
@@ -6,11 +6,11 @@ from ode_runner.batch import Answer, Batch, Split
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 
-DRAWN = frozenset({Answer.SAMPLES, Answer.TOKENS})  # answers that are about no input
+DRAWN = frozenset({Answer.SAMPLES, Answer.TOKENS})  # outputs that do not depend on inputs
 
 
 def told_of_inputs(experiment: Experiment) -> frozenset[Answer]:
-    """The answers of the model about inputs of this task; of a true field, which has each for some task, the task's."""
+    """The kinds of output for inputs of this task; a true field gives those that the task needs, and states."""
     answers = experiment.model.answers()
     if Answer.TRUTH in answers:
         answers = experiment.task.needs | {Answer.STATES} if experiment.task.needs - DRAWN else frozenset()
@@ -18,14 +18,14 @@ def told_of_inputs(experiment: Experiment) -> frozenset[Answer]:
 
 
 def check_told(experiment: Experiment, model: str) -> None:
-    """Raises IncompatibleChoice if the model says nothing of inputs, or draws samples alone by its solver."""
+    """Raises IncompatibleChoice if the model has no outputs for inputs, or its solver only draws samples."""
     if not told_of_inputs(experiment):
         raise IncompatibleChoice(f"model={model} gives no answers to inputs here, only samples. Use run.sample(4).")
     experiment.check_follows()
 
 
 def check_states(experiment: Experiment, model: str) -> None:
-    """Raises IncompatibleChoice if the model has no states on the way from an input, by its solver."""
+    """Raises IncompatibleChoice if the model has no states between input and output, with its solver."""
     if Answer.STATES not in told_of_inputs(experiment):
         raise IncompatibleChoice(f"model={model} has no states between its blocks.")
     experiment.check_follows()
@@ -37,15 +37,15 @@ def one_of_test(experiment: Experiment) -> Batch:
 
 
 def checked_inputs(inputs: Tensor, experiment: Experiment) -> Tensor:
-    """Inputs as the model takes them, of the shape of those to learn from, or of those of the test.
+    """Inputs as the model takes them; their shape must be that of the training inputs, or of the test inputs.
 
-    Series that are read row by row have as many rows in training as a window has, in the test as were recorded.
+    The number of rows may differ for series read row by row: a window in training, the recorded rows in the test.
 
     Raises:
-        RefusedInput: they are of another, or no such inputs.
+        RefusedInput: they have another shape, or are not valid inputs.
     """
     shapes = [tuple(experiment.task.spec.conditioned_shape)]
-    if tuple(inputs.shape[1:]) not in shapes:  # a sample of the test may take as long to make as an answer
+    if tuple(inputs.shape[1:]) not in shapes:  # lazily: making a test sample may take as long as a prediction
         shapes.append(tuple(one_of_test(experiment).inputs.shape[1:]))
     if tuple(inputs.shape[1:]) not in shapes or not len(inputs):
         asked = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in dict.fromkeys(shapes))
@@ -54,8 +54,9 @@ def checked_inputs(inputs: Tensor, experiment: Experiment) -> Tensor:
 
 
 def mean_of_draws(values: Tensor, inputs: int, *, every_time: bool) -> Tensor:
-    """Outputs (batch, ...), or (time, batch, ...), of a batch of as many as the inputs.
+    """Averages outputs (batch, ...), or (time, batch, ...), over the samples for each input.
 
-    A network that recognises a law of initial states draws several for each input, one draw of all after another.
+    A recognition network draws several initial states per input; along the batch axis, one draw of all inputs follows
+    another.
     """
     return values.unflatten(axis := int(every_time), (-1, inputs)).mean(axis)

@@ -1,4 +1,4 @@
-"""A configuration from the words that one would type after `ode-run`, within this process."""
+"""Composes a configuration from command-line overrides, within this process."""
 
 import os
 import sys
@@ -24,21 +24,21 @@ from ode_runner.errors import RefusedInput
 
 
 def check_texts(overrides: Sequence[object]) -> None:
-    """Raises RefusedInput for words that are none, such as a list of them."""
+    """Raises RefusedInput for overrides that are not strings, such as a list."""
     if wrong := [type(word).__name__ for word in overrides if not isinstance(word, str)]:
         raise RefusedInput(f"the words are texts, and a {wrong[0]} is none: ode.train('task=half_moons', 'seed=1').")
 
 
 @contextmanager
 def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLike[str]]) -> Iterator[DictConfig]:
-    """The configuration of one run, Hydra's own part included; within it, Hydra knows of this run as of a command's.
+    """The configuration of one run, with Hydra's own part; within the context, Hydra's state is that of a command.
 
     Args:
         overrides: as typed after `ode-run`, such as "task=digits", "solver.rtol=1e-4".
-        config_dirs: folders of choices of one's own, as -cd names them.
+        config_dirs: folders of the user's own choices, as for -cd.
 
     Raises:
-        RefusedInput: the command line would refuse them, or they name several runs.
+        RefusedInput: the command line would refuse the overrides, or they describe several runs.
     """
     check_texts(overrides)
     places = [Path(place).resolve() for place in config_dirs]
@@ -47,7 +47,7 @@ def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLik
             raise RefusedInput(f"config_dirs names the folder '{place}', which does not exist.")
     words = [word for place in places for word in ("-cd", str(place))] + list(overrides)
     with _hydra_and_argv_restored():
-        sys.argv = ["ode-run", *words]  # messages and the search for members read it
+        sys.argv = ["ode-run", *words]  # read by messages and by the search for choices
         try:
             cfg = _compose(words, overrides, places)
         except (HydraException, OmegaConfBaseException) as error:
@@ -77,7 +77,7 @@ def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path])
 
 @contextmanager
 def _hydra_and_argv_restored() -> Iterator[None]:
-    """A script may use Hydra itself."""
+    """Restores both: a script may use Hydra itself."""
     argv, state = sys.argv, Singleton.get_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A trained run as an object."""
+"""Loading a trained run as an object."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -51,18 +51,18 @@ def load(
     config_dirs: Sequence[str | os.PathLike[str]] = (),
     trust: bool = False,
 ) -> "Run":
-    """The trained run in a folder, with the weights that did best on validation.
+    """The trained run in a folder, with the weights that were best on validation.
 
-    Of a run that was killed or interrupted these are the best so far, which is said.
+    For a run that was killed or interrupted these are the best so far, and a message says so.
 
     Args:
         folder: of a run.
         overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6".
-        config_dirs: folders of choices of one's own that the run was made with, as -cd names them.
-        trust: run code too that the run itself names and none of these folders does.
+        config_dirs: folders of the user's own choices with which the run was made, as for -cd.
+        trust: also run code that the run names itself and that is in none of these folders.
 
     Raises:
-        RefusedInput: there is no such run, it has no weights yet, or it asks for code that is not trusted.
+        RefusedInput: there is no such run, it has no weights yet, or it needs code that is not trusted.
     """
     folder = Path(folder)
     words = [word for place in config_dirs for word in ("-cd", str(place))]
@@ -78,14 +78,14 @@ def load(
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A trained run. Inputs may be lists, arrays or tensors; answers are tensors on the CPU."""
+    """A trained run. Inputs may be lists, arrays or tensors; outputs are tensors on the CPU."""
 
     folder: Path
     record: RunRecord
     experiment: Experiment
 
     def __repr__(self) -> str:
-        """What was chosen and where it lies; the objects themselves would fill pages of a notebook."""
+        """Choices and folder only: the objects would fill pages of a notebook."""
         chosen = [f"{axis}={choice}" for axis, choice in self.record.choices.items() if choice not in (UNUSED, NONE)]
         so_far = "" if self.record.status is RunStatus.COMPLETED else " (not completed)"
         return f"<Run {' '.join(chosen)} seed={self.record.seed}, {self.folder}{so_far}>"
@@ -102,29 +102,29 @@ class Run:
 
     @property
     def results(self) -> Mapping[str, float]:
-        """The final metrics, such as `test/accuracy`; none of a run that is not completed."""
+        """The final metrics, such as `test/accuracy`; empty for a run that is not completed."""
         return self.record.metrics
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """What was logged on the way, a row for each time that something was; the index is the step."""
+        """The metrics logged during training, one row per record; the index is the step."""
         table = pd.DataFrame(self._rows())
         return table.set_index("step") if "step" in table else table
 
     def predict(self, inputs: Any, times: Any = None) -> Tensor:
-        """The model's outputs for inputs: class scores, the values asked for, or the state at each time.
+        """The model's outputs for inputs: class scores, the task's values, or the state at each time.
 
         Args:
             inputs: (batch, *input shape of the task).
-            times: that increase; by default the task's own. The model begins at the task's first, whatever is asked.
+            times: increasing; default: the task's own. The solve begins at the task's first time in any case.
 
         Returns:
-            (batch, ...), of the last time, or (time, batch, ...) where the task asks at every time. Where several
-            initial states of an input are drawn, as by network=recurrent_vae, their mean.
+            (batch, ...) at the last time, or (time, batch, ...) if the task asks for every time. If several initial
+                states are drawn for an input, as by network=recurrent_vae, their mean.
 
         Raises:
-            IncompatibleChoice: the model draws samples alone; or times are typed, and it has none between its blocks.
-            RefusedInput: inputs are of another shape, times do not increase, or the first is before the task's.
+            IncompatibleChoice: the model only draws samples; or times are given, and it has none between its blocks.
+            RefusedInput: inputs have another shape, times do not increase, or the first is before the task's first.
         """
         check_told(self.experiment, self.record.choices["model"])
         given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
@@ -137,17 +137,17 @@ class Run:
     def forecast(
         self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
     ) -> pd.DataFrame:
-        """What comes after the series, in columns and units of their file, a row for each time.
+        """Forecasts of series in the columns and units of their file, one row for each time.
 
         Args:
-            times: that increase, in the file's unit, or dates; by default beyond the end of each series.
-            data: a file of other series in the same columns; by default those of the run.
-            bands: as `predict=` does: the mean of the run and those beside it of other seeds, with bands of two
-                standard deviations of them; by default what this run alone says, which may have a band of its own.
+            times: increasing, in the file's unit, or dates; default: times beyond the end of each series.
+            data: a file of other series with the same columns; default: those of the run.
+            bands: as in `predict=`, the mean over this run and runs of other seeds beside it, with bands of two
+                standard deviations; default: this run alone, whose forecast may have a band of its own.
 
         Raises:
-            IncompatibleChoice: the run is not of series of a file.
-            RefusedInput: times or data are not what the run takes, or no run of another seed lies beside this one.
+            IncompatibleChoice: the run's task has no series from a file.
+            RefusedInput: times or data do not suit the run, or no run of another seed is beside this one.
         """
         task = self.experiment.task
         if data is not None and isinstance(task, OwnDataTask):
@@ -164,9 +164,9 @@ class Run:
         return pd.DataFrame(rows, columns=list(header))
 
     def states(self, inputs: Any, times: Any = None) -> Trajectory:
-        """The states (time, batch, *state) on the way, at increasing times; by default at the task's own.
+        """The states (time, batch, *state) at increasing times; default: the task's own times.
 
-        Where several initial states of an input are drawn, (time, draws * batch, *state), one draw after another.
+        If several initial states are drawn for an input, (time, draws * batch, *state), one draw after another.
 
         Raises:
             IncompatibleChoice: the model has no time between its blocks.
@@ -177,9 +177,9 @@ class Run:
             return states_at(self.experiment, encoding, self._times(times), begin=begin).cpu()
 
     def field(self, t: float | Time, y: Any, *given: Tensor) -> State:
-        """The learned derivative f(t, y) at a time, in the shape of `y` (batch, *state); differentiable by `y`.
+        """The learned derivative f(t, y), in the shape of `y` (batch, *state); differentiable with respect to `y`.
 
-        It is where `y` is, also where the run is on a GPU.
+        The result is on the device of `y`, even if the run is on a GPU.
 
         Raises:
             IncompatibleChoice: the model solves nothing, or an equation without a derivative.
@@ -195,9 +195,9 @@ class Run:
         return found.to(y.device if isinstance(y, Tensor) else "cpu")
 
     def sample(self, count: int, *, times: int = 2) -> Drawn:
-        """So many samples of the law learned: `path` (times, count, *shape) from noise to data, and `log_density`.
+        """`count` samples of the learned distribution: `path` (times, count, *shape) from noise to data; `log_density`.
 
-        Of a task of densities both are of the data's own units.
+        For density tasks, both refer to the units of the data.
 
         Raises:
             IncompatibleChoice: the model gives no samples.
@@ -215,7 +215,7 @@ class Run:
         return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
 
     def log_prob(self, inputs: Any) -> Tensor:
-        """The log density of inputs, (batch,), in nats; of a task of densities both are of the data's own units.
+        """The log density of inputs, (batch,), in nats; for density tasks, both are in the units of the data.
 
         Raises:
             IncompatibleChoice: the model gives no density.
@@ -229,12 +229,12 @@ class Run:
         return self.predict(given) + task.log_determinant(given).to(self.experiment.dtype).cpu()
 
     def export(self, folder: str | os.PathLike[str], *, format: str = "torch_export", part: str = "field") -> Path:
-        """Write what was learned as a file that other programs open; the same as `export=`.
+        """Writes the trained model or its field to a file for other programs, like `export=`.
 
         Args:
-            folder: where to write; made if there is none. An example and a description come beside the file.
+            folder: where to write; created if needed. An example and a description are written beside the file.
             format: torch_export or onnx; or safetensors, the weights alone.
-            part: the field f(t, y), or solve, from inputs to outputs by the run's fixed-step solver.
+            part: `field`, f(t, y), or `solve`, from inputs to outputs by the run's fixed-step solver.
 
         Returns:
             The file.
@@ -249,7 +249,7 @@ class Run:
         return write_export(self.experiment, self.record, file_format=format, part=part, folder=path).path
 
     def figures(self) -> dict[str, Picture]:
-        """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
+        """The pictures of the run by name, newly drawn; animations are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
             return dict(self.experiment.figures(model_view(self.experiment, self._rows(), StopRequest())))
 
@@ -257,8 +257,8 @@ class Run:
         return list(reported.Run(folder=self.folder, record=self.record).rows())
 
     def _field(self, t: float | Time) -> tuple[Any, Encoding]:
-        """The field that the model solves at this time, and states and what is given of the kind that it takes."""
-        if (learned := self.model.learned_field()) is not None:  # also where a sampler solves no problem
+        """The field that the model solves at time t, with an example of the state and tensors that it takes."""
+        if (learned := self.model.learned_field()) is not None:  # also if a sampler solves no problem
             return learned, self._encoding
         problem = problem_at(self._problems, t, self.record.choices["model"])
         return problem.field.field, arguments_of(problem)
@@ -283,7 +283,7 @@ class Run:
         return ts
 
     def _begin(self, ts: Tensor) -> Tensor:
-        """The task's first time, (1,), where a model begins of which the outputs at `ts` are asked for."""
+        """The task's first time, (1,), at which a solve begins for outputs at `ts`."""
         if Answer.STATES not in self.model.answers():
             name = self.record.choices["model"]
             raise IncompatibleChoice(f"model={name} {self.model.untimed}. Leave times out.")
@@ -292,5 +292,5 @@ class Run:
         return begin
 
     def _as_tensor(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
-        copied = values if isinstance(values, Tensor) else np.array(values)  # torch warns of arrays that are read-only
+        copied = values if isinstance(values, Tensor) else np.array(values)  # a copy: torch warns of read-only arrays
         return torch.as_tensor(copied, dtype=dtype or self.experiment.dtype, device=self.experiment.device)

@@ -1,4 +1,4 @@
-"""The problems that a trained model poses, of which each has a field."""
+"""The problems that a trained model solves, each with its field."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from ode_runner.types import State, Time
 
 
 def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
-    """The problems that the model poses for an input, by their fields, in the order of time.
+    """The problems that the model solves for an input, grouped by field, in the order of time.
 
     Raises:
-        IncompatibleChoice: it poses none.
+        IncompatibleChoice: it solves none.
     """
     check_told(experiment, model)
     recorded = RecordProblems()
@@ -33,10 +33,10 @@ def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
 
 
 def problem_at(problems: list[list[Problem]], t: float | Time, model: str) -> Problem:
-    """The problem that is solved at this time; of two that meet there, the later one.
+    """The problem that is solved at this time; where two meet, the later one.
 
     Raises:
-        RefusedInput: `t` is several times, and there are several problems with fields of their own.
+        RefusedInput: `t` is several times, and there are several problems with different fields.
     """
     if len(problems) == 1:
         return problems[0][0]
@@ -47,23 +47,23 @@ def problem_at(problems: list[list[Problem]], t: float | Time, model: str) -> Pr
 
 
 def arguments_of(problem: Problem) -> Encoding:
-    """The state of a problem, and what its field is given behind it; its integrals may be given more."""
+    """The state of a problem and the tensors given to its field, without those given to its integrals."""
     field = problem.field
     return Encoding(problem.y0, field.given[: len(field.given) - sum(field.counts)])
 
 
 def encoding_of_test(experiment: Experiment) -> Encoding:
-    """Of one input, by a model that learns a field on the task's own states; its sampler may pose no problem."""
+    """The encoding of one input, for a field on the task's own states; the model's sampler may solve no problem."""
     with torch.no_grad():
         return experiment.model.encode(one_of_test(experiment).inputs)
 
 
 @contextmanager
 def arguments_like(known: Encoding, y: State, given: Sequence[Tensor], model: str) -> Iterator[None]:
-    """Inside, a field is asked. It may take other shapes than those known, such as larger images or longer series.
+    """A context in which a field is called. It may accept other shapes than those known, such as larger images.
 
     Raises:
-        RefusedInput: it fails, and they were others.
+        RefusedInput: the call fails, and the shapes are not the known ones.
     """
     try:
         yield

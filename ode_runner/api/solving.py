@@ -1,4 +1,4 @@
-"""The engine alone: one solve of a field of one's own."""
+"""The solvers alone: one solve of the user's field."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from ode_runner.problem import Solution, check_given, check_solvable
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
 
-_composing = RLock()  # what Hydra composes by belongs to the process: one thread at a time
+_composing = RLock()  # Hydra's state is global to the process: one thread at a time
 
 
 def integrate(
@@ -45,7 +45,7 @@ def integrate(
     jumps: Jumps | None = None,
     **options: Any,
 ) -> Solution:
-    """Solve dy/dt = field(t, y, *given) from y0 at ts[0], differentiable as the gradient mode says.
+    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the gradient mode makes the solution differentiable.
 
     Args:
         field: a VectorField, or any module or function of (t, y, *given) that returns the derivative.
@@ -53,20 +53,20 @@ def integrate(
         ts: (time,), increasing or decreasing.
         solver: a name, as in `solver=dopri5`, or an object.
         gradient: a name, as in `gradient=adjoint`, or an object.
-        given: tensors (batch, ...) that the field takes after time and state; differentiated as y0 is.
-        integrals: what is to be integrated along the solve, by name.
-        noise: that drives a stochastic field.
-        event: that ends the solve of a sample or sets its state anew; more than one sample needs per_sample=True.
-        breaks: times at which the field jumps.
-        jumps: times at which the state does, and what it becomes.
-        options: of a solver that is named: rtol=1e-6, atol=1e-8, num_steps=20, per_sample=True.
+        given: tensors (batch, ...) passed to the field after time and state; differentiated like y0.
+        integrals: integrands along the solve, by name.
+        noise: drives a stochastic field.
+        event: ends the solve of a sample or resets its state; more than one sample needs per_sample=True.
+        breaks: times at which the field is discontinuous.
+        jumps: times at which the state jumps, and its new value.
+        options: of a solver given by name: rtol=1e-6, atol=1e-8, num_steps=20, per_sample=True.
 
     Returns:
-        the solution: `ys` (time, batch, *state), `integrals`, `events`, and the steps accepted and rejected.
+        The solution: `ys` (time, batch, *state), `integrals`, `events`, and the numbers of accepted and rejected steps.
 
     Raises:
-        RefusedInput: a name or an option is none that there is, or the two do not go together.
-        SolverFailed: the end of the times was not reached.
+        RefusedInput: there is no such name or option, or solver and gradient mode do not go together.
+        SolverFailed: the last time was not reached.
     """
     integrator = _integrator(solver, gradient, options)
     return integrator(
@@ -94,24 +94,24 @@ def compile(
     noise: Noise | None = None,
     **options: Any,
 ) -> "Compiled":
-    """`integrate` as compiled code, for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
+    """Compiles `integrate` for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
 
-    One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
-    kept for the next process. On a GPU steps are recorded as CUDA graphs, those of solves that nobody differentiates
-    with the third of them; with per_sample=True all are kernels, with a sample in each thread. It serves all `y0` and
-    `given` of these shapes and types, at any `ts`, where the same ones of `given` ask for a gradient; other solves are
-    right as well, and uncompiled. The field must be a function of t, y, given and its parameters, which may change in
-    place between solves, as an optimizer changes them.
+    The arguments are solved once to compile the code, which takes about a second on a CPU; machine code is cached for
+    later processes. On a GPU, steps are recorded as CUDA graphs; those of solves without gradients at the third solve.
+    With per_sample=True all are kernels, with one thread per sample. The code serves all `y0` and `given` of these
+    shapes and types, at any `ts`, if the same ones of `given` require gradients; other solves are correct too, but not
+    compiled. The field must be a function of t, y, given and its parameters, which may be changed in place between
+    solves, as by an optimizer.
 
     Args:
-        field, y0, ts, solver, gradient, given, integrals, noise, options: as of `integrate`.
+        field, y0, ts, solver, gradient, given, integrals, noise, options: as for `integrate`.
 
     Returns:
         solve(y0, ts, given=(), integrals={}, noise=None), which returns the solution.
 
     Raises:
-        RefusedInput: as `integrate` does; or this field, solver or gradient mode cannot be compiled, with the reason.
-        SolverFailed: the end of the times was not reached.
+        RefusedInput: as for `integrate`; or this field, solver or gradient mode cannot be compiled, with the reason.
+        SolverFailed: the last time was not reached.
     """
     check_solvable(y0, ts, ())
     check_given(given, y0)
@@ -128,7 +128,7 @@ def compile(
 
 @final
 class Compiled:
-    """A field, solver and gradient mode whose solves are compiled code: solve(y0, ts)."""
+    """A field, solver and gradient mode with compiled solves: solve(y0, ts)."""
 
     def __init__(self, integrator: Integrator, field: VectorField, like: State) -> None:
         self.integrator, self._original = integrator, field
@@ -143,7 +143,7 @@ class Compiled:
         integrals: Mapping[str, Integral] = NONE,
         noise: Noise | None = None,
     ) -> Solution:
-        """The solution; arguments are those of `integrate`."""
+        """The solution; arguments as for `integrate`."""
         self.field.training = self._mode()
         wanted = self._differentiated(y0, ts, given, integrals)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
@@ -158,29 +158,29 @@ class Compiled:
         integrals: Mapping[str, Integral],
         noise: Noise | None,
     ) -> None:
-        """Compile the solve and its backward pass, by making both.
+        """Compiles the solve and its backward pass by running both.
 
         Raises:
-            CannotCompile: they cannot be.
+            CannotCompile: they cannot be compiled.
         """
         self.field.training = self._mode()
         back = self._differentiated(y0, ts, given, integrals)
         by: dict[str, Any] = {"given": given, "integrals": integrals, "differentiated": back}
         self.integrator.compile(self.field, y0.detach(), always=True, **by)
         if each_on_gpu(self.integrator.solver, y0):
-            return  # kernels, which are there
+            return  # its kernels are already compiled
         with torch.enable_grad():
             ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
             moving = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
             torch.autograd.grad(ys.sum(), moving, allow_unused=True)
 
     def _differentiated(self, y0: State, ts: Times, given: Sequence[Tensor], integrals: Mapping[str, Integral]) -> bool:
-        """Whether such solves have derivatives, if those are recorded."""
+        """Whether such solves have derivatives if autograd is enabled."""
         along = [z for integral in integrals.values() for z in (*integral.given, *integral.parameters())]
         return _learns(self._original) or any(x.requires_grad for x in (y0, ts, *given, *along))
 
     def _mode(self) -> bool:
-        """Whether the caller's module is in training, in which it may be another function."""
+        """Whether the user's module is in training mode, in which it may be another function."""
         own = self._original.function if isinstance(self._original, _FunctionField) else self._original
         return own.training if isinstance(own, nn.Module) else True
 
@@ -195,7 +195,7 @@ def _integrator(solver: str | Solver, gradient: str | GradientMode, options: Map
 
 
 class _FunctionField(VectorField):
-    """A function or a module as a field; the parameters of a module are the field's."""
+    """A function or module as a field; a module's parameters are the field's."""
 
     def __init__(self, function: Callable[..., State]) -> None:
         super().__init__()
@@ -210,10 +210,10 @@ class _FunctionField(VectorField):
 
 
 def _as_field(field: VectorField | nn.Module | Callable[..., State], given: Sequence[Tensor]) -> VectorField:
-    """The field; a function or a module as one.
+    """The field; a function or module is wrapped as one.
 
     Raises:
-        RefusedInput: it cannot be called with a time, a state and what is given.
+        RefusedInput: it cannot be called with a time, a state and the given tensors.
     """
     if isinstance(field, VectorField):
         return field
@@ -222,7 +222,7 @@ def _as_field(field: VectorField | nn.Module | Callable[..., State], given: Sequ
         raise RefusedInput(f"{made.shown_name} is a class, and a field is an object of it, or a function f(t, y).")
     try:
         signature = inspect.signature(field.forward if isinstance(field, nn.Module) else field)
-    except ValueError:  # a function of Python's own, which does not tell what it takes
+    except ValueError:  # a builtin without a signature
         return made
     try:
         signature.bind(0.0, None, *given)
@@ -240,8 +240,8 @@ def _learns(field: VectorField) -> bool:
 
 
 def _with_parameter(field: VectorField, like: State) -> VectorField:
-    """The same field with a parameter that it does not use: compiled code sums up derivatives by one at least."""
-    made = copy(field)  # of its kind, with its longest step; parameters, buffers and modules are the caller's
+    """The same field with an unused parameter: compiled code needs at least one for the sum of derivatives."""
+    made = copy(field)  # keeps its type and longest step; shares parameters, buffers and modules with the caller's
     made._parameters = {**field._parameters, "unused": nn.Parameter(like.new_zeros(1))}
     return made
 
@@ -258,7 +258,7 @@ def _solver(solver: str | Solver, options: Mapping[str, Any]) -> Solver:
 
 
 def _key(option: str) -> str:
-    """How an option of a solver is typed; `tolerance` is one of all of them."""
+    """A solver option as typed; `tolerance` belongs to all solvers."""
     return option if option == "tolerance" else f"solver.{option}"
 
 
@@ -268,12 +268,12 @@ def _gradient(gradient: str | GradientMode) -> GradientMode:
 
 @cache
 def _odenet() -> Any:
-    """The model whose demands are those of a single solve."""
+    """The model with the requirements of a single solve."""
     with _composing, composed((), config_dirs=()) as cfg:
         return target_of(cfg, "model")
 
 
-@lru_cache(maxsize=256)  # composing takes a fifth of a second
+@lru_cache(maxsize=256)  # composing takes 0.2 seconds
 def _member(group: str, words: tuple[str, ...]) -> Any:
     with _composing, composed(words, config_dirs=()) as cfg:
         return construct(cfg, group)

@@ -9,9 +9,9 @@ from ode_runner.report.runs import find_runs
 
 
 def runs(*folders: str | os.PathLike[str]) -> pd.DataFrame:
-    """Every run below the folders, by default below `outputs`: a row each, whatever its status.
+    """All runs below the folders (default: `outputs`), one row each, whatever their status.
 
-    Columns: `folder`, `status`, `seed`, every option in use by its dotted name, and every final number by its name
+    Columns: `folder`, `status`, `seed`, every option in use by its dotted name, and every final metric by its name
     (`test/accuracy`, `cost/train_seconds`).
 
     Raises:

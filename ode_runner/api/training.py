@@ -1,4 +1,4 @@
-"""A run made from within Python."""
+"""Training a run from Python."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from ode_runner.training.run import execute
 
 
 class RunFailed(RuntimeError):
-    """A run that did not complete; its record says how far it came."""
+    """A run that did not complete; its record says how far it got."""
 
     def __init__(self, record: RunRecord, folder: Path) -> None:
         super().__init__(f"{record.status}: {record.reason} ({folder})")
@@ -29,16 +29,16 @@ class RunFailed(RuntimeError):
 
 
 def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -> Run:
-    """Make the run that `ode-run` makes of the same words, in the same folder, and return it.
+    """Trains the run that `ode-run` would train for the same overrides, in the same folder, and returns it.
 
-    A run that is completed is loaded, one that was interrupted goes on.
+    A completed run is loaded; an interrupted one is resumed.
 
     Args:
         overrides: as typed after `ode-run`: "task=digits", "solver=rk4", "trainer.epochs=3".
-        config_dirs: folders of choices of one's own, as -cd names them.
+        config_dirs: folders of the user's own choices, as for -cd.
 
     Raises:
-        RefusedInput: the command line would refuse the words.
+        RefusedInput: the command line would refuse the overrides.
         RunFailed: the run diverged, or failed otherwise.
         KeyboardInterrupt: it was interrupted, after it had saved its progress, or as it ended.
     """
@@ -61,7 +61,7 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
 
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
-    """What the program prints goes into the run's log too, as Hydra sees to at a command line."""
+    """Messages of the program are also written to the run's log, as Hydra does on the command line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = LogFile(path, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

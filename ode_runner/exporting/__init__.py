@@ -1,1 +1,1 @@
-"""Trained models as files that other programs open."""
+"""Export of trained models to files for other programs."""

@@ -1,4 +1,4 @@
-"""Files of a traced model: written, opened again, and asked for an example."""
+"""File formats of a traced model: writing a file, and running it on an example."""
 
 import abc
 import importlib
@@ -21,13 +21,13 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def write(self, module: nn.Module, example: Sequence[Tensor], path: Path, *, batch: Sequence[int]) -> None:
-        """Write what the module computes of arguments like those of the example.
+        """Writes the computation of a module, for arguments like those of the example.
 
         Args:
-            module: of tensors.
+            module: a function of tensors.
             example: its arguments.
             path: of the file.
-            batch: the numbers of the arguments whose first axis may be of any length.
+            batch: indices of the arguments whose first axis has any length.
 
         Raises:
             IncompatibleChoice: the module cannot be traced.
@@ -36,12 +36,12 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
-        """What the file says of the example; None where nothing is installed that runs it."""
+        """The file's output for the example; None if no runtime for it is installed."""
 
 
 @final
 class TorchExport(Format):
-    """A torch.export program, which torch.export.load opens."""
+    """A torch.export program, for torch.export.load."""
 
     ending: ClassVar[str] = "pt2"
 
@@ -82,17 +82,17 @@ FORMATS: dict[str, Format] = {"torch_export": TorchExport(), "onnx": Onnx()}
 
 
 def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]) -> torch.export.ExportedProgram:
-    """The module as torch.export sees it.
+    """The module traced by torch.export.
 
     Raises:
-        IncompatibleChoice: what it computes depends on more than the shapes of its arguments.
+        IncompatibleChoice: its computation depends on more than the shapes of its arguments.
     """
     any_length = torch.export.Dim("batch", min=1)
     shapes = tuple({0: any_length} if i in batch else None for i in range(len(example)))
     variable = isinstance(module, nn.Module) and len(example) > 2
     dynamic = (*shapes[:2], shapes[2:]) if variable else shapes
     try:
-        with redirect_stderr(io.StringIO()):  # to which torch prints all of a graph that it gives up
+        with redirect_stderr(io.StringIO()):  # torch prints the whole graph there if it fails
             return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise IncompatibleChoice(
@@ -102,14 +102,14 @@ def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without the pages that torch adds."""
+    """The reason of an error, without torch's long additions."""
     if "Constraints violated (batch)" in str(error):
         return "its code is for the number of samples with which it is traced, and a file leaves that open"
     return in_short(error).split(". ")[0].partition(" (unhinted")[0].rstrip(".")
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path, *, about: Mapping[str, str]) -> float:
-    """Write a safetensors file, and return the largest difference of a weight read from it: 0.
+    """Writes a safetensors file; returns the largest difference between weights and those read back, which is 0.
 
     Raises:
         RefusedInput: the package is missing.
@@ -123,7 +123,7 @@ def write_weights(weights: Mapping[str, Tensor], path: Path, *, about: Mapping[s
 
 
 def require(package: str, *, asked: str) -> Any:
-    """The package.
+    """Imports the package.
 
     Raises:
         RefusedInput: it is not installed.

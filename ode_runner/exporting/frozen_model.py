@@ -1,4 +1,4 @@
-"""A trained model as a plain function of tensors, which a tracer can follow."""
+"""A trained model as a plain function of tensors, which can be traced."""
 
 from collections.abc import Sequence
 from typing import Unpack, final
@@ -19,7 +19,7 @@ from ode_runner.types import State, Time, Times
 
 @final
 class FieldWithGiven(VectorField):
-    """f(t, y) of a field that takes tensors besides."""
+    """f(t, y) from a field that takes further tensors, which are fixed."""
 
     def __init__(self, inner: VectorField, given: Sequence[Tensor]) -> None:
         super().__init__()
@@ -31,20 +31,20 @@ class FieldWithGiven(VectorField):
 
 @final
 class TraceableSolves:
-    """An `Integrate` whose steps are those of a first call, so that no decision is left to a tracer.
+    """An `Integrate` that repeats the steps of a first call, so that tracing meets no data-dependent decision.
 
     Raises:
-        IncompatibleChoice: of a solve by another solver than a fixed-step explicit Runge-Kutta method, or one with
-            integrals, noise, events or jumps.
+        IncompatibleChoice: the solver is not a fixed-step explicit Runge-Kutta method, or a solve has integrals, noise,
+            events, breaks or jumps.
     """
 
     def __init__(self, solver: Solver) -> None:
         self.solver = solver
         self.solves: list[list[AcceptedStep]] = []
-        self.next: int | None = None  # the number of the next solve; None while steps are recorded
+        self.next: int | None = None  # index of the next solve; None while steps are recorded
 
     def replay(self) -> None:
-        """From now on take the steps of the solves recorded, from the first on."""
+        """From now on, repeat the steps of the recorded solves, beginning with the first."""
         self.next = 0
 
     def __call__(
@@ -85,7 +85,7 @@ class TraceableSolves:
 
 @final
 class FrozenModel(nn.Module):
-    """Inputs (batch, ...) to outputs, along the steps that a first call has recorded."""
+    """Maps inputs (batch, ...) to outputs, along the steps recorded in a first call."""
 
     def __init__(self, model: Model, ts: Times, solves: TraceableSolves) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class FrozenModel(nn.Module):
 
 @final
 class FrozenField(nn.Module):
-    """f(t, y, *given) of a time (), a state (batch, ...) and what is given, (batch, ...) each."""
+    """f(t, y, *given) for a time (), a state (batch, ...) and given tensors (batch, ...)."""
 
     def __init__(self, field: VectorField) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Writes a trained model, or its field, as a file; opens it again and compares."""
+"""Writes a trained model, or its field, to a file, and compares the file's output with the model's."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from ode_runner.tasks.texts.token_task import TokenTask
 
 WEIGHTS = "safetensors"
 FIELD, SOLVE = PARTS = ("field", "solve")
-EXAMPLES = 3  # samples of the test split, with which the file is compared
+EXAMPLES = 3  # test samples for the comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +31,19 @@ class Exported:
     """A file of a trained model."""
 
     path: Path
-    tensors: int  # in a file of weights; otherwise 0
-    samples: int  # of which the file was asked; 0 of weights
-    apart: float | None  # largest difference from the model's own answer, in parts of its largest number; None: unknown
+    tensors: int  # in a file of weights; else 0
+    samples: int  # in the comparison; 0 for weights
+    apart: float | None  # largest difference from the model's output, relative to its maximum; None: unknown
 
 
 def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any, part: Any, folder: Path) -> Exported:
-    """Write the field or the whole model as a file, an example of its arguments and answer, and what they are.
+    """Writes the field or the whole model to a file, with an example of arguments and output, and a description.
 
     Args:
-        experiment: with the trained model, which is left as it is.
+        experiment: with the trained model, which is not changed.
         record: of its run.
         file_format: as typed, a name of `FORMATS` or `safetensors`, the weights alone.
-        part: as typed, `field` or `solve`; of no use to weights.
+        part: as typed, `field` or `solve`; ignored for weights.
         folder: where to write; it exists.
 
     Raises:
@@ -68,7 +68,7 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
     with torch.no_grad():
         try:
             module, example, batch = _field(experiment, record) if part == FIELD else _solve(experiment)
-        except NotImplementedError as error:  # by which a model says what it cannot be asked
+        except NotImplementedError as error:  # a model raises it for what it does not support
             raise IncompatibleChoice(
                 f"model={record.choices['model']}: {error}, so that there is no {part} for a file. Use "
                 "format=safetensors."
@@ -89,7 +89,7 @@ def _write_weights(experiment: Experiment, record: RunRecord, folder: Path) -> E
 def _write(
     form: Format, module: nn.Module, example: Sequence[Tensor], batch: Sequence[int], *, of_samples: int, path: Path
 ) -> Exported:
-    """`batch` are the arguments with an axis of samples, the first; `of_samples` is that of the answer."""
+    """`batch` are the arguments whose first axis is samples; `of_samples` is the axis of samples in the output."""
     own = module(*example)
     form.write(module, example, path, batch=batch)
     names = (
@@ -102,7 +102,7 @@ def _write(
     for i in batch:
         shapes[names[i]][0] = "batch"
     answer: list[Any] = list(own.shape)
-    draws = answer[of_samples] // len(example[batch[0]])  # several states of an input, one draw of all after another
+    draws = answer[of_samples] // len(example[batch[0]])  # draws of each input, one draw of all after another
     answer[of_samples] = f"{draws} * batch" if draws > 1 else "batch"
     said: dict[str, Any] = {"file": path.name, "arguments": shapes, "answer": answer, "example": "example.npz"}
     if isinstance(module, FrozenModel):
@@ -119,7 +119,7 @@ def _apart(found: Tensor, own: Tensor) -> float:
 
 
 def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[Tensor], list[int]]:
-    """The field of what the model solves, with a time, states and what is given."""
+    """The field of the problem that the model solves, with an example of time, states and given tensors."""
     recorded = RecordProblems()
     replace(experiment, integrator=replace(experiment.integrator, gradient=recorded)).outputs(_examples(experiment))
     if not recorded.problems:
@@ -144,13 +144,13 @@ def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[T
 
 
 def _solve(experiment: Experiment) -> tuple[nn.Module, list[Tensor], list[int]]:
-    """The model from inputs to outputs, whose steps are those of the solver on the task's own times."""
+    """The model from inputs to outputs, with the solver's steps for the task's own times."""
     batch, solves = _examples(experiment), TraceableSolves(experiment.integrator.solver)
     experiment.model(batch.inputs, batch.ts, solves)
     return FrozenModel(experiment.model, batch.ts, solves), [batch.inputs], [0]
 
 
 def _examples(experiment: Experiment) -> Batch:
-    """Some samples of the test split; one alone is repeated, for a tracer takes an axis of length 1 for what it is."""
+    """A few test samples. A single one is repeated, since tracing would specialize to an axis of length 1."""
     batch = next(experiment.task.batches(Split.TEST, batch_size=EXAMPLES, epoch=0)).to(experiment.dtype).cpu()
     return batch._replace(inputs=batch.inputs[torch.arange(EXAMPLES) % len(batch.inputs)])
