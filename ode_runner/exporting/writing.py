@@ -151,6 +151,6 @@ def _solve(experiment: Experiment) -> tuple[nn.Module, list[Tensor], list[int]]:
 
 
 def _examples(experiment: Experiment) -> Batch:
-    """A few test samples. A single one is repeated, since tracing would specialize to an axis of length 1."""
+    """A few test samples. A single one is repeated, since tracing would specialise to an axis of length 1."""
     batch = next(experiment.task.batches(Split.TEST, batch_size=EXAMPLES, epoch=0)).to(experiment.dtype).cpu()
     return batch._replace(inputs=batch.inputs[torch.arange(EXAMPLES) % len(batch.inputs)])

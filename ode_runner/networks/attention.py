@@ -75,7 +75,7 @@ def turned(x: Tensor, angles: Tensor) -> Tensor:
 
 @final
 class Norm(nn.Module):
-    """Layer normalization; scale and shift are learned, or are affine functions of `told` conditioning numbers (FiLM).
+    """Layer normalisation; scale and shift are learned, or are affine functions of `told` conditioning numbers (FiLM).
 
     Perez, Strub, de Vries, Dumoulin, Courville. FiLM. AAAI 2018.
     """
@@ -95,7 +95,7 @@ class Norm(nn.Module):
 
 @final
 class Part(nn.Module):
-    """Normalizes features (batch, positions, features), then applies `inner`."""
+    """Normalises features (batch, positions, features), then applies `inner`."""
 
     def __init__(self, norm: Norm, inner: nn.Module) -> None:
         super().__init__()

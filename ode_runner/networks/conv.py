@@ -69,7 +69,7 @@ class Conv(Network):
 class ConvField(VectorField):
     """f(t, y, *given): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first also reads `given`.
 
-    `given` is not normalized: a velocity that begins at zero would be divided by its own size, and the field would
+    `given` is not normalised: a velocity that begins at zero would be divided by its own size, and the field would
     jump.
     """
 

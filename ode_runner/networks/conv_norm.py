@@ -1,4 +1,4 @@
-"""Convolutions with normalizations, as in the image networks of Dissecting Neural ODEs."""
+"""Convolutions with normalisations, as in the image networks of Dissecting Neural ODEs."""
 
 import math
 from typing import final
@@ -19,7 +19,7 @@ POOLED = 4  # height and width of the pooled image that the head's linear layer 
 class ConvNorm(Network):
     """The state is the image, or the channels of a 3x3 convolution of it; the field does not depend on time.
 
-    Each channel is normalized separately. Channels that begin at zero (of `model=augmented`, and the velocities of
+    Each channel is normalised separately. Channels that begin at zero (of `model=augmented`, and the velocities of
     `model=second_order`) are divided by their own size while it is small, so that adaptive solvers begin with short
     steps. The head has few channels, and pools them to 4x4 pixels.
 

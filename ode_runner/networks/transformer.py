@@ -34,7 +34,7 @@ class Transformer(TokenNetwork):
         positions: `absolute` is learned vectors; `relative` is rotary (see `Attention`), which cannot distinguish
             positions if all tokens are equal, such as masks; `both`; or `none`.
         causal: no position sees a later one.
-        time: whether fields receive the time, which then scales and shifts every normalization; never for autonomous
+        time: whether fields receive the time, which then scales and shifts every normalisation; never for autonomous
             tasks.
         patch: side of the patches of images, in pixels.
 
@@ -135,7 +135,7 @@ class Transformer(TokenNetwork):
 class Layers(nn.Module):
     """The sum of the increments of several layers on features (batch, positions, features).
 
-    If `told` is not 0, an embedding of the time with `told` numbers scales and shifts every normalization. Given
+    If `told` is not 0, an embedding of the time with `told` numbers scales and shifts every normalisation. Given
     tensors, with `given` numbers for each sample (batch, given) or for each position (batch, given, positions), are
     added by a linear map.
     """

@@ -1,1 +1,1 @@
-"""What training minimises: one module per objective, chosen by the model's class."""
+"""Objectives, what training minimises: one module per objective, chosen by the model's class."""

@@ -12,22 +12,22 @@ from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar
 
-FLOOR = "loss_floor"  # the least that the loss can be, where that is known
-TASK = "task"  # name of the term that is the task's own
+FLOOR = "loss_floor"  # name of the smallest possible loss, if it is known
+TASK = "task"  # name of the task's own term
 ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 
 
 class Loss(NamedTuple):
-    """The loss of a batch, and what it is made of."""
+    """The loss of a batch, and its parts."""
 
     total: Scalar
-    terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before they are weighted
-    outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
-    prices: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, where they are no part of the loss
+    terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before weighting
+    outputs: Outputs | None = None  # the model's outputs, if the objective used them
+    prices: Mapping[str, Scalar] = MappingProxyType({})  # penalties of regularisers, if they are not part of the loss
     beside: Mapping[str, Scalar] = MappingProxyType({})  # reported with the loss by name, such as bounds and floors
 
     def scalars(self) -> dict[str, Scalar]:
-        """`loss`, `loss/<term>` of each term where there are several, and prices by their names; without a graph."""
+        """`loss`; `loss/<term>` for each term if there are several; penalties and others by name. All are detached."""
         several = self.terms if len(self.terms) > 1 else {}
         terms = {f"loss/{name}": value.detach() for name, value in several.items()}
         prices = {name: price.detach() for name, price in self.prices.items()}
@@ -36,25 +36,25 @@ class Loss(NamedTuple):
 
 
 def floor_text(results: Mapping[str, float]) -> str:
-    """` (floor 0.123)`, to be printed behind the loss of a split; "" if the floor is not known."""
+    """` (floor 0.123)`, printed after the loss of a split; "" if the floor is not known."""
     return f" (floor {results[FLOOR]:.4g})" if FLOOR in results else ""
 
 
 class Objective(abc.ABC, Generic[ModelT]):
-    """Takes a batch to its loss; the same in training, validation, test, replay, audits and diagnostics.
+    """Computes the loss of a batch; the same in training, validation, test, replay, audits and diagnostics.
 
-    A model's class names its objective. `integrate` solves for the model, and an objective that needs no solve leaves
-    it alone. Where the precision is bf16 it is called under autocast.
+    A model's class names its objective. `integrate` solves for the model; an objective without solves does not use it.
+    With precision bf16, the objective is called under autocast.
     """
 
-    solves: bool = True  # False: training asks for no solve, and so for no gradient mode
-    ranks: bool = True  # False: of two losses the smaller may be of the worse weights, so that the last ones are taken
+    solves: bool = True  # False: training needs no solve, and so no gradient mode
+    ranks: bool = True  # False: a smaller loss does not mean better weights, so that the last ones are kept
 
     @abc.abstractmethod
     def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         """The loss of a batch: a mean over its samples."""
 
     def measures(self, model: ModelT) -> str:
-        """What the loss is, where that of another model is another quantity; "": the task's own, as `nll` is."""
+        """What the loss is, if other models have other quantities; "": the task's own loss, such as `nll`."""
         del model
         return ""

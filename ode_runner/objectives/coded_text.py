@@ -1,4 +1,4 @@
-"""The objective of models that embed texts as points of a space and denoise these."""
+"""The objective of models that embed tokens as points and denoise these."""
 
 import abc
 from typing import NamedTuple, final
@@ -19,30 +19,30 @@ from ode_runner.tasks.base import Task
 
 
 class CodeLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model."""
+    """The interface that the objective needs from a model."""
 
     field: DenoisingField
-    known: KnownTokenField | None  # the true law, where that is known
-    end_time: float  # where samples end, and are rounded to tokens
-    regression: float  # weight of the bound, beside the cross-entropy
-    coded: str  # what stands for tokens, in words: the cross-entropy is another of other codes
+    known: KnownTokenField | None  # the true distribution, if it is known
+    end_time: float  # the time at which samples end and are rounded to tokens
+    regression: float  # weight of the bound, relative to the cross-entropy
+    coded: str  # the embedding in words: cross-entropies for different embeddings are not comparable
 
     @abc.abstractmethod
     def codes(self) -> Tensor:
-        """The points that stand for tokens, (token, number), all of the same length."""
+        """The points that represent the tokens, (token, number), all of the same norm."""
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
-        """Logits of the tokens of x_t (batch, position, number) at times (batch,): (batch, position, tokens)."""
+        """Logits of the tokens, given x_t (batch, position, number) at times (batch,): (batch, position, tokens)."""
 
 
 @final
 class CodedLikelihood(Objective[CodeLearner]):
-    """The cross-entropy of the tokens of x_t, and `regression` times a bound of -log p of a text; no solve.
+    """The cross-entropy of the tokens given x_t, plus `regression` times a bound of -log p of a text; no solve.
 
-    The bound, nats, is `nelbo`: the integral of r |x_0 - E[x_0 | x_t]|^2 over r = alpha / sigma, from 0 to where
-    samples end, by r spread evenly over a batch, and the cross-entropy of rounding there. Of the true law it is the
-    entropy. Where that is known, it has `nelbo_floor` for the same noise, outside training.
+    The bound, in nats, is `nelbo`: the integral of r |x_0 - E[x_0 | x_t]|^2 over r = alpha / sigma, from 0 to the value
+    where samples end, plus the cross-entropy of rounding there; r is stratified over a batch. For the true distribution
+    it is the entropy. If that is known, `nelbo_floor` is its bound for the same noise, outside training.
 
     Kingma, Salimans, Poole, Ho. Variational Diffusion Models. NeurIPS 2021, equation 14. · Dieleman et al. Continuous
     Diffusion for Categorical Data. 2022, for the cross-entropy.
@@ -76,13 +76,13 @@ class CodedLikelihood(Objective[CodeLearner]):
 
 class _Drawn(NamedTuple):
     ratio: Tensor  # (batch,): alpha / sigma
-    most: Tensor  # (): that at the end of samples
+    most: Tensor  # (): alpha / sigma at the end of samples
     t: Tensor  # (batch,)
     noise: Tensor  # (batch, position, number)
 
 
 def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
-    """Noise for a batch, and stratified ratios alpha / sigma; outside training the same ones every time."""
+    """Noise for a batch, and stratified ratios alpha / sigma; outside training always the same."""
     generator = None if model.training else torch.Generator(text.device).manual_seed(VALIDATION)
     within = torch.rand(len(text), generator=generator, device=text.device, dtype=torch.float32)
     noise = torch.randn(*text.shape, codes.shape[1], generator=generator, device=text.device, dtype=torch.float32)
@@ -92,7 +92,7 @@ def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
 
 
 def _bound(model: CodeLearner, drawn: _Drawn, text: Tensor, codes: Tensor, denoised: Tensor) -> Tensor:
-    """The bound, nats; `denoised` are the probabilities of the tokens, (batch, position, tokens)."""
+    """The bound in nats; `denoised` are the probabilities of the tokens, (batch, position, tokens)."""
     squares = (denoised @ codes - codes[text]).square().sum(dim=(1, 2))
     end = codes.new_full((), model.end_time)
     last = evidence(model.field.path, codes, end, model.field.path.noised(end, codes[text], drawn.noise))
@@ -101,6 +101,6 @@ def _bound(model: CodeLearner, drawn: _Drawn, text: Tensor, codes: Tensor, denoi
 
 
 def evidence(path: GaussianPath, codes: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    """log q(x_t = x | token) of every position, but for a constant: (batch, position, tokens)."""
+    """log q(x_t = x | token) for every position, up to a constant: (batch, position, tokens)."""
     time = broadcast_time(t, x)
     return path.alpha(time) / path.sigma(time).square() * (x @ codes.T)

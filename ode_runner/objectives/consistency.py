@@ -1,4 +1,4 @@
-"""Consistency: two neighbours on one way from noise to data are to be taken to the same data."""
+"""The consistency objective: neighbouring points on a path from noise to data are mapped to the same data."""
 
 import abc
 from collections.abc import Sequence
@@ -21,39 +21,39 @@ from ode_runner.types import State
 
 
 class ConsistencyLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model. Times are (batch,)."""
+    """The interface that the objective needs from a model. Times are (batch,)."""
 
-    levels_path: GaussianPath  # of alpha = 1
-    teacher: DenoisingField | None  # of the same path, whose ways are learned; None: the data's own
+    levels_path: GaussianPath  # with alpha = 1
+    teacher: DenoisingField | None  # with the same path; its trajectories are learned; None: those of the data
     huber: float
-    compared: str  # which times these are, and by what distance: models that differ in it have other losses
+    compared: str  # the times and the distance, in words: losses with different ones are not comparable
 
     @property
     @abc.abstractmethod
     def student(self) -> VectorField:
-        """Takes time and state to data."""
+        """Maps time and state to data."""
 
     @property
     @abc.abstractmethod
     def target(self) -> VectorField:
-        """The student with weights that follow its own."""
+        """The student with weights that follow the student's (such as a moving average)."""
 
     @abc.abstractmethod
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, where there is one."""
+        """The data, and the condition given with them, if there is one."""
 
     @abc.abstractmethod
     def neighbours(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Times of a level and of the next one below, of numbers between 0 and 1."""
+        """Times of a noise level and of the next lower one, from numbers between 0 and 1."""
 
 
 @final
 class ConsistencyTraining(Objective[ConsistencyLearner]):
-    """The mean of (|student(y_1) - target(y_0)|^2 + c^2)^(1/2) - c, where y_1 leads to y_0 at the next lower level.
+    """The mean of (|student(y_1) - target(y_0)|^2 + c^2)^(1/2) - c, where y_0 is the successor of y_1 at a lower level.
 
-    With a teacher it does so by a step of Heun's method along the teacher's way; without, both are the same data with
-    the same noise. Two evaluations, and two of the teacher. It says nothing of how good samples are: it is 0 where all
-    states are taken to one.
+    With a teacher, y_0 is a step of Heun's method along the teacher's trajectory from y_1; without, both are the same
+    data with the same noise. This takes two evaluations, and two of the teacher. The loss does not measure the quality
+    of samples: it is 0 if all states are mapped to the same point.
 
     Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023, algorithms 2 and 3. · Song, Dhariwal. Improved
     Techniques for Training Consistency Models. ICLR 2024, for the distance.
@@ -82,7 +82,7 @@ class ConsistencyTraining(Objective[ConsistencyLearner]):
 
 
 def heun(field: DenoisingField, t: Tensor, u: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
-    """A step in rho along the way of a field whose path has alpha = 1, for two evaluations."""
+    """A step of Heun's method in rho, for a field whose path has alpha = 1; two evaluations."""
     step = broadcast_time(field.path.sigma(u) - field.path.sigma(t), x)
 
     def slope(time: Tensor, state: State) -> State:

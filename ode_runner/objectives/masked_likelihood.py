@@ -1,4 +1,4 @@
-"""A bound of the likelihood of texts, by what a model takes masked tokens to be."""
+"""A bound of the likelihood of texts, from a model's predictions of masked tokens."""
 
 import abc
 from typing import Literal, NamedTuple, final
@@ -14,33 +14,33 @@ from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.texts.token_task import TokenTask
 
-BOUND = "nelbo"  # the name of the bound, beside the loss
-VALIDATION = 0  # the seed of what is drawn outside training
-COPIES = 4  # of each text outside training, with different masks: what the bound is off by chance is then less
+BOUND = "nelbo"  # name of the bound in metrics
+VALIDATION = 0  # seed of random numbers outside training
+COPIES = 4  # of each text outside training, with different masks, which reduces the bound's variance
 Weighting = Literal["elbo", "mean"]
 
 
 class MaskLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model."""
+    """The interface that the objective needs from a model."""
 
     field: MaskedField
     weighting: Weighting
-    known: KnownTokenField | None  # the true field, where that is known
+    known: KnownTokenField | None  # the true field, if it is known
 
     @abc.abstractmethod
     def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
-        """Logits of the tokens that each position may be, (batch, position, tokens), for one evaluation."""
+        """Logits of the token at each position, (batch, position, tokens); one evaluation."""
 
 
 @final
 class MaskedLikelihood(Objective[MaskLearner]):
-    """The mean of (n / m) times the cross-entropy of m masked tokens of n, over m from 1 to n: no solve.
+    """The mean of (n / m) times the cross-entropy of m masked tokens out of n, over m from 1 to n: no solve.
 
-    That is a bound of the negative log likelihood of a text, in nats, and the same for every schedule: the integral of
-    -a' / (1 - a) times the cross-entropy of what is masked at t, without its large weights where t is small. Numbers of
-    masks are spread evenly over a batch. With `weighting` `mean` what is minimised is the cross-entropy of a masked
-    token, 1 / m in the place of n / m; the bound is reported all the same, as `nelbo`, and where the true field is
-    known what that would have for the same masks, as `nelbo_floor`.
+    This is an upper bound of the negative log likelihood of a text, in nats, and does not depend on the schedule: it
+    equals the integral of -a' / (1 - a) times the cross-entropy of the tokens masked at t, without its large weights at
+    small t. The numbers of masks are stratified over a batch. With `weighting=mean`, training minimises the mean
+    cross-entropy of a masked token, with 1 / m instead of n / m; the bound is still reported, as `nelbo`. If the true
+    field is known, `nelbo_floor` is its bound for the same masks.
 
     Uria, Murray, Larochelle. A Deep and Tractable Density Estimator. ICML 2014, for the mean over orders. · Sahoo et
     al. Simple and Effective Masked Diffusion Language Models. NeurIPS 2024, equation 10. · Shi, Han, Wang, Doucet,
@@ -75,17 +75,17 @@ class MaskedLikelihood(Objective[MaskLearner]):
 
 
 def bound_scalars(task: Task, bound: Tensor) -> dict[str, Tensor]:
-    """A bound of the loss in the other units of a task of texts, by name; none for other tasks."""
+    """A bound of the loss in other units, by name; empty if the task has no texts."""
     return task.of_bound(bound) if isinstance(task, TokenTask) else {}
 
 
 class _Draw(NamedTuple):
-    share: Tensor  # (batch,), between 0 and 1: of tokens that are masked
-    order: Tensor  # (batch, position): those with the smallest numbers are
+    share: Tensor  # (batch,), between 0 and 1: share of masked tokens
+    order: Tensor  # (batch, position): the tokens with the smallest numbers are masked
 
 
 def masks(text: Tensor, *, training: bool) -> Tensor:
-    """Random masks, bool (batch, position), at least one in each text; outside training always the same."""
+    """Random masks, bool (batch, position), with at least one in each text; outside training always the same."""
     generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
     drawn = _draw(text, generator)
     count = 1 + (drawn.share * text.shape[1]).long().clamp(max=text.shape[1] - 1)
@@ -101,7 +101,7 @@ def masked_cross_entropy(logits: Tensor, text: Tensor, masked: Tensor) -> Tensor
 
 
 def _draw(text: Tensor, generator: torch.Generator | None) -> _Draw:
-    """Shares are stratified: that of text i of n is uniform between i / n and (i + 1) / n."""
+    """The shares are stratified: that of text i of n is uniform between i / n and (i + 1) / n."""
     within = torch.rand(len(text), generator=generator, device=text.device)
     order = torch.rand(text.shape, generator=generator, device=text.device)
     return _Draw((torch.arange(len(text), device=text.device) + within) / len(text), order)

@@ -1,4 +1,4 @@
-"""Times that are asked for of each sample of a batch, whose solve has those of all of them."""
+"""The times that a task asks for in each sample, if a batch's solve has the union of those of all samples."""
 
 from dataclasses import dataclass
 from typing import Self, final
@@ -13,27 +13,26 @@ from ode_runner.types import Times, Trajectory
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnTimes:
-    """Prices of a path reach to the last of them, whatever other samples are in the batch."""
+    """Limits penalties along a path to a sample's own times, independent of other samples in the batch."""
 
     ts: Times  # of the batch
-    asked: Tensor  # bool, (time, batch); at the first time a solve begins, so that it counts as asked for
+    asked: Tensor  # bool, (time, batch); always True at the first time, where the solve begins
 
     @classmethod
     def of(cls, batch: Batch) -> Self | None:
-        """None where all times are asked for of each sample."""
+        """From the mask of a batch; None if all times are asked for in each sample."""
         if batch.observed is None or len(batch.observed) != len(batch.ts):
             return None
         asked = batch.observed.flatten(2).any(dim=2) if batch.observed.dim() > 2 else batch.observed
         return cls(ts=batch.ts, asked=torch.cat([torch.ones_like(asked[:1]), asked[1:]]))
 
     def at_end(self, ts: Times, values: Tensor) -> Tensor:
-        """The values (time, rows) of a solve forwards at each row's last own time, or at its end: (rows,)."""
+        """Values (time, rows) of a forward solve at each row's last own time, or at the end of the solve: (rows,)."""
         numbers = torch.arange(len(ts), device=values.device)[:, None]
         return values.gather(0, self._rows((numbers * self._asked(ts)).amax(dim=0), values)[None])[0]
 
     def on_own_lines(self, ts: Times, ys: Trajectory) -> Trajectory:
-        """States (time, rows, *state) of a solve, which between two of a row's own times are on the line that joins
-        those there, and after the last stand still."""
+        """States (time, rows, *state), interpolated linearly between a row's own times, constant after the last."""
         numbers, asked = torch.arange(len(ts), device=ys.device)[:, None], self._asked(ts)
         before = (numbers * asked).cummax(dim=0).values
         after = numbers.masked_fill(~asked, len(ts)).flip(0).cummin(dim=0).values.flip(0)
@@ -47,8 +46,8 @@ class OwnTimes:
     def _asked(self, ts: Times) -> Tensor:
         """Which times of a solve are asked for, (time, batch).
 
-        Those of the batch itself are known by their places, for a model may count them in another unit. A solve of a
-        part of the way begins and ends on it.
+        The batch's own times are identified by position, since a model may rescale them. The first and last time of a
+        partial solve count as asked for, unless a sample ends before.
         """
         if len(ts) == len(self.ts):
             return self.asked
@@ -60,10 +59,10 @@ class OwnTimes:
         return torch.cat([torch.ones_like(asked[:1]), asked[1:-1], asked[-1:] | goes_on])
 
     def _rows(self, of_samples: Tensor, values: Tensor) -> Tensor:
-        """What is said of samples (..., batch) for the rows of a solve, which may have several states of each."""
+        """Repeats values of samples (..., batch) for the rows of a solve, which may have several states per sample."""
         return torch.cat([of_samples] * max(1, values.shape[1] // of_samples.shape[-1]), dim=-1)
 
 
 def _along(x: Tensor, ys: Trajectory) -> Tensor:
-    """(time, rows) as (time, rows, 1, ...), with as many axes as the states have."""
+    """Reshapes (time, rows) to (time, rows, 1, ...), with as many axes as the states have."""
     return x[(...,) + (None,) * (ys.dim() - 2)]

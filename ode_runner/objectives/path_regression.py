@@ -1,4 +1,4 @@
-"""A regression along a Gaussian path: what flow matching and diffusion models minimise."""
+"""A regression along a Gaussian path: the objective of flow matching and diffusion models."""
 
 import abc
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar, State
 
-VALIDATION = 0  # the seed of what is drawn outside training
+VALIDATION = 0  # seed of random numbers outside training
 
 
 class Coupled(NamedTuple):
-    """Data, noise and conditions that go together, row by row."""
+    """Data, noise and conditions, coupled row by row."""
 
     data: State
     noise: State
@@ -29,49 +29,49 @@ class Coupled(NamedTuple):
 
 
 class PathLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model. Times are (batch,), and shaped to broadcast where values are computed."""
+    """The interface that the objective needs from a model. Times are (batch,), broadcast where values are computed."""
 
     field: DenoisingField
     hidden: float  # share of conditions that are replaced by zeros in training
-    regresses: str  # what is learned, along which path and how weighted: models that differ in it have other losses
+    regresses: str  # target, path and weighting in words: losses that differ in them are not comparable
 
     @abc.abstractmethod
     def encode(self, inputs: Tensor) -> Encoding:
-        """The data, and the condition that is given with them, where there is one."""
+        """The data, and the condition given with them, if there is one."""
 
     @abc.abstractmethod
     def times(self, uniform: Tensor) -> Tensor:
-        """Times at which training looks, of numbers between 0 and 1."""
+        """Training times, from numbers between 0 and 1."""
 
     @abc.abstractmethod
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
-        """What goes together of a batch and of noise, or as much of something else to learn from."""
+        """The coupling of a batch and noise, or an equal amount of other training data."""
 
     @abc.abstractmethod
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
-        """What is to be near the target, for one evaluation."""
+        """The prediction to compare with the target; one evaluation."""
 
     @abc.abstractmethod
     def target(self, t: Tensor, data: State, noise: State) -> State:
-        """What a perfect model would predict in the mean."""
+        """The target; a perfect model predicts its conditional mean."""
 
     @abc.abstractmethod
     def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
-        """What a perfect model would predict at states of a batch, where that is known; no evaluation."""
+        """The prediction of a perfect model for the states of a batch; None if it is not known. No evaluation."""
 
     @abc.abstractmethod
     def weight(self, t: Tensor) -> Tensor | None:
-        """What multiplies a squared error; None: all count the same."""
+        """The weight of a squared error; None: all weights are 1."""
 
 
 @final
 class PathRegression(Objective[PathLearner]):
     """The mean of weight(t) |predict(t, x_t) - target|^2 over elements, times and noise; one evaluation, no solve.
 
-    Times are spread evenly over a batch. Outside training the same times and noise are drawn for every batch, so that
-    weights are compared by the same numbers, and no condition is hidden. The least that the mean can be is not 0 but
-    what data and noise leave open: of flow matching between two normal laws, pi / 2. Outside training it is told where
-    the true field is known, for the times and the noise that were drawn.
+    Times are stratified over a batch. Outside training, every batch has the same times and noise, so that weights are
+    compared on equal terms, and no condition is hidden. The smallest possible mean is not 0 but the conditional
+    variance of the target: pi / 2 for flow matching between two standard normal distributions. If the true field is
+    known, it is reported outside training, for the times and noise that were drawn.
 
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023, equation 14. · Ho, Jain, Abbeel. Denoising Diffusion
     Probabilistic Models. NeurIPS 2020, equation 14.
@@ -100,22 +100,22 @@ class PathRegression(Objective[PathLearner]):
 
 def _mean_square(predicted: State, target: State, weight: Tensor | None) -> Scalar:
     if weight is None:
-        return mse_loss(predicted, target)  # one operation for three, the same to the bit
+        return mse_loss(predicted, target)  # one operation instead of three, with the same bits
     return (weight * (predicted - target).square()).mean()
 
 
 class RandomDraw(NamedTuple):
     """Random numbers for a batch."""
 
-    times: Tensor  # (batch,), one in each of as many equal parts of (0, 1)
+    times: Tensor  # (batch,), stratified over (0, 1)
     noise: State
     hiding: Tensor  # (batch,), between 0 and 1
 
 
 def draw(data: State, *, training: bool) -> RandomDraw:
-    """Random numbers for a batch; outside training the same ones every time.
+    """Random numbers for a batch; outside training always the same.
 
-    In single precision whatever that of the data, so that a repetition in another precision draws the same.
+    They are drawn in single precision, whatever that of the data, so that they are the same in another precision.
     """
     count, device = data.shape[0], data.device
     generator = None if training else torch.Generator(device).manual_seed(VALIDATION)

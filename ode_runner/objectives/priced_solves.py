@@ -1,4 +1,4 @@
-"""Solves for a model with integrals and prices added that the model does not see: regularisers and running costs."""
+"""Solves with additional integrals and penalties that the model does not see: regularisers and running costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,26 +16,26 @@ from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
 from ode_runner.types import Scalar, State, Times, Trajectory
 
-Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each
+Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # penalties on the outputs of a solve, (batch,) each
 
 
 def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
-    """No prices on states."""
+    """No penalties on states."""
     del ts, ys
     return {}
 
 
 @final
 class PricedSolves(WrappedIntegrate, TakesStates):
-    """An `Integrate` that adds prices to every solve of a model; `sums` are their means over the batch, summed up.
+    """An `Integrate` that adds penalties to every solve of a model; `sums` has their batch means, summed over solves.
 
-    The model does not see them. A solve backwards in time counts as one forwards: a price has no direction.
+    The model does not see them. A backward solve counts like a forward one: a penalty has no direction.
 
     Args:
         integrate: solves.
-        integrals: gives the integrals to be added to a solve, by name, from its initial state.
-        of_states: gives prices on the outputs of a solve, by name, from its times and states.
-        own: to which time of each sample prices reach; None: to the last of all.
+        integrals: returns the integrals to add to a solve, by name, from its initial state.
+        of_states: returns penalties on the outputs of a solve, by name, from its times and states.
+        own: the times of each sample to which penalties are limited; None: all times of the solve.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
 
     def take_states(self, states: Sequence[State]) -> None:
-        """Prices of the states between layers, which are taken to be a unit of depth apart."""
+        """Adds penalties on the states between layers, whose distance in depth is taken as 1."""
         if self.of_states is not no_prices:
             self._add_prices(torch.arange(len(states), device=states[0].device), torch.stack(list(states)))
         if isinstance(self.integrate, TakesStates):

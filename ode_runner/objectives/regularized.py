@@ -1,4 +1,4 @@
-"""An objective, and what regularisers add to it."""
+"""An objective with regularisers."""
 
 from collections.abc import Mapping
 from functools import partial, reduce
@@ -21,10 +21,10 @@ from ode_runner.types import Scalar, State, Times, Trajectory
 
 @final
 class Regularized(Objective[nn.Module]):
-    """Another objective with the price of each regulariser, by its name.
+    """Another objective with the penalty of each regulariser, by its name.
 
-    In training they join the loss as its terms. Otherwise they are reported beside it, and solves are as the task asks
-    for them.
+    In training, the penalties are terms of the loss. Otherwise they are reported separately, and solves are not
+    changed.
     """
 
     def __init__(self, objective: Objective[Any], regularizers: Mapping[str, Regularizer]) -> None:
@@ -72,7 +72,7 @@ class Regularized(Objective[nn.Module]):
         return {name: price for name, price in prices.items() if price is not None}
 
     def _prices(self, model: nn.Module, along: PricedSolves) -> dict[str, Scalar]:
-        """By regulariser: its prices of the solves that were made, and its penalty."""
+        """The penalties by regulariser: those of the solves that were made, plus those on parameters."""
         prices = dict(along.sums)
         for name, regularizer in self.regularizers.items():
             penalty = regularizer.penalty(model)

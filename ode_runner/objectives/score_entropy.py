@@ -1,4 +1,4 @@
-"""The entropy of ratios of probabilities, which bounds the likelihood of texts."""
+"""The score entropy of ratios of probabilities, which bounds the likelihood of texts."""
 
 from typing import final
 
@@ -15,19 +15,19 @@ from ode_runner.tasks.base import Task
 
 
 class RatioLearner(TextDenoiser):
-    """What the objective asks of a model."""
+    """The interface that the objective needs from a model."""
 
     field: RatioField
-    known: KnownTokenField | None  # the true law, where that is known
+    known: KnownTokenField | None  # the true distribution, if it is known
 
 
 @final
 class ScoreEntropy(Objective[RatioLearner]):
-    """A bound of the negative log likelihood of a text, nats: `nelbo`; one evaluation, no solve.
+    """An upper bound of the negative log likelihood of a text, in nats: `nelbo`; one evaluation, no solve.
 
-    It is the integral over time of `score_entropy`, by times t = u^2 for u spread evenly over a batch: what is
-    integrated has values of 1 / t with the probability t, whose variance so stays finite. Where the true law is known,
-    its ratios have `nelbo_floor` with the same noise, outside training.
+    It is the integral of `score_entropy` over time, with times t = u^2 for u stratified over a batch: the integrand is
+    of order 1 / t with probability t, and this choice keeps its variance finite. If the true distribution is known,
+    `nelbo_floor` is the value of its ratios for the same noise, outside training.
 
     Lou, Meng, Ermon. Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution. ICML 2024, theorem
     3.6, whose log-linear noise replaces tokens at the rate 1 / (1 - t), as the linear schedule does.
@@ -51,9 +51,9 @@ class ScoreEntropy(Objective[RatioLearner]):
 
 
 def score_entropy(field: RatioField, t: Tensor, x: Tensor, text: Tensor, log_ratios: Tensor) -> Tensor:
-    """Sum over jumps of their rate from text to noise times s - r log s + r (log r - 1), (batch,), nats a unit of time.
+    """Sum over jumps of their rate from text to noise times s - r log s + r (log r - 1), (batch,), nats per unit time.
 
-    s are the ratios of a field (batch, position, state), and r those of the text itself, q(y | text) / q(x | text).
+    s are the ratios of a field, (batch, position, state), and r those for the text itself, q(y | text) / q(x | text).
     """
     kept, gone = field.shares(t)
     states = torch.arange(len(field.noise), device=x.device)

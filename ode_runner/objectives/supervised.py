@@ -1,4 +1,4 @@
-"""A loss of the model's answer."""
+"""The objective of models that are trained on the task's loss."""
 
 from typing import final
 
@@ -15,9 +15,9 @@ from ode_runner.tasks.base import Task
 
 @final
 class Supervised(Objective[nn.Module]):
-    """The task's loss of what the model answers, the terms that the model adds, and the task's costs along the way.
+    """The task's loss of the model's outputs, plus the terms that the model adds, plus the task's running costs.
 
-    All but the first are weighted as the batch says, by 1 where it says nothing.
+    All terms but the first are weighted by the batch's weights, 1 by default.
 
     Our own.
     """

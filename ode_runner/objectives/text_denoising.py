@@ -1,4 +1,4 @@
-"""Objectives of models that denoise texts: cross-entropy, and a bound of the likelihood in steps."""
+"""Objectives of models that denoise texts: cross-entropy, and a stepwise bound of the likelihood."""
 
 import abc
 from typing import final
@@ -17,18 +17,18 @@ from ode_runner.tasks.base import Task
 
 
 class TextDenoiser(nn.Module, abc.ABC):
-    """What these objectives ask of a model."""
+    """The interface that these objectives need from a model."""
 
     field: ReplacementField
-    replacing: str  # what takes the place of tokens, in words
+    replacing: str  # the replacement of tokens, in words
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
-        """Logits of the token that each position was, (batch, position, tokens), at times (batch,); one evaluation."""
+        """Logits of each position's original token, (batch, position, tokens), at times (batch,); one evaluation."""
 
 
 class StepDenoiser(TextDenoiser):
-    """A model of a number of steps."""
+    """A model with a fixed number of steps."""
 
     steps: int
     cross_entropy: float
@@ -36,9 +36,9 @@ class StepDenoiser(TextDenoiser):
 
 @final
 class DenoisingCrossEntropy(Objective[TextDenoiser]):
-    """The cross-entropy of the tokens of a text that are not certain, by the text with noise; no solve.
+    """The cross-entropy of the tokens of a text that are not certain, given the noised text; no solve.
 
-    Times are even from 0 to 1 over a batch. It bounds nothing. See `ReplacementField` for what is certain.
+    Times are stratified over a batch, from 0 to 1. It is no bound. `ReplacementField` defines which tokens are certain.
 
     Gat, Remez, Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024, equation 27.
     """
@@ -58,10 +58,11 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
 
 @final
 class StepLikelihood(Objective[StepDenoiser]):
-    """A bound of the negative log likelihood of a text in so many steps, nats: `nelbo`; no solve.
+    """An upper bound of the negative log likelihood of a text for a number of steps, in nats: `nelbo`; no solve.
 
-    It is the sum over steps of the divergence of the law of x_u given x_t and the text from the model's, of which one
-    step is drawn for each text. `cross_entropy` times that of all tokens is added to what is minimised.
+    It is the sum over steps of the KL divergence between the distribution of x_u given x_t and the text, and the
+    model's; one step is drawn for each text. `cross_entropy` times the cross-entropy of all tokens is added to the
+    training loss.
 
     Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
     2021, equations 1 and 5.
@@ -87,20 +88,20 @@ class StepLikelihood(Objective[StepDenoiser]):
 
 
 def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:
-    """KL(q(x_u | x_t, x_0) || p(x_u | x_t)), p by the field's logits, summed over positions: (batch,), nats."""
+    """KL(q(x_u | x_t, x_0) || p(x_u | x_t)), p from the field's logits, summed over positions: (batch,), nats."""
     guessed = logits.double().softmax(dim=-1)
     true = one_hot(text, field.tokens).double()
     guessed = torch.where(field.certain(x)[..., None], true, guessed)
     target, law = field.reverse_law(t, u, x, true), field.reverse_law(t, u, x, guessed)
-    law = torch.where(target > 0, law, 1.0)  # for the derivative, where both are 0
+    law = torch.where(target > 0, law, 1.0)  # avoids NaN derivatives if both are 0
     return (torch.xlogy(target, target) - torch.xlogy(target, law)).sum(dim=(1, 2))
 
 
 def draw_corruption(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Texts, a stratified uniform number for each, and two uniform numbers for each token.
 
-    Outside training there are several copies of each text, and the numbers are always the same. Copies of a text lie
-    apart in the batch, so that their numbers lie in different strata.
+    Outside training, each text has several copies, and the numbers are always the same. The copies of a text are apart
+    in the batch, so that their numbers are in different strata.
     """
     generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
     text = text if training else text.repeat(COPIES, 1)

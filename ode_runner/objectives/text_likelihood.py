@@ -15,20 +15,20 @@ from ode_runner.tasks.base import Task
 
 
 class TextLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model."""
+    """The interface that the objective needs from a model."""
 
-    known: KnownTokenField | None  # the true law, where that is known
+    known: KnownTokenField | None  # the true distribution, if it is known
 
     @abc.abstractmethod
     def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:
-        """The log likelihood of texts (batch, position) in nats, (batch,), for one evaluation."""
+        """The log likelihood of texts (batch, position), in nats, (batch,); one evaluation."""
 
 
 @final
 class TextLikelihood(Objective[TextLearner]):
-    """The mean of the negative log likelihood of a text, in nats, which is a bound of itself: `nelbo`. No solve.
+    """The mean negative log likelihood of a text, in nats; it is also reported as the bound `nelbo`. No solve.
 
-    Where the true law is known, `nelbo_floor` is what that has for the same texts, outside training.
+    If the true distribution is known, `nelbo_floor` is its value for the same texts, outside training.
 
     Bengio, Ducharme, Vincent, Janvin. A Neural Probabilistic Language Model. JMLR 3, 2003.
     """
@@ -45,7 +45,7 @@ class TextLikelihood(Objective[TextLearner]):
 
 
 def log_probabilities(logits: Tensor, text: Tensor) -> Tensor:
-    """log p of each token of a text by its logits, (batch, position), in single precision or better."""
+    """log p of each token of a text from its logits, (batch, position), in at least single precision."""
     with torch.autocast(text.device.type, enabled=False):
         precise = logits if logits.dtype == torch.float64 else logits.float()
         return precise.log_softmax(dim=-1).gather(2, text[..., None])[..., 0]

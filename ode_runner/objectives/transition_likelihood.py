@@ -1,4 +1,4 @@
-"""The likelihood of transitions: what a stochastic equation is fitted by."""
+"""The likelihood of transitions, by which stochastic differential equations are fitted."""
 
 import abc
 import math
@@ -14,18 +14,18 @@ from ode_runner.tasks.base import Task
 
 
 class TransitionLearner(nn.Module, abc.ABC):
-    """What the objective asks of a model: a field on the observed state itself, with noise of every element's own."""
+    """The interface that the objective needs from a model: a field on the observed state, with diagonal noise."""
 
     field: StochasticField
 
 
 @final
 class TransitionLikelihood(Objective[TransitionLearner]):
-    """Minus the log likelihood of the step from each observation to the next: normal, by drift dt and diffusion^2 dt.
+    """The negative log likelihood of each observation given the one before: normal, drift dt and diffusion^2 dt.
 
-    Nats, summed over coordinates, in the mean over transitions; one evaluation, no solve. The density is that of
-    Euler's step, which is the true one as observations come closer. A square distance between paths would not do: it
-    is smallest without any noise.
+    It is in nats, summed over coordinates, averaged over transitions; one evaluation, no solve. The density is that of
+    Euler's step, which converges to the true one as observations become denser. A squared distance between paths would
+    not work: it is smallest without any noise.
 
     Pedersen. A New Approach to Maximum Likelihood Estimation for Stochastic Differential Equations Based on Discrete
     Observations. Scand. J. Stat. 1995.

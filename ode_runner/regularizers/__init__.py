@@ -1,1 +1,1 @@
-"""Penalties besides the loss: one module per regulariser, chosen by `conf/regularizer/*.yaml`."""
+"""Regularisers, penalties in addition to the loss: one module per regulariser, chosen by `conf/regularizer/*.yaml`."""

@@ -1,4 +1,4 @@
-"""What a regulariser is."""
+"""The base classes of regularisers."""
 
 import abc
 from typing import ClassVar
@@ -10,23 +10,23 @@ from ode_runner.types import Scalar, State, Times, Trajectory
 
 
 class Regularizer:
-    """A price that joins the loss of training, by its weight, or a change of the solves that training makes.
+    """A penalty that is added to the training loss with a weight, or a change of the solves in training.
 
-    A subclass overrides at least one of the hooks, or is a `PathRegularizer`. In validation and test its price is
-    reported, and no part of the loss, and solves are as the task asks for them.
+    A subclass overrides at least one of the hooks, or is a `PathRegularizer`. In validation and test, its penalty is
+    reported but not part of the loss, and solves are not changed.
     """
 
-    needs_solve: ClassVar[bool] = True  # False: it does with a model that solves nothing
-    requires: ClassVar[type] = nn.Module  # the least a model must offer
-    excludes: ClassVar[tuple[type, ...]] = ()  # models that it does not take all the same
-    requirement: ClassVar[str] = "any model"  # the same, in words
+    needs_solve: ClassVar[bool] = True  # False: it also applies to models that solve nothing
+    requires: ClassVar[type] = nn.Module  # the class or interface that a model must have
+    excludes: ClassVar[tuple[type, ...]] = ()  # models with this interface to which it does not apply
+    requirement: ClassVar[str] = "any model"  # the requirement in words, for messages
 
     def __init__(self, *, weight: float) -> None:
         self.weight = weight
 
     @classmethod
     def is_used(cls, model: type, *, solves: bool) -> bool:
-        """Whether a model, which solves something or does not, has a use for it at all."""
+        """Whether a model has any use for it; `solves`: the model solves something."""
         del model
         return solves or not cls.needs_solve
 
@@ -36,20 +36,20 @@ class Regularizer:
         return issubclass(model, cls.requires) and not issubclass(model, cls.excludes)
 
     def check(self, model: nn.Module) -> None:
-        """Raises IncompatibleChoice where a model, of a class that it takes, has options that do not go with it."""
+        """Raises IncompatibleChoice if a model of a class that it takes has options that do not go with it."""
         del model
 
     def last_time(self, ts: Times) -> Times:
-        """The times of a batch of training in the place of the task's `ts`; all but the last stay."""
+        """The times of a training batch, instead of the task's `ts`; only the last may differ."""
         return ts
 
     def of_states(self, ts: Times, ys: Trajectory) -> Tensor | None:
-        """A price (batch,) on the outputs of a solve; its mean over the batch, summed over solves, is added."""
+        """A penalty (batch,) on the outputs of a solve; its mean over the batch is added, summed over solves."""
         del ts, ys
         return None
 
     def penalty(self, model: nn.Module) -> Scalar | None:
-        """A price on the parameters."""
+        """A penalty on the parameters."""
         del model
         return None
 
@@ -60,11 +60,11 @@ def squares(x: Tensor) -> Tensor:
 
 
 class PathRegularizer(Regularizer, abc.ABC):
-    """A price along every solve of a model: the mean over the batch of an integral, summed over solves."""
+    """A penalty along every solve of a model: an integral, averaged over the batch and summed over solves."""
 
     @abc.abstractmethod
     def integral(self, y0: State, *, training: bool) -> Integral:
-        """For a solve from `y0`. Noise is drawn here, once a solve, and handed over: `Integral(..., given=(noise,))`.
+        """The integral for a solve from `y0`. Noise is drawn here, once per solve: `Integral(..., given=(noise,))`.
 
-        Noise outside training must not be taken from the generators that training draws from.
+        Noise outside training must not be taken from the generators that training uses.
         """

@@ -1,4 +1,4 @@
-"""What models tell regularisers of parameters that change with depth."""
+"""The interface of models with depth-dependent parameters, for regularisers."""
 
 import abc
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ class DepthVarying(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def roughness(self) -> Scalar:
-        """The integral over depth of |dtheta/dt|^2; of pieces, the sum of squared differences by their distance."""
+        """The integral over depth of |dtheta/dt|^2; for piecewise constant theta, sum |difference|^2 / distance."""
 
 
 class Layered(DepthVarying):
-    """A model of modules of one build one after another, which says what states are between them (`TakesStates`)."""
+    """A model of consecutive modules of one architecture, which reports the states between them (`TakesStates`)."""
 
     @property
     @abc.abstractmethod
@@ -30,24 +30,24 @@ class Layered(DepthVarying):
         return squared_differences(self.pieces) * len(self.pieces)
 
     def residuals(self, inputs: Tensor) -> Tensor:
-        """How far each sweep of a layer that iterates moves its state, relative to it, as means over samples.
+        """The change of a state in each sweep of an iterating layer, relative to its size, averaged over samples.
 
-        (layer, sweep); no rows where layers do not iterate.
+        (layer, sweep); no rows if layers do not iterate.
         """
         return inputs.new_zeros(0, 1, dtype=torch.float64)
 
 
 class Expanded(DepthVarying):
-    """A model whose parameters are coefficients of functions of depth, and no weights of layers."""
+    """A model whose parameters are coefficients of basis functions of depth, instead of weights of layers."""
 
     @property
     @abc.abstractmethod
     def last_depth(self) -> float | None:
-        """The time beyond which the functions are not defined; None where they go on."""
+        """The time beyond which the basis functions are not defined; None: they are defined for all times."""
 
 
 def squared_differences(pieces: Iterable[nn.Module]) -> Scalar:
-    """The sum of |theta_k+1 - theta_k|^2 over modules of one build, one after another."""
+    """The sum of |theta_k+1 - theta_k|^2 over consecutive modules of the same architecture."""
     total = torch.zeros(())
     for one, other in pairwise(pieces):
         for p, q in zip(one.parameters(), other.parameters(), strict=True):

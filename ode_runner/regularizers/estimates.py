@@ -1,4 +1,4 @@
-"""Prices on the Jacobian that are estimated by one product with noise."""
+"""Penalties on the Jacobian, estimated by one vector-Jacobian product with noise (Hutchinson's estimator)."""
 
 import abc
 
@@ -10,15 +10,15 @@ from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.types import State, Time
 
-PATH = BrownianPath(seed=0, cells=1, depth=0)  # of which the uniform numbers of samples are taken, and no increment
+PATH = BrownianPath(seed=0, cells=1, depth=0)  # only its uniform numbers per sample are used, no increments
 
 
 class EstimatedRegularizer(PathRegularizer):
-    """A price of e^T df/dy, whose squares sum to |df/dy|^2, that of all elements, in the mean over noise e.
+    """A penalty on e^T df/dy, whose squared norm has the expectation |df/dy|^2 (Frobenius) over noise e.
 
-    `noise` is the law of e: random signs (rademacher) or normal numbers. It is drawn once a solve, so that the
-    integrand is a function; outside training by the numbers of the samples, so that a price that is reported depends on
-    weights and data alone, and not on the batch in which a sample is.
+    `noise` is the distribution of e: random signs (rademacher) or normal. It is drawn once per solve, so that the
+    integrand is a function. Outside training it is determined by the numbers of the samples, so that a reported penalty
+    depends only on weights and data, not on the batch that contains a sample.
     """
 
     def __init__(self, *, weight: float, noise: Law) -> None:
@@ -30,7 +30,7 @@ class EstimatedRegularizer(PathRegularizer):
         return Integral(self.price, judged=False, given=(probe(y0, self.noise),))
 
     def reported(self, y0: State, numbers: Tensor | None) -> Integral:
-        """For a solve outside training of samples of these numbers (batch,), None being their places."""
+        """The integral for a solve outside training, of samples with these numbers (batch,); None: their positions."""
         numbers = torch.arange(len(y0), device=y0.device) if numbers is None else numbers
         noise = Noise(path=PATH, samples=numbers).copies(max(1, len(y0) // len(numbers)))
         uniform = noise.uniform(torch.zeros((), device=numbers.device), 0, y0.shape[1:])
@@ -39,4 +39,4 @@ class EstimatedRegularizer(PathRegularizer):
 
     @abc.abstractmethod
     def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        """The price of every sample, (batch,); the last of what is given is the noise."""
+        """The penalty of each sample, (batch,); the last of `given` is the noise."""

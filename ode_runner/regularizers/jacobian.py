@@ -1,4 +1,4 @@
-"""A price on how a field changes with the state."""
+"""A penalty on the Jacobian of a field."""
 
 from typing import final
 
@@ -12,8 +12,10 @@ from ode_runner.types import State, Time
 
 @final
 class Jacobian(EstimatedRegularizer):
-    """The integral of |df/dy|^2 along a path, the squares of all elements summed, estimated by |e^T df/dy|^2: one
-    product an evaluation. Published weights of codes that take the mean over the state are to be divided by its size.
+    """The integral of the squared Frobenius norm |df/dy|^2 along a path, estimated by |e^T df/dy|^2.
+
+    This takes one vector-Jacobian product per evaluation. Published weights of codes that average over the state must
+    be divided by its size.
 
     Finlay, Jacobsen, Nurbekyan, Oberman. How to Train Your Neural ODE: the World of Jacobian and Kinetic
     Regularization. ICML 2020.

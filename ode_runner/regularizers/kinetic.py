@@ -1,4 +1,4 @@
-"""A price on the length and the pace of paths."""
+"""A penalty on the kinetic energy of paths."""
 
 from typing import final
 
@@ -11,10 +11,10 @@ from ode_runner.types import State
 
 @final
 class Kinetic(PathRegularizer):
-    """The integral of |dy/dt|^2 / 2 along a path, the square summed over the state, which straight lines at an even
-    pace have least of. Costs no evaluation and no step, for step control does not judge it.
+    """The integral of |dy/dt|^2 / 2 along a path, the square summed over the state.
 
-    Published weights of codes that take the mean over the state are to be divided by its size.
+    It is smallest for straight lines at constant speed. It costs neither evaluations nor steps, since step size control
+    ignores it. Published weights of codes that average over the state must be divided by its size.
 
     Finlay, Jacobsen, Nurbekyan, Oberman. How to Train Your Neural ODE: the World of Jacobian and Kinetic
     Regularization. ICML 2020.
@@ -25,6 +25,6 @@ class Kinetic(PathRegularizer):
 
 
 def _energy(t: Tensor, y: State, dy: State, *rest: object) -> Tensor:
-    """The kinetic energy |f|^2 / 2 of every sample, (batch,)."""
+    """The kinetic energy |f|^2 / 2 of each sample, (batch,)."""
     del t, y, rest
     return 0.5 * squares(dy)

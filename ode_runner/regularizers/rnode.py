@@ -1,4 +1,4 @@
-"""The price of RNODE."""
+"""The penalty of RNODE."""
 
 from typing import final
 
@@ -12,8 +12,9 @@ from ode_runner.types import State, Time
 
 @final
 class RNODE(EstimatedRegularizer):
-    """`kinetic` and `jacobian` in one, at the same weight: |dy/dt|^2 / 2 + |e^T df/dy|^2 along a path, one product an
-    evaluation. For weights of their own choose both: regularizer=[kinetic,jacobian].
+    """`kinetic` and `jacobian` combined, with equal weights: |dy/dt|^2 / 2 + |e^T df/dy|^2 along a path.
+
+    This takes one vector-Jacobian product per evaluation. For separate weights: regularizer=[kinetic,jacobian].
 
     Finlay, Jacobsen, Nurbekyan, Oberman. How to Train Your Neural ODE: the World of Jacobian and Kinetic
     Regularization. ICML 2020.

@@ -1,4 +1,4 @@
-"""A price on the change of parameters with depth."""
+"""A penalty on the change of parameters with depth."""
 
 from typing import ClassVar, final
 
@@ -11,8 +11,9 @@ from ode_runner.types import Scalar
 
 @final
 class SmoothParameters(Regularizer):
-    """The integral of |dtheta/dt|^2 over depth, or for pieces sum |theta_k+1 - theta_k|^2 / their distance: a price on
-    the parameters alone, which takes no evaluation.
+    """The integral of |dtheta/dt|^2 over depth, or for pieces sum |theta_k+1 - theta_k|^2 / their distance.
+
+    It depends on the parameters only and takes no evaluation.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """

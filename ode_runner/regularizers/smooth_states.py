@@ -1,4 +1,4 @@
-"""A price on the change of states from output to output."""
+"""A penalty on the change of states between outputs."""
 
 from typing import final
 
@@ -13,9 +13,9 @@ from ode_runner.types import Times, Trajectory
 class SmoothStates(Regularizer):
     """sum |y(t_k+1) - y(t_k)|^2 / |t_k+1 - t_k| over the outputs of a solve, the squares summed over the state.
 
-    No path through these states has a smaller integral of |dy/dt|^2, twice `kinetic`; what lies between two outputs is
-    free. Needs no integral along the solve, so it goes with every solver and with compiled steps. Of a model of layers
-    the states are those between them, a unit of depth apart.
+    This is the smallest possible integral of |dy/dt|^2 (twice `kinetic`) for a path through these states; between two
+    outputs, the path is free. It needs no integral along the solve, so that it works with every solver and with
+    compiled steps. For a model of layers, the states are those between them, at unit distance in depth.
 
     Our own.
     """

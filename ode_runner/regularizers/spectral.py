@@ -1,4 +1,4 @@
-"""A price on the largest factors by which layers stretch."""
+"""A penalty on the spectral norms of weights."""
 
 from typing import ClassVar, final
 
@@ -13,12 +13,11 @@ from ode_runner.types import Scalar
 
 @final
 class Spectral(Regularizer):
-    """The sum over all weights of the square of their largest singular value, by eigenvalues and not by iteration, so
-    that it has no state.
+    """The sum over all weights of their squared spectral norm, computed by eigenvalues.
 
-    A weight is a parameter of two axes or more. One of more than two is the kernel of a convolution, and its singular
-    values are those of the convolution itself, on images with wrapped edges of 8 pixels a side or, where the kernel is
-    larger, of its size; those of the kernel as a matrix are none of its.
+    Without a power iteration, it has no state. A weight is a parameter with at least two axes. With more than two it is
+    the kernel of a convolution; its singular values are those of the convolution itself, on images with periodic
+    boundaries and 8 pixels a side (or the size of a larger kernel), not those of the kernel reshaped to a matrix.
 
     Yoshida, Miyato. Spectral Norm Regularization for Improving the Generalizability of Deep Learning. 2017. · Sedghi,
     Gupta, Long. The Singular Values of Convolutional Layers. ICLR 2019.

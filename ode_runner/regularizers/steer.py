@@ -1,4 +1,4 @@
-"""End times drawn at random."""
+"""Random end times in training."""
 
 from typing import final
 
@@ -13,8 +13,10 @@ from ode_runner.types import Times
 
 @final
 class Steer(Regularizer):
-    """Training moves the last of a batch's times to anywhere within `spread` times the interval before it, either way:
-    a new draw for every batch, by torch's generator. There is no price, and so nothing to report.
+    """Moves the last time of a training batch to a uniformly random time around it.
+
+    It is at most `spread` times the last interval earlier or later, drawn for every batch by torch's global generator.
+    There is no penalty, and so nothing to report.
 
     Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
     """

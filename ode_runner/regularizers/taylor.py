@@ -1,4 +1,4 @@
-"""A price on higher derivatives of paths."""
+"""A penalty on higher derivatives of paths."""
 
 from typing import final
 
@@ -9,15 +9,16 @@ from ode_runner.integral import Integral, Pull
 from ode_runner.regularizers.base import PathRegularizer, squares
 from ode_runner.types import State, Time
 
-MOST = 6  # orders: derivatives nested in each other, each of which doubles the work
+MOST = 6  # orders: derivatives are nested, and each doubles the work
 
 
 @final
 class Taylor(PathRegularizer):
-    """The integral of |d^K y/dt^K|^2 along a path, the square summed over the state, K being the `order`: a solver of
-    order K - 1 has an easy time where it is small. K = 1 is twice `kinetic`; every order more takes a product with the
-    Jacobian of all that is below it. Published weights of codes that take the mean over the state are to be divided by
-    its size.
+    """The integral of |d^K y/dt^K|^2 along a path, the square summed over the state; K is the `order`.
+
+    If it is small, a solver of order K - 1 needs few steps. K = 1 is twice `kinetic`; each higher order adds a
+    Jacobian-vector product through all lower ones. Published weights of codes that average over the state must be
+    divided by its size.
 
     Kelly, Bettencourt, Johnson, Duvenaud. Learning Differential Equations that are Easy to Solve. NeurIPS 2020.
     """
@@ -32,6 +33,6 @@ class Taylor(PathRegularizer):
         return Integral(self._squared, judged=False)
 
     def _squared(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        """The squared norm of the derivative of every sample, (batch,)."""
+        """The squared norm of the derivative for each sample, (batch,)."""
         derivative = dy if self.order == 1 else pull.path_derivative(self.order)
         return squares(derivative)

@@ -61,7 +61,7 @@ class SampledTask(Task):
             )
 
     def own_units(self, points: Tensor) -> Tensor:
-        """Points in the units of the data; inputs may be a transform of these, such as standardized logarithms."""
+        """Points in the units of the data; inputs may be a transform of these, such as standardised logarithms."""
         return points
 
     def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:

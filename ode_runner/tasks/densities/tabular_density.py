@@ -39,8 +39,8 @@ class TabularDensity(DensityTask, OwnDataTask):
     are in the file's units. Rows are held back at random, the same ones for every seed. With one or two columns, `mass`
     is the integral of the density, by the run's own solver, over the data's extent and a quarter of it on each side.
 
-    Without a file, points are generated with known entropy: `height` is normal, `load` is the squared standardized
-    height plus noise, and `price` is the exponential of the standardized height plus noise.
+    Without a file, points are generated with known entropy: `height` is normal, `load` is the squared standardised
+    height plus noise, and `price` is the exponential of the standardised height plus noise.
 
     Args:
         file: csv, parquet or npz.
@@ -186,7 +186,7 @@ class TabularDensity(DensityTask, OwnDataTask):
                 )
 
     def _repeated(self, training: np.ndarray) -> Iterator[str]:
-        """A warning about test rows that also occur in the training rows, since a model may memorize their density."""
+        """A warning about test rows that also occur in the training rows, since a model may memorise their density."""
         held = self.parts[Split.TEST]
         if held == self.parts[Split.TRAIN]:
             return  # no rows are held back

@@ -27,19 +27,19 @@ APART = 2**52  # keeps the noise seeds apart from those that shuffle batches
 
 @final
 class DigitsDensity(DensityTask):
-    """The 1,797 digits of `digits` as points in 64 dimensions: 8x8 pixels of 17 levels, dequantized by noise.
+    """The 1,797 digits of `digits` as points in 64 dimensions: 8x8 pixels of 17 levels, dequantised by noise.
 
     Integers have no density, so uniform noise of one level is added; in training it is new in every epoch. The mean of
     -log p is then an upper bound of that of the distribution which p implies for the integers. It is in nats per image
     with pixels from 0 to 17; `bits_per_dim` is the same in bits per pixel, log2 17 = 4.0875 for a uniform distribution.
 
     Args:
-        scale: of a model's inputs: `standard` standardizes each pixel by its mean and standard deviation in the
+        scale: of a model's inputs: `standard` standardises each pixel by its mean and standard deviation in the
             training split, `logit` takes logits, which moves black and white far apart.
         passes: how often an epoch contains each image, each time with other noise; a validation, with exact traces, is
             expensive compared with a single pass over so few images.
 
-    Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantization:
+    Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantisation:
     Theis, van den Oord, Bethge. A Note on the Evaluation of Generative Models. ICLR 2016.
     """
 

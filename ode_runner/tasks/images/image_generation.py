@@ -42,7 +42,7 @@ APART = 2**52  # keeps the noise seeds apart from those that shuffle batches
 class ImageGeneration(SampledTask):
     """Images with integer pixels from 0 to `brightest`, as training data for models that generate images.
 
-    Model inputs are from -1 to 1, with uniform noise of one level added (dequantization); in training it is new in
+    Model inputs are from -1 to 1, with uniform noise of one level added (dequantisation); in training it is new in
     every epoch. Samples are rounded down to integers. `samples` samples, under the conditions of test images, are
     compared with as many test images (or all). The floor of a metric is its value for as many training images instead
     of samples.

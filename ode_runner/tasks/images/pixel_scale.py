@@ -30,7 +30,7 @@ class PixelScale(abc.ABC):
 
 @final
 class Standardised(PixelScale):
-    """Standardizes every pixel by its mean and standard deviation over images, including the noise of one level."""
+    """Standardises every pixel by its mean and standard deviation over images, including the noise of one level."""
 
     def __init__(self, images: Tensor) -> None:
         self.mean = images.mean(dim=0) + 0.5

@@ -25,7 +25,7 @@ from ode_runner.tasks.series.series_splits import drawn_parts, share_of
 class SeriesClasses(SeriesClassification, OwnDataTask):
     """Series of a file with irregular times and blank cells; the column `label` names the class of each.
 
-    Whole series are held back, the same ones for every seed. Values are standardized over the training series. The unit
+    Whole series are held back, the same ones for every seed. Values are standardised over the training series. The unit
     of time is the one in which values change by about a radian there.
     """
 
