@@ -1,6 +1,8 @@
 """A session: the files, screen and signals of one process that works on a run."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,9 +42,23 @@ class Session:
         self.checkpoints.save_last(run.state_dict(self.metrics.position()))
         self.saved_at = time.monotonic()
 
+    @contextmanager
+    def saved_if_ended(self, run: Resumable) -> Iterator[None]:
+        """Save the run as it was before, if a signal or an error ends what is done within."""
+        state = run.state_dict(0)
+        try:
+            yield
+        except BaseException:
+            self.checkpoints.save_last({**state, "metrics_position": self.metrics.position()})
+            raise
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save: `save_every_seconds` have passed, or a signal came."""
+        return bool(self.stop.signal_name) or time.monotonic() - self.saved_at >= self.save_every_seconds
+
     def save_if_due(self, run: Resumable) -> None:
-        """Save if `save_every_seconds` have passed. After a signal, save and raise Interrupted."""
-        due = time.monotonic() - self.saved_at >= self.save_every_seconds
-        if due or self.stop.signal_name:
+        """Save if that is due. After a signal, raise Interrupted then."""
+        if self.due:
             self.save(run)
         self.stop.check()

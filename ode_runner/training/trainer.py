@@ -93,15 +93,14 @@ class Trainer:
         while self.epoch < self.stages.epochs and not spent:
             if self.stages.due(self.epoch):
                 self._begin_stage(session)
-            size, say = self.options.batch_size, session.display.say
-            batches = batches_of_epoch(self.task, batch_size=size, epoch=self.epoch, say=say)
+            size = self.options.batch_size
+            batches = batches_of_epoch(self.task, batch_size=size, epoch=self.epoch, say=session.display.say)
             for batch in itertools.islice(batches, self.batch, None):
                 self._train_batch(batch, session, warm=warm)
                 warm = True
-                if spent := self._spent_budget():
+                if self._spent_budget():
                     break
-            self._finish_epoch(session)
-            spent = spent or self._spent_budget()
+            spent = self._finish_epoch(session)
             if session.trial is not None and not spent and self.epoch < self.stages.epochs:
                 session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
@@ -139,15 +138,12 @@ class Trainer:
         session.save(self)
 
     def _compiled(self, session: Session) -> Compiled:
-        size, say = self.group.size, session.display.say
-        compiled = compile_training(
-            self.forward, steps=self.total_steps, processes=size, say=say, history=self.attempts
-        )
+        steps, say, processes = self.total_steps, session.display.say, self.group.size
+        compiled = compile_training(self.forward, steps=steps, processes=processes, say=say, history=self.attempts)
         if compiled.seconds is None or self.device.type != "cpu":
             return compiled
-        validations = -(-self.total_steps // self.steps_per_epoch)
-        judged, steps = self.evaluated_experiment, self.total_steps
-        seconds = compile_validation(judged, validations=validations, steps=steps, say=say)
+        validations = -(-steps // self.steps_per_epoch)
+        seconds = compile_validation(self.evaluated_experiment, validations=validations, steps=steps, say=say)
         return compiled._replace(seconds=compiled.seconds + seconds)
 
     def initialise(self) -> None:
@@ -251,22 +247,26 @@ class Trainer:
                 raise
 
     def _write(self, session: Session, scalars: dict[str, float]) -> None:
-        epoch, seconds = self.step / self.steps_per_epoch, self.meters.clock.seconds
-        place = {"step": self.step, "epoch": epoch, "wall_seconds": seconds}
+        epoch = self.step / self.steps_per_epoch
+        place = {"step": self.step, "epoch": epoch, "wall_seconds": self.meters.clock.seconds}
         session.metrics.write(place | scalars)
         session.logger.log(scalars, step=self.step)
 
-    def _finish_epoch(self, session: Session) -> None:
-        session.save(self)  # a signal during the evaluation must not cost the steps before it
-        scalars = self._evaluate(session)
+    def _finish_epoch(self, session: Session) -> str:
+        """Evaluate, log, show, save and draw what is due; returns which budget is used up, if one is."""
+        with session.saved_if_ended(self):  # a signal during the evaluation must not cost the steps before it
+            scalars = self._evaluate(session)
         standing = self._progress()
         if not self.meters.window.empty():
             self._write(session, self.meters.take())
         self._write(session, scalars)
         session.display.epoch("  ".join([*standing.values(), clock(self.meters.clock.seconds)]))
         self.epoch, self.batch = self.epoch + 1, 0
-        session.save(self)
+        spent, last = self._spent_budget(), self.epoch == self.stages.epochs
+        if spent or last or self.best["epoch"] == self.epoch or session.due:  # best.pt is of no epoch still to come
+            session.save(self)
         draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
+        return spent
 
     def _evaluate(self, session: Session) -> dict[str, float]:
         """Evaluate on validation and save the weights if they are the best; returns the scalars of the evaluation."""
@@ -278,9 +278,8 @@ class Trainer:
         diagnosed = self.diagnostics.measure(judged, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         if best := better(self.best, results, judged, optimizer, stop, epoch=self.epoch + 1):
-            self.best, weights = best, judged.model.state_dict()
-            place = {"step": self.step, "epoch": self.epoch + 1}
-            session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), **place})
+            self.best, place = best, {"step": self.step, "epoch": self.epoch + 1}
+            session.checkpoints.save_best({"model": judged.model.state_dict(), "task": self.task.statistics(), **place})
         self.last_validation = shown(name := self.experiment.criterion[0], results[name]) + floor_text(results)
         return {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe} | diagnosed
 

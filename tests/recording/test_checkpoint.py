@@ -1,6 +1,7 @@
 """Checkpoints are whole or refused, and a damaged or full disk costs no more than it must."""
 
 import errno
+import itertools
 import re
 import resource
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from ode_runner.errors import CheckpointRefused
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
@@ -143,6 +145,28 @@ def test_torch_does_not_hide_a_write_that_the_system_refuses(checkpoints: Checkp
     with files_of_at_most(50_000), pytest.raises(OSError, match=r"File too large: '.*last.pt'"):
         checkpoints.save_last(large)
     assert not list(checkpoints.folder.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize(("words", "epochs"), [((), [1, 5]), (("trainer.max_steps=10",), [1, 4])])
+def test_epochs_shorter_than_the_time_between_saves_write_no_file_of_their_own(
+    words: tuple[str, ...], epochs: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the one after which best.pt is written, the last, and one in whose evaluation a signal comes."""
+    saved: list[tuple[int, int]] = []
+    monkeypatch.setattr(Checkpoints, "save_last", lambda self, state: saved.append(tuple(state["position"][:2])))
+    words = (*TINY, "trainer.epochs=5", "optimizer.lr=1e-12", "trainer.save_every_seconds=1000", "logger=none", *words)
+    assert typed(*words, cwd=tmp_path).returncode == 0
+    assert [epoch for _, epoch in saved] == epochs
+    evaluate, calls = Experiment.evaluate, itertools.count(1)
+
+    def interrupted(self: Experiment, *positional: Any) -> dict[str, float]:
+        if next(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self, *positional)
+
+    monkeypatch.setattr(Experiment, "evaluate", interrupted)
+    assert typed(*words, "rerun=true", cwd=tmp_path).returncode == 130
+    assert saved[-2:] == [(3, 1), (9, 2)]
 
 
 def test_files_of_a_run_load_with_weights_only(tmp_path: Path) -> None:
