@@ -34,6 +34,7 @@ from ode_runner.config.choices import built_in, with_other_choice
 from ode_runner.config.command_files import own_choice_files, own_config_dirs, typed_overrides
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.unread_options import unread_words, untrained_words
+from ode_runner.config.yaml_text import to_yaml
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
@@ -81,7 +82,7 @@ def plan_run(
     return RunPlan(
         record=record,
         choices=choices,
-        config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
+        config_yaml=to_yaml(record.config),
         folder=folder,
         command_files=command_files,
         unread=list(unread_words(typed_overrides(), record)),

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from ode_runner.config.yaml_text import to_yaml
 
 
 def command_files(cfg: DictConfig) -> dict[str, str]:
     """The content of each file of `.hydra/`, by name, as Hydra itself would write them."""
     job = HydraConfig.instance().cfg
     contents = {"config.yaml": cfg, "hydra.yaml": job, "overrides.yaml": HydraConfig.get().overrides.task}
-    return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
+    return {name: to_yaml(content) for name, content in contents.items()}
 
 
 def own_config_dirs(hydra: DictConfig | None = None) -> list[Path]:
