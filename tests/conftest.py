@@ -28,6 +28,7 @@ if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):  # as in a background job of a shell; programs that tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.fsync = lambda file: None  # what is written is read by processes of the same machine, which nobody switches off
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
 

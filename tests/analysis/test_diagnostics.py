@@ -29,6 +29,8 @@ from tests.networks.test_transformer import step_by_step
 from tests.problems import Formula, build
 from tests.resuming import assert_equal, outcome
 
+SIZES = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5")
+SYSTEM = ("trainer.device=cpu", *SIZES)
 LOOK = FlowDiagnostics(every=1, samples=8, places=5, products=12)
 
 
@@ -123,7 +125,7 @@ def probe(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str
     return made
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "tsit5"])
+@pytest.mark.parametrize("solver", ["dopri5", pytest.param("tsit5", marks=pytest.mark.slow)])
 def test_numbers_of_a_linear_field_are_those_of_its_matrix(solver: str, composed: Compose, float64: None) -> None:
     matrix, end = torch.tensor([[-3.0, 4.0, 0.0], [-4.0, -3.0, 1.0], [0.0, 0.0, 0.5]]), 1.5
     y0, cotangent = torch.randn(4, 3), torch.randn(4, 3)
@@ -162,14 +164,14 @@ def test_the_way_back_of_a_contraction_drifts_as_euler_says(rate: float, compose
 
 
 def test_a_separable_field_is_followed_by_a_solver_for_such(composed: Compose) -> None:
-    cfg = composed("task=pendulum", "network=separable", "solver=leapfrog", "trainer.device=cpu")
+    cfg = composed("task=pendulum", "network=separable", "solver=leapfrog", *SYSTEM)
     found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     assert math.isfinite(found["diagnostics/growth"])
     assert found["diagnostics/drift"] < 1e-5, "its steps are undone by steps back, up to rounding of fp32"
 
 
 def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> None:
-    cfg = composed("task=pendulum", "solver=lsoda", "gradient=adjoint", "trainer.device=cpu")
+    cfg = composed("task=pendulum", "solver=lsoda", "gradient=adjoint", *SYSTEM)
     found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     lacking = {name.removeprefix("diagnostics/") for name, value in found.items() if math.isnan(value)}
     norms = {f"gradient_norm_{percent:03}" for percent in (0, 25, 50, 75, 100)}
@@ -246,7 +248,7 @@ def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value
     assert remarks({"test/accuracy": 1.0}) == []
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -255,7 +257,7 @@ def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value
         (*TINY, "model=augmented", "model.extra=1", "gradient=adjoint"),
         (*TINY, "solver=kvaerno3"),
         ("task=digits", "network.width=4"),
-        ("task=pendulum", "task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5"),
+        ("task=pendulum", *SIZES),
         pytest.param(("task=spiral_vae", "task.train=8", "task.validation=4", "task.test=4"), marks=pytest.mark.slow),
     ],
     ids=" ".join,
@@ -325,7 +327,7 @@ def test_a_resumed_run_has_found_the_same(looked_at: Path, tmp_path: Path) -> No
 
 
 def test_the_true_field_is_looked_at_once(tmp_path: Path) -> None:
-    sizes = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "logger=none")
+    sizes = (*SIZES, "logger=none")
     ended = typed("task=linear", "model=exact", "diagnostics=flow", *sizes, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     metrics = record_of(tmp_path)["metrics"]

@@ -16,7 +16,7 @@ from tests.problems import Compose
 MOONS = (
     "solver=bosh3",
     "solver.per_sample=true",
-    "tolerance=1e-6",
+    "tolerance=1e-4",
     "logger=none",
     "trainer.epochs=2",
     "trainer.log_every=1",

@@ -64,9 +64,10 @@ def test_what_answers_at_once_imports_nothing_heavy(arguments: str, heavy: list[
 
 
 def test_training_begins_without_a_compiler_and_what_only_some_runs_need(tmp_path: Path) -> None:
+    words = [*TINY, "trainer.epochs=1", "model=resnet", "schedule=one_cycle", "logger=none", "pictures=false"]
     program = (
         "import atexit, sys\n"
-        f"sys.argv[1:] = {[*TINY, 'model=resnet', 'schedule=one_cycle', 'logger=none', 'pictures=false']!r}\n"
+        f"sys.argv[1:] = {words!r}\n"
         "heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'sympy', 'pandas', 'tensorboard', 'torchdiffeq',\n"
         "         'matplotlib')\n"
         "atexit.register(lambda: print('HEAVY', [m for m in heavy if m in sys.modules]))\n"

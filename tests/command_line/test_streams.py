@@ -54,10 +54,16 @@ def test_a_refusal_after_output_that_is_lost_ends_in_our_words(words: str, runs:
     assert all(line.startswith("ode-report: ") for line in ended.stderr.splitlines()), ended.stderr
 
 
-@pytest.mark.sampled(1)
 @needs_full
 @pytest.mark.parametrize(
-    "words", ["plan=true", "-m seed=1,2 plan=true", "--help", "--version", "--cfg job", "--hydra-help", "--info config"]
+    "words",
+    [
+        "--cfg job",
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in ("plan=true", "-m seed=1,2 plan=true", "--help", "--version", "--hydra-help", "--info config")
+        ),
+    ],
 )
 def test_an_answer_that_cannot_be_written_is_a_failure(words: str, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("ode-run")

@@ -68,7 +68,8 @@ def test_it_is_asked_as_an_object(trained: ode.Run) -> None:
 
 def test_outputs_at_times_are_of_a_solve_from_the_tasks_first(tmp_path: Path) -> None:
     """A solve from the first time typed took the initial state for the one there."""
-    words = ("task=lotka_volterra", "trainer.max_steps=1", "pictures=false", f"output_dir={tmp_path}")
+    sizes = ("task.train=4", "task.validation=2", "task.test=2", "network.width=4")
+    words = ("task=lotka_volterra", "trainer.max_steps=1", "pictures=false", *sizes, f"output_dir={tmp_path}")
     run, inputs = ode.train(*words), [[1.0, 2.0]]
     whole = run.predict(inputs, [0.0, 1.0, 2.0])
     torch.testing.assert_close(run.predict(inputs, [1.0, 2.0]), whole[1:], atol=1e-4, rtol=1e-4)
@@ -149,7 +150,8 @@ def test_a_true_field_has_a_log_density_where_its_task_asks_for_one(tmp_path: Pa
 
 
 def test_samples_and_densities(tmp_path: Path) -> None:
-    words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100", "pictures=false")
+    sizes = ("task.train=20", "task.validation=20", "task.test=20", "network.width=8")
+    words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "pictures=false", *sizes)
     density = ode.train(*words, f"output_dir={tmp_path}")
     drawn = density.sample(5)
     assert drawn.path.shape == (2, 5, 2)

@@ -256,7 +256,7 @@ def test_every_position_of_a_sequence_is_classified(trained: Any) -> None:
     assert (refused.returncode, "whole numbers from 0 to 3" in refused.stderr) == (2, True)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("run", "arguments", "words"),
     [

@@ -85,7 +85,7 @@ def check_same(
         assert tally == spent
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("uncompiled", "float64")
 @pytest.mark.parametrize("judged", [False, True])
 @pytest.mark.parametrize("name", ["dopri5", "fehlberg2", "rk4"])

@@ -60,7 +60,7 @@ def derivatives(ys: Tensor, problem: Problem) -> tuple[Tensor, ...]:
     )
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("span", [(0.0, 2.5), (1.0, -1.5)], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("control", CONTROLS)
@@ -191,7 +191,7 @@ def assert_same_training(one: Trainer, other: Trainer, steps: list[list[dict[str
     assert tallies[0]["backward"] == tallies[1]["backward"]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "words",
     [

@@ -140,7 +140,7 @@ def test_what_sets_other_groups_composes_into_what_can_be_made(
         made(cfg, part, request)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [name for _, name in PAIRS])
 def test_what_a_model_needs_on_a_task_comes_with_the_two_and_gives_way_to_what_is_typed(
     composed: Compose, name: str

@@ -46,7 +46,7 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("words", IDLE, ids=lambda words: words[-1])
 def test_an_option_that_nothing_reads_is_named_with_the_reason(words: tuple[str, ...], tmp_path: Path) -> None:
     reason, read = IDLE[words]

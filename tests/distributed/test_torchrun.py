@@ -112,6 +112,7 @@ def assert_one_and_the_same(alone: Path, together: Path) -> None:
     assert len(list(two.glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_refusal_is_said_once_and_ends_all(tmp_path: Path) -> None:
     process = under_torchrun(2, "model=odnet", cwd=tmp_path)
     out, err = process.communicate(timeout=60)

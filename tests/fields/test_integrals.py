@@ -70,7 +70,7 @@ def solved(
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)), solution, tally
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
 )
@@ -89,7 +89,7 @@ def test_every_mode_differentiates_integrals(pair: tuple[str, str], composed: Co
         assert not q[0].any()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["backprop", "checkpoint"])
 @pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
 @pytest.mark.parametrize("judged", [False, True])
@@ -175,7 +175,7 @@ def test_closed_forms_at_every_output_within_steps_too(name: str, composed: Comp
 FIXED = [name for name in offering(Solver) if not issubclass(named_class("solver", name), AdaptiveSolver)]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [n for n in FIXED if not n.endswith("adams")])
 def test_they_are_of_the_order_of_the_method(name: str, composed: Compose) -> None:
     ts, errors, sizes = torch.tensor([0.0, 1.0]), [], [8, 16, 32]
@@ -285,10 +285,10 @@ def by_hand(field: Galerkin, ends: State, terminal: Tensor, *, sign: float, dire
 
 
 def test_the_generalised_adjoint_has_its_direct_term_and_its_sign() -> None:
-    """As it is, 3e-9 from the augmented state's; 0.15 without the direct term; 1.1 with the other sign."""
+    """As it is, 3e-8 from the augmented state's; 0.15 without the direct term; 1.1 with the other sign."""
     torch.manual_seed(1)
     field, y0, ts = Galerkin(), torch.randn(8, 2), torch.tensor([0.0, 1.0])
-    fine = Dopri5(rtol=1e-9, atol=1e-9, max_steps=10_000)
+    fine = Dopri5(rtol=1e-8, atol=1e-8, max_steps=10_000)
     adjoint = named_class("gradient", "adjoint")(rtol=None, atol=None)
 
     def gradient(ends: State, cost: Tensor) -> list[Tensor]:
@@ -304,11 +304,11 @@ def test_the_generalised_adjoint_has_its_direct_term_and_its_sign() -> None:
         one, other = (torch.cat([part.flatten() for part in parts]) for parts in (some, expected))
         return float((one - other).norm() / other.norm())
 
-    assert off(found) < 2e-8
+    assert off(found) < 2e-7
     ends = solution.ys[-1].detach()
-    assert off(by_hand(field, ends, 0.6 * ends, sign=1, direct=1, steps=100)) < 1e-7
-    assert 1e-3 < off(by_hand(field, ends, 0.6 * ends, sign=1, direct=0, steps=20)) < 0.3
-    assert off(by_hand(field, ends, 0.6 * ends, sign=-1, direct=1, steps=20)) > 0.5
+    assert off(by_hand(field, ends, 0.6 * ends, sign=1, direct=1, steps=40)) < 4e-6
+    assert 1e-3 < off(by_hand(field, ends, 0.6 * ends, sign=1, direct=0, steps=10)) < 0.3
+    assert off(by_hand(field, ends, 0.6 * ends, sign=-1, direct=1, steps=10)) > 0.5
 
 
 @pytest.mark.parametrize("mode", ["backprop", "checkpoint", "adjoint"])

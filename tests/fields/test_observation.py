@@ -200,7 +200,7 @@ def beginning() -> Tensor:
     return torch.linspace(-1, 1, 12).view(4, 3)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(8)
 @each_way
 @pytest.mark.parametrize("name", GOOD)
 def test_what_a_field_does_inside_is_its_own_affair(name: str, solver: Solver, mode: GradientMode) -> None:

@@ -71,7 +71,7 @@ def exact(field: Pieces, y: Tensor, edges: tuple[float, ...], *, backwards: bool
 EDGES = (0.0, *BREAKS, 1.0)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("right", [True, False])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("name", [name for name in JUMPING if name != "leapfrog"])
@@ -118,7 +118,7 @@ def test_the_four_piece_field_of_the_reference() -> None:
 MODES = [pair for pair in PAIRS if pair[0] in JUMPING]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in MODES]
 )
@@ -253,7 +253,7 @@ def harmonic_gradient(solver: Solver, mode: GradientMode, *, longest: float | No
     return torch.cat([part.flatten() for part in found]), solution
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("mode", ["backprop", "checkpoint", "symplectic", "adjoint", "seminorm", "interpolated"])
 @pytest.mark.parametrize("name", ["dopri5", "bosh3", "torchdiffeq"])
 def test_an_aliased_harmonic_has_a_gradient_of_its_own(name: str, mode: str, composed: Compose) -> None:

@@ -203,7 +203,7 @@ TOLERANCES = {1: 1e-2, 2: 1e-3}  # by order: how far derivatives of the flow are
 FIXED = [name for name in offering(FixedStepSolver) if not named_class("solver", name).kind.endswith("implicit")]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FIXED else SLOW) for name in offering(FixedStepSolver)]

@@ -143,7 +143,7 @@ def distance(some: Gradients, others: Gradients) -> float:
     return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True)) / scale
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("span", [MANY, pytest.param(BACK, marks=pytest.mark.slow)], ids=["forwards", "backwards"])
 def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
@@ -167,7 +167,7 @@ def test_methods_of_high_order_come_close_to_the_true_gradient(
     assert distance(found, true_gradients(span)) < 1e-5  # dense output of order 4 at dopri8's long steps
 
 
-@pytest.mark.sampled(90)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 def test_exact_modes_equal_backpropagation(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]

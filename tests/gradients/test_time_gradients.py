@@ -56,7 +56,7 @@ def _loss(span: tuple[float, ...], i: int, shift: float) -> Tensor:
     return loss_of(torch.stack(ys))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "pair",
     [

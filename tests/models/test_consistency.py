@@ -179,7 +179,7 @@ def test_a_guided_teacher_counts_twice(composed: Compose) -> None:
     assert bound.ledger.tally.evaluations == 2
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -110,7 +110,7 @@ def test_an_input_layer_begins_with_its_map(composed: Compose, integrate: Integr
     torch.testing.assert_close(first, torch.cat([x, model.input_layer(x)], dim=1))
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("gradient", options("gradient"))
 @pytest.mark.parametrize(

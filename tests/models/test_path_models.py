@@ -392,7 +392,7 @@ def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
         torch.testing.assert_close(field.denoise(t, x), fields[0].denoise(t, x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -288,7 +288,7 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
     assert not torch.isclose(states[1], states[2]).all()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

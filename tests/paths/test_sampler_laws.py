@@ -202,7 +202,7 @@ def built(composed: Compose, name: str, steps: int, options: dict[str, Any]) -> 
     return build(composed, "solver", name, num_steps=steps, **finite)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path_name", ["subvp", "ve", "vp"])
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_samples_have_the_law_of_the_steps(

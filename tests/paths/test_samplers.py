@@ -247,7 +247,7 @@ def test_the_corrector_adds_an_order_to_states_before_the_last_steps(
     assert slope([1 / 32, 1 / 64, 1 / 128], errors) == pytest.approx(expected, abs=0.25)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("path", ["vp", "linear", pytest.param("cosine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_point_is_met_by_every_sampler_on_every_grid(composed: Compose, name: str, path: PathName) -> None:

@@ -95,7 +95,7 @@ def test_the_installed_program_takes_pieces_from_the_folder_where_it_is_typed(wo
     assert record["cost"]["nfe_forward"] == 2 * 3 * 2, "flows x stages x steps"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("place", [("-cd", "conf"), ("hydra.searchpath=[file://conf]",)], ids=" ".join)
 @pytest.mark.parametrize(
     "choices",

@@ -333,7 +333,7 @@ OPENED = (  # by the commands below, to be read or to be written
 QUICK = ("checkpoints/best.pt", "ode-run.log", ".attempt")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("damage", [made_a_pipe, linked_to_zeros], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize(

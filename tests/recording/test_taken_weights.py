@@ -106,7 +106,7 @@ DECLARED = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("name", "option"), DECLARED)
 def test_what_a_task_declares_to_be_of_its_test_alone_changes_no_batch_and_no_weight(
     name: str, option: str, composed: Compose

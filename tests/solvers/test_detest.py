@@ -37,7 +37,7 @@ def blindness(solver: EmbeddedRungeKutta) -> float:
     return max(1.0, 1 / max(map(abs, solver.tableau.b_error)))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "problem"), cases())
 def test_the_error_is_within_a_known_multiple_of_the_tolerance_and_falls_with_it(
     composed: Compose, name: str, problem: str

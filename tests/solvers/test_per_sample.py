@@ -123,7 +123,7 @@ def test_a_batch_of_one_takes_the_steps_of_whole_batch_control(
     torch.testing.assert_close(found.ys, expected.ys, rtol=1e-6, atol=1e-6)  # steps chosen by errors near rounding
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 @each_pair
 @pytest.mark.parametrize("options", [{"control": "pid"}, {"max_step": 0.05}, {"first_step": 0.01}], ids=str)
 def test_options_of_step_control_hold_for_each_sample(solver: PerSampleStepping, options: dict[str, Any]) -> None:
@@ -242,7 +242,7 @@ def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, t
     assert torch.autograd.gradcheck(function, (y0, *net.parameters()))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @each_pair
 @each_mode
 @forwards_first

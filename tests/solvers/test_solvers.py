@@ -480,7 +480,7 @@ def test_output_times_move_no_step_and_cost_the_places_of_dense_output_at_most(s
     assert many.calls == few.calls + places * dense
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @each_solver
 def test_thousands_of_output_times_are_served(solver: Solver) -> None:
     problem = oscillating_growth()
@@ -681,7 +681,7 @@ def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compo
     )
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 @each_one_step
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 def test_outputs_within_even_steps_are_of_the_methods_order(solver: RungeKutta, backwards: bool) -> None:

@@ -114,7 +114,7 @@ def test_a_step_changes_within_its_limits(control: str, error: float) -> None:
     assert limited.next(1.0, error) == (0.5 if error > 1 else 3.0)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @each_explicit
 def test_the_trend_settles_at_the_stability_limit_where_the_last_error_alone_swings(solver: EmbeddedRungeKutta) -> None:
     problem, rejected, calls = relaxation(1000.0), {}, {}

@@ -102,7 +102,7 @@ def test_a_cell_with_a_bad_value_is_refused_and_the_others_run(tmp_path: Path) -
 INCOMPATIBLE = "model=rknet takes a fixed-step explicit Runge-Kutta solver; solver=dopri5 is adaptive."
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -87,7 +87,7 @@ def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sen
         law_of(*options)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

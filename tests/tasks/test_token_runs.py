@@ -88,7 +88,7 @@ def test_a_sampler_that_seeks_modes_is_told_of(tmp_path: Path) -> None:
     assert "the sampler seeks modes" in run.stdout
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -71,7 +71,7 @@ CELLS = {  # of samples with different numbers of observations, or at different 
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_reported_does_not_depend_on_the_size_of_batches(

@@ -155,7 +155,7 @@ TAYLOR = [pytest.param("taylor", *pair, id="-".join(pair), marks=pytest.mark.slo
 QUICK = [("rnode", *pair) for pair in MODES] + [("taylor", *EXACT[1]), ("taylor", *EXACT[3])]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "solver", "mode"), [*(pytest.param(*one, id="-".join(one)) for one in QUICK), *TAYLOR]
 )

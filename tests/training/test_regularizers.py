@@ -169,7 +169,7 @@ def test_the_gradient_of_a_price_is_that_of_finite_differences(composed: Compose
     torch.testing.assert_close(found[firsts], torch.tensor(differences, dtype=torch.float64), rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("mode", "solver", "tolerance"),
     [
