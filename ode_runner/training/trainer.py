@@ -102,7 +102,8 @@ class Trainer:
                     break
             spent = self._finish_epoch(session)
             if session.trial is not None and not spent and self.epoch < self.stages.epochs:
-                session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
+                with session.saved_if_ended(self):  # as pruned
+                    session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             if self.device.type == "cpu":  # where the solves of that are compiled
                 self.compiled = self._compiled(session)
