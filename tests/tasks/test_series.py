@@ -34,6 +34,12 @@ TWO = "id,t,x,y,u\nA,0,1,5,0\nA,1,2,,0\nA,2,3,6,1\nA,3,4,7,\nA,4,6,7,\nB,10,1,4,
 ROLES = {"time": "t", "series": "id", "values": ["x", "y"]}
 
 
+def numbered(text: str) -> str:
+    """A table with numbers of rows before it, as pandas writes them."""
+    head, *rows = text.splitlines()
+    return "\n".join([f",{head}", *(f"{place},{row}" for place, row in enumerate(rows))]) + "\n"
+
+
 @pytest.fixture
 def made(composed: Compose, tmp_path: Path) -> Callable[..., Series]:
     def task(text: str = TWO, **options: Any) -> Series:
@@ -118,6 +124,17 @@ def test_the_order_of_rows_changes_neither_data_nor_their_hash(made: Callable[..
     assert Series.contents(options) != before
 
 
+def test_a_frame_that_was_indexed_by_its_times_keeps_them(made: Callable[..., Series], tmp_path: Path) -> None:
+    path, free = tmp_path / "data.parquet", {"values": None, "series": None, "time": None}
+    frame = pd.DataFrame({"t": np.arange(5.0) / 2, "x": np.array([1.0, 2, 4, 7, 8]), "y": np.arange(5.0)})
+    frame.set_index("t").to_parquet(path)
+    read = made(**free, file=str(path)).read
+    assert (read.time, read.values, read.series[0].times.tolist()) == ("t", ["x", "y"], [0, 0.5, 1, 1.5, 2])
+    frame.set_index("t").rename_axis(None).to_parquet(path)
+    with pytest.raises(RefusedInput, match=r"data.parquet: column 1 has no name, .* would be taken for the time"):
+        made(**free, file=str(path))
+
+
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
 def test_other_files_hold_the_same(made: Callable[..., Series], tmp_path: Path, ending: str) -> None:
     options = {"values": ["x"], "series": None, "time": "t"}
@@ -165,6 +182,13 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
             r"data.csv: rows have more cells than there are heads",
         ),
         (TWO.replace("A,3,4", "A,3,4,5"), {}, r"data.csv, row 5: 6 cells, and 5 heads. Write a name above each column"),
+        (
+            numbered(TWO),
+            {"time": None, "values": None, "inputs": ["u"]},
+            r"data.csv: column 1 has no name, .* taken for the time. .*: task.time=t 'task.values=\[x,y\]'\.$",
+        ),
+        (numbered(TWO), {"values": None}, r"column 1 has no name, .* learned. .* count: 'task.values=\[x,y,u\]'\.$"),
+        (numbered(TWO), {"values": ["x"]}, None),
     ],
 )
 def test_what_cannot_be_read_is_named_by_file_row_and_column(

@@ -12,7 +12,7 @@ from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series.series_cells import is_blank, measurements
-from ode_runner.tasks.series.table_file import read_table
+from ode_runner.tasks.series.table_file import check_names, list_option, read_table, with_names
 
 NO_NUMBER = "Name the columns of numbers: task.columns=[...]."
 
@@ -82,8 +82,12 @@ def _named(columns: Sequence[str] | None, there: Sequence[str], path: Path, opti
     """The names of the columns to read.
 
     Raises:
-        RefusedInput: a column does not exist, or is named twice.
+        RefusedInput: a column does not exist, is named twice, or has no name where all are read.
     """
+    if columns is None:
+        named = with_names(there)
+        instead = list_option("task.columns", named) if named else ""
+        check_names(there, path, role="a column of the density", instead=instead)
     names = list(there if columns is None else columns)
     for name in names:
         if name not in there:

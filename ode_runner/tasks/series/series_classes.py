@@ -15,8 +15,9 @@ from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import UNKNOWN, Samples
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series.series_classification import LabelledSeries, SeriesClassification
-from ode_runner.tasks.series.series_file import Recorded, Roles, content_of, find_file, read_series
+from ode_runner.tasks.series.series_file import Recorded, content_of, find_file, read_series
 from ode_runner.tasks.series.series_new import read_like
+from ode_runner.tasks.series.series_roles import Roles
 from ode_runner.tasks.series.series_scaling import Scaling, measured_scaling
 from ode_runner.tasks.series.series_splits import drawn_parts, share_of
 

@@ -2,46 +2,21 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ode_runner.config.help import conf_dir, did_you_mean
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series.dates import date_texts
 from ode_runner.tasks.series.series_cells import is_blank, measurements, times_of
+from ode_runner.tasks.series.series_roles import Roles, resolved
 from ode_runner.tasks.series.table_file import read_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Roles:
-    """The role of each column. None and [] leave the choice to the defaults, or mean that no column has this role."""
-
-    time: str | None  # None: the first column that has no other role
-    series: str | None  # None: all rows are of one series
-    values: tuple[str, ...] | None  # None: all columns without another role
-    inputs: tuple[str, ...]
-    label: str | None
-    sort: bool  # whether to sort the rows of each series by time
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Roles":
-        """The roles that a task's options give to columns."""
-        values = options.get("values")
-        return cls(
-            time=options.get("time"),
-            series=options.get("series"),
-            values=None if values is None else tuple(values),
-            inputs=tuple(options.get("inputs") or ()),
-            label=options.get("label"),
-            sort=bool(options.get("sort")),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,7 +110,7 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
             spreadsheet.
     """
     table, first = read_table(path)
-    roles = _resolved(table, roles, path)
+    roles = resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
     whole, dates = _numbers(table, first, roles, path)
@@ -228,32 +203,6 @@ def content_of(name: str, roles: Roles) -> str | None:
 def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
     del size, changed  # only keys of the cache
     return read_series(path, roles).content()
-
-
-def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
-    """The roles with a name for every column.
-
-    Raises:
-        RefusedInput: a column does not exist or has two roles, or none is left for the values.
-    """
-    there = [str(name) for name in table.columns]
-    taken = (roles.series, roles.label, *roles.inputs, *(roles.values or ()))
-    time = roles.time or next((name for name in there if name not in taken), there[0])
-    others = [name for name in (time, roles.series, roles.label) if name is not None]
-    values = roles.values or tuple(name for name in there if name not in others and name not in roles.inputs)
-    single = {"time": roles.time, "series": roles.series, "label": roles.label}
-    named = [(option, name) for option, name in single.items() if name is not None]
-    named += [(option, name) for option in ("values", "inputs") for name in getattr(roles, option) or []]
-    for option, name in named:
-        if name not in there:
-            close = did_you_mean(name, there)
-            raise RefusedInput(f"task.{option}: {path} has no column '{name}'.{close} It has: {', '.join(there)}.")
-    for name in values:
-        if name in others or values.count(name) > 1:
-            raise RefusedInput(f"task.values: the column '{name}' of {path} has another role. Name others.")
-    if not values:
-        raise RefusedInput(f"{path} has no column of values besides {', '.join(others)}.")
-    return Roles(time=time, series=roles.series, values=values, inputs=roles.inputs, label=roles.label, sort=roles.sort)
 
 
 def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series.dates import FORM
-from ode_runner.tasks.series.series_file import Recorded, Roles, SeriesFile, read_series
+from ode_runner.tasks.series.series_file import Recorded, SeriesFile, read_series
+from ode_runner.tasks.series.series_roles import Roles
 from ode_runner.tasks.series.table_file import columns_of
 
 

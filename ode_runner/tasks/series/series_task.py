@@ -19,14 +19,17 @@ from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
 from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series.dates import date_texts
-from ode_runner.tasks.series.series_file import Roles, check_logarithms, content_of, find_file, read_series
+from ode_runner.tasks.series.series_file import check_logarithms, content_of, find_file, read_series
 from ode_runner.tasks.series.series_new import read_like
 from ode_runner.tasks.series.series_pictures import SeriesPictures
+from ode_runner.tasks.series.series_roles import Roles
 from ode_runner.tasks.series.series_scaling import Scaling, measured_scaling
 from ode_runner.tasks.series.series_splits import SeriesSplits
 from ode_runner.tasks.series.series_table import lines_of
 from ode_runner.tasks.series.series_times import beyond, check_not_before, not_forecast, own_times
 from ode_runner.types import Scalar
+
+LEAST_WINDOW = 2  # rows
 
 
 @dataclass(kw_only=True, eq=False)
@@ -182,8 +185,10 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {getattr(self, name)}.")
-        if self.window is not None and self.window < 2:
-            raise RefusedInput(f"task.window must be at least 2 rows, or null for all of them, not {self.window}.")
+        if self.window is not None and self.window < LEAST_WINDOW:
+            raise RefusedInput(
+                f"task.window must be at least {LEAST_WINDOW} rows, or null for all of them, not {self.window}."
+            )
         for name in ("unit", "ahead"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

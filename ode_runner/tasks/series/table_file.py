@@ -2,18 +2,20 @@
 
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 
 COMMENT = "#"
 TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # what pandas says of a row with more cells
 ONE_HEAD_A_CELL = "Write a name above each column, and quotation marks around a cell that has the separator in it."
-UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
+UNNAMED = re.compile(r"Unnamed: (\d+)(\.\d+)?")  # what pandas calls a column without a name, and one more of that name
+MOST_NAMED = 6  # columns in a line to type
 DECIMAL = re.compile(r"[-+]?\d*,\d*(?:[eE][-+]?\d+)?")
 
 
@@ -24,7 +26,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
             case ".npz":
                 return _read_npz(path), 1
             case ".parquet" | ".pq":
-                return pd.read_parquet(path), 1
+                return _read_parquet(path), 1
             case _:
                 return _read_csv(path)
     except RefusedInput:  # it is also a ValueError
@@ -40,6 +42,44 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
     except (OSError, ValueError, BadZipFile, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise RefusedInput(f"{path} cannot be read as a table ({reason}).") from error
+
+
+def check_names(taken: Iterable[str], path: Path, *, role: str, instead: str) -> None:
+    """Raises RefusedInput where a column that was taken for this role, without being asked for, has no name.
+
+    Args:
+        taken: names of columns.
+        path: of the file.
+        role: what the column would be, after "would be".
+        instead: options that say which columns count; "": there are none.
+    """
+    for name in taken:
+        if said := UNNAMED.fullmatch(name):
+            or_else = f", or say which columns count: {instead}" if instead else ""
+            raise RefusedInput(
+                f"{path}: column {int(said[1]) + 1} has no name, as where pandas has written the numbers of rows, and "
+                f"would be {role}. Give it a name{or_else}."
+            )
+
+
+def with_names(names: Iterable[str]) -> list[str]:
+    """Those that are names."""
+    return [name for name in names if not UNNAMED.fullmatch(name)]
+
+
+def list_option(option: str, names: Sequence[str]) -> str:
+    """An option that takes columns, as it is typed in a shell."""
+    return f"'{option}={as_typed(list(names)) if len(names) <= MOST_NAMED else '[...]'}'"
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """The columns of a frame, and its index before them where it is more than the numbers of the rows."""
+    table = pd.read_parquet(path)
+    index = table.index
+    if list(index.names) == [None] and index.equals(pd.RangeIndex(len(table))):
+        return table
+    names = [f"Unnamed: {i}" if name is None else name for i, name in enumerate(index.names)]
+    return table.reset_index(names=names)
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
