@@ -177,7 +177,9 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Ta
 
 
 def _with_stand_ins(cfg: DictConfig) -> DictConfig:
-    for axis in STAND_INS.keys() & target_of(cfg, "model").unused_axes():
+    model = target_of(cfg, "model")
+    unread = {*model.unused_axes(), *([] if model.reads_network(cfg.model) else ["network"])}
+    for axis in STAND_INS.keys() & unread:
         cfg = built_in(cfg, axis, STAND_INS[axis])
     return cfg
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -23,6 +24,9 @@ UNSEEN = 1e-6  # relative to the largest singular value (columns have length 1):
 INVOLVED = 0.1  # component along an unseen unit direction above which a parameter counts as not identified
 ALIKE = 0.995  # correlation above which two estimates are reported as hardly distinguishable
 AT_BOUND = 1e-3  # as a fraction of the distance between the bounds
+FAR = 5  # standard errors: an estimate further from the truth is not off by chance
+ROUNDING = 1e-9  # relative: no measurement determines digits beyond this
+NEAR = 0.01  # relative: an estimate this close to the truth is found, however small its error (of exact data, rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ def estimate(experiment: Experiment) -> Estimates | None:
     """
     model, task = experiment.model, experiment.task
     able = isinstance(task, LeastSquaresTask) and task.each_once and experiment.integrator.gradient.many_outputs
-    if not (isinstance(model, EstimatedModel) and isinstance(task, LeastSquaresTask) and able):
+    if not (isinstance(model, EstimatedModel) and isinstance(task, LeastSquaresTask) and able and model.estimates()):
         return None
     residuals, derivative = _errors(experiment, task)
     parameters = experiment.parameters()
@@ -62,17 +66,16 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
     """Print the estimates, write `estimates.csv`, and return values and errors as `estimate/...`, `stderr/...`."""
     found = estimate(experiment)
     if found is None:
-        if isinstance(experiment.model, EstimatedModel):
-            display.say(
-                "no standard errors: they need whole series (task.window=null), and gradient=forward or backprop"
-            )
+        if isinstance(experiment.model, EstimatedModel) and experiment.model.estimates():
+            display.say(f"no standard errors: they need {_what_they_take(experiment)}")
         return {}
     model = experiment.model
     assert isinstance(model, EstimatedModel)
     truths = model.truths()
     for line in _lines(found, truths):
         display.say(line)
-    for sentence in _sentences(found, model.bounds()):
+    more = experiment.task.more_errors if isinstance(experiment.task, LeastSquaresTask) else ""
+    for sentence in chain(_sentences(found, model, more), _far_off(found, truths)):
         display.say(sentence, style="yellow")
     rows = [[name, value, found.errors.get(name), truths.get(name)] for name, value in found.values.items()]
     write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error", "true"], rows)
@@ -88,6 +91,12 @@ def figures_of_estimates(experiment: Experiment, metrics: Mapping[str, float]) -
     values, errors = (_named(metrics, f"{kind}/") for kind in ("estimate", "stderr"))
     if values and isinstance(experiment.model, EstimatedModel):
         yield "numbers", draw_estimates(values, errors, experiment.model.truths())
+
+
+def _what_they_take(experiment: Experiment) -> str:
+    task, many = experiment.task, experiment.integrator.gradient.many_outputs
+    whole = "" if isinstance(task, LeastSquaresTask) and task.each_once else "whole series (task.window=null)"
+    return " and ".join(filter(None, (whole, "" if many else "gradient=forward or backprop")))
 
 
 def _named(metrics: Mapping[str, float], kind: str) -> dict[str, float]:
@@ -160,7 +169,8 @@ def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
     width = max(map(len, found.values))
     for name, value in found.values.items():
         true = f" (true: {truths[name]:g})" if name in truths else ""
-        yield f"  {name.ljust(width)} = {_with_error(value, found.errors.get(name))}{true}"
+        told = _with_error(value, found.errors.get(name)) if found.freedom > 0 else f"{value:.5g}"
+        yield f"  {name.ljust(width)} = {told}{true}"
     if found.freedom > 0:
         yield f"  {found.freedom} degrees of freedom"
     else:
@@ -171,28 +181,44 @@ def _with_error(value: float, error: float | None) -> str:
     """The value with the digits that are significant by its error: 2.5889 +- 0.0073."""
     if error is None:
         return f"{value:.5g} (not determined by the data)"
-    if not error > 0:
-        return f"{value:.8g} +- 0"
+    if not error > ROUNDING * abs(value):
+        return f"{value:.8g} +- {error:.1g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} +- {error:.{digits}f}"
 
 
-def _sentences(found: Estimates, bounds: Mapping[str, tuple[float, float]]) -> Iterator[str]:
-    for group in found.unidentified:
-        if len(group) == 1:
-            yield (
-                f"{group[0]} does not show in the data: any value fits them as well. Fix it (model.fixed=[{group[0]}])."
-            )
+def _sentences(found: Estimates, model: EstimatedModel, more: str = "") -> Iterator[str]:
+    """What the data do not tell; `more` is an option that lets them tell more."""
+    fix = f"Fix {{}} ({{}}){f', or type {more}' if more else ''}."
+    for *others, last in found.unidentified:
+        fixed = fix.format("one" if others else "it", model.fixing(last))
+        if others:
+            names = f"{', '.join(others)} and {last}"
+            yield f"{names} cannot be distinguished: the data determine only a combination of them. {fixed}"
         else:
-            names = f"{', '.join(group[:-1])} and {group[-1]}"
-            yield (
-                f"{names} cannot be distinguished: the data determine only a combination of them. Fix one "
-                f"(model.fixed=[{group[-1]}])."
-            )
+            yield f"{last} does not show in the data: any value fits them as well. {fixed}"
     for one, other, correlation in found.alike:
         yield f"{one} and {other} can hardly be distinguished: the correlation of their errors is {correlation:.4f}."
-    for name, (low, high) in bounds.items():
+    for name, (low, high) in model.bounds().items():
         value, span = found.values[name], high - low if math.isfinite(high - low) else abs(found.values[name])
         near = [bound for bound in (low, high) if math.isfinite(bound) and abs(value - bound) < AT_BOUND * span]
         if near:
             yield f"{name} is at its bound {near[0]:g}: its error means nothing. Widen the bound."
+
+
+def _far_off(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
+    """Warn of estimates that are far from known true values."""
+    far = []
+    for name, true in truths.items():
+        off, error = abs(found.values[name] - true), found.errors.get(name)
+        if error is not None and off > max(FAR * error, NEAR * abs(true)):
+            far.append(
+                f"{name} is {off / error:.3g} standard errors from its true value"
+                if error
+                else f"{name} is {off:.3g} from its true value"
+            )
+    if far:
+        yield (
+            f"{', '.join(far)}: training has ended elsewhere than at the numbers that the data were made with. "
+            "Train longer, or begin elsewhere (model.start)."
+        )

@@ -60,6 +60,7 @@ class Model(nn.Module, abc.ABC):
     # What a solver of another kind of fields is told: what decides, and a network of such fields or a solver of any.
     other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
+    joins_tokens: ClassVar[bool] = True  # of texts: False if each token is predicted by itself
     without_network: str = ""  # the option, as typed, with which it does not use its network
     stem: nn.Module
     head: nn.Module
@@ -88,6 +89,12 @@ class Model(nn.Module, abc.ABC):
         """The axes (groups of choices) that the model ignores."""
         unused = UNUSED_AXES.get(cls.numerics, () if cls.objective.solves else ("gradient",))
         return unused if cls.uses_network else (*unused, "network")
+
+    @classmethod
+    def reads_network(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a model with these options uses anything of its network."""
+        del options
+        return "network" not in cls.unused_axes()
 
     def idle_options(self) -> Mapping[str, str]:
         """Options without effect, given the values of the others, each with the reason as a clause."""

@@ -12,6 +12,8 @@ from ode_runner.types import Scalar
 class LeastSquaresTask(Task):
     """A task with individual errors (residuals), as needed for Gauss-Newton steps and standard errors."""
 
+    more_errors: str = ""  # an option, as it is typed, that makes errors of another kind count besides
+
     @property
     @abc.abstractmethod
     def each_once(self) -> bool:

@@ -42,4 +42,4 @@ def better(
 
 def of_training_data(experiment: Experiment) -> bool:
     """Whether weights are chosen by the loss on the training data: standard errors are right only at its minimum."""
-    return isinstance(experiment.model, EstimatedModel)
+    return isinstance(experiment.model, EstimatedModel) and experiment.model.of_training_data

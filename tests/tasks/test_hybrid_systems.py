@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Events
+from ode_runner.experiment.estimates import estimate
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
+from ode_runner.models.equations.hybrid import Hybrid
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.tasks.dynamics.hybrid_system import HybridSystem
 from tests.composition import Compose
@@ -103,6 +106,31 @@ def test_numbers_are_learned_and_told_by_name(made: Made) -> None:
     assert model.numbers()["restitution"] > 0.65
 
 
+def test_a_network_that_is_not_read_need_not_read_the_task(composed: Compose) -> None:
+    cfg = composed("task=bouncing_ball", "network=transformer", "trainer.device=cpu")
+    assert len(build_experiment(cfg, cfg.hydra.runtime.choices).parameters()) == 2
+    cfg.model.update({"field": "network", "learn": [], "start": []})
+    with pytest.raises(IncompatibleChoice, match=r"network=transformer needs positions .* Use network=mlp"):
+        build_experiment(cfg, cfg.hydra.runtime.choices)
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_gravity_and_radius_are_told_apart_by_states_alone(composed: Compose, weight: int) -> None:
+    learn = ("model.learn=[gravity,radius]", "model.start=[7.0,0.5]")
+    cfg = composed("task=bouncing_ball", f"task.state_weight={weight}", *learn, "trainer.device=cpu")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    found = estimate(experiment)
+    assert found is not None
+    assert found.unidentified == ([] if weight else [["gravity", "radius"]])
+    model, task = experiment.model, experiment.task
+    assert isinstance(model, Hybrid)
+    assert model.fixing("radius") == "model.learn=[gravity] model.start=[7.0]"
+    assert isinstance(task, HybridSystem)
+    batch, outputs = answered(task, model)
+    loss, squares = task.loss(outputs, batch), task.residuals(outputs, batch).square()
+    assert float(squares.mean().detach()) == pytest.approx(float(loss.detach()))
+
+
 def test_an_event_that_has_not_come_counts_as_the_last_time(made: Made) -> None:
     task, _ = made("task=bouncing_ball", "model=exact")
     batch = next(task.batches(Split.TEST, batch_size=1, epoch=0))
@@ -128,6 +156,12 @@ def test_states_after_an_end_are_left_out(made: Made) -> None:
 def test_what_cannot_be_is_refused(made: Made) -> None:
     with pytest.raises(RefusedInput, match=r"model\.learn=mass: no piece .* are gravity, radius, restitution\."):
         made("task=bouncing_ball", "model=hybrid", "model.learn=[mass]", "model.start=[2.0]")
+    for option, left in (
+        ("model.field=network", r"\[restitution\] model.start=\[0.6\]"),
+        ("model.reset=linear", r"\[gravity\]"),
+    ):
+        with pytest.raises(RefusedInput, match=rf"^{option} leaves no \w+ to be learned .* model.learn={left}"):
+            made("task=bouncing_ball", "model=hybrid", option)
     with pytest.raises(RefusedInput, match="is named once and begins somewhere"):
         made("task=bouncing_ball", "model=hybrid", "model.learn=[radius]")
     with pytest.raises(IncompatibleChoice, match="model=hybrid needs a task with events"):

@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 from ode_runner.batch import TaskSpec
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.experiment.estimates import _estimates, _groups, _sentences, _with_error
+from ode_runner.experiment.estimates import _estimates, _far_off, _groups, _lines, _sentences, _with_error
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.models.equations.coefficients import Range, Ranges, learnable
+from ode_runner.models.equations.estimated import EstimatedModel
 from ode_runner.tasks.dynamics.known_equations import HeavyBall, Robertson, VanDerPol
 from ode_runner.tasks.dynamics.known_problems import RATES
 from ode_runner.tasks.dynamics.lotka_volterra import LotkaVolterraField
@@ -134,16 +137,29 @@ def test_what_the_data_do_not_tell_is_named() -> None:
     both = estimates_of([[1, 1, 2], [2, 2, 1], [3, 3, 5], [1, 1, 0]], [0.1, 0.1, -0.1, 0.1])
     assert both.unidentified == [["a", "b"]]
     assert set(both.errors) == {"c"}
-    assert next(_sentences(both, {})).startswith("a and b cannot be distinguished")
+    model = cast("EstimatedModel", SimpleNamespace(fixing="model.fixed=[{}]".format, bounds=dict))
+    [told] = _sentences(both, model, "task.more=1")
+    assert told.startswith("a and b cannot be distinguished")
+    assert told.endswith("Fix one (model.fixed=[b]), or type task.more=1.")
     none = estimates_of([[1, 0], [2, 0], [1, 0]], [0.1, 0.1, -0.1])
     assert none.unidentified == [["b"]]
-    assert "b does not show in the data" in next(_sentences(none, {}))
+    assert "b does not show in the data" in next(_sentences(none, model))
     alike = estimates_of([[1, 1.001], [2, 2], [3, 3.002], [1, 1.0]], [0.1, 0.1, -0.1, 0.1])
-    assert "a and b can hardly be distinguished" in next(_sentences(alike, {}))
-    bound = list(_sentences(none, {"a": (0.0, 1.0)}))
+    assert "a and b can hardly be distinguished" in next(_sentences(alike, model))
+    model.bounds = lambda: {"a": (0.0, 1.0)}  # type: ignore[method-assign]
+    bound = list(_sentences(none, model))
     assert "a is at its bound 1" in bound[-1]
     few = estimates_of([[1, 0], [0, 1]], [0.0, 0.0])
     assert (few.freedom, dict(few.errors)) == (0, {})
+    assert list(_lines(few, {"a": 2.0}))[0] == "  a = 1 (true: 2)"
+
+
+def test_numbers_that_end_many_standard_errors_from_the_truth_are_named() -> None:
+    found = estimates_of([[1, 0], [1, 0.1], [0, 1], [0, 1]], [0.01, -0.01, 0.01, -0.01])  # a = b = 1
+    assert not list(_far_off(found, {"a": 1.0, "b": 1.02}))
+    [told] = _far_off(found, {"a": 3.0, "b": 1.0})
+    assert re.match(r"a is [\d.]+ standard errors from its true value: training has ended elsewhere", told)
+    assert not list(_far_off(estimates_of([[1.0], [1.0]], [0.0, 0.0]), {"a": 1.001})), "by the solver's error alone"
 
 
 @pytest.mark.parametrize(

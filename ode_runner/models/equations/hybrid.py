@@ -1,18 +1,19 @@
 """A hybrid system: a field, an event, and a reset of the state at the event."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Answer, Outputs
+from ode_runner.batch import Answer, Outputs, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.event import Event
 from ode_runner.field import VectorField
-from ode_runner.models.base import Model, Numerics
+from ode_runner.models.base import Numerics
+from ode_runner.models.equations.estimated import EstimatedModel
 from ode_runner.models.events import with_events
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
@@ -35,7 +36,7 @@ class LinearReset(nn.Module):
 
 
 @final
-class Hybrid(Model):
+class Hybrid(EstimatedModel):
     """The task's field, event and reset with some coefficients learned, or with field or reset replaced by a network.
 
     Chen, Amos, Nickel. Learning Neural Event Functions for Ordinary Differential Equations. ICLR 2021.
@@ -50,6 +51,7 @@ class Hybrid(Model):
     numerics: ClassVar[Numerics] = Numerics.ANY
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES, Answer.EVENTS})
     to_events: ClassVar[bool] = True
+    of_training_data: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -75,8 +77,14 @@ class Hybrid(Model):
                 f"model.learn={as_typed(learn)} model.start={as_typed(start)}: each number that is learned is named "
                 "once and begins somewhere, such as model.learn=[gravity] model.start=[7.0]."
             )
+        self.begun = dict(zip(learn, start, strict=True))
+        self._check_there(field, reset, spec)
         self.true_numbers = {name: self._known(name) for name in learn}
-        self.learned = {name: self._learn(name, value) for name, value in zip(learn, start, strict=True)}
+        self.learned = {name: self._learn(name, value) for name, value in self.begun.items()}
+
+    @classmethod
+    def reads_network(cls, options: Mapping[str, Any]) -> bool:
+        return bool(options.get("field") == "network")
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts, event=self.event)
@@ -89,8 +97,40 @@ class Hybrid(Model):
         found = {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
         return found | {f"{name}_error": abs(found[name] - true) for name, true in self.true_numbers.items()}
 
+    def estimates(self) -> Mapping[str, Tensor]:
+        found = {name: getattr(module, name) for name, module in self.learned.items()}
+        return found if len(found) == len(list(self.parameters())) else {}
+
+    def truths(self) -> Mapping[str, float]:
+        return self.true_numbers
+
+    def bounds(self) -> Mapping[str, tuple[float, float]]:
+        return {}
+
+    def fixing(self, name: str) -> str:
+        rest = {other: start for other, start in self.begun.items() if other != name}
+        return self._typed(rest)
+
     def learned_field(self) -> VectorField:
         return self.field
+
+    def _check_there(self, field: str, reset: str, spec: TaskSpec) -> None:
+        """Raises RefusedInput if a coefficient to learn belongs to a field or reset that is replaced."""
+        assert spec.event is not None
+        taken = (("model.field=network", field == "network"), ("model.reset=linear", reset == "linear"))
+        for (option, away), piece in zip(taken, (spec.field, spec.event.reset), strict=True):
+            gone = piece._buffers if away and isinstance(piece, nn.Module) else {}
+            if lost := [name for name in self.begun if name in gone and not self._owners(name)]:
+                rest = {name: start for name, start in self.begun.items() if name not in lost}
+                raise RefusedInput(
+                    f"{option} leaves no {' and '.join(lost)} to be learned (model.learn). Name the others: "
+                    f"{self._typed(rest)}."
+                )
+
+    @staticmethod
+    def _typed(begun: Mapping[str, float]) -> str:
+        """The options, as typed, with which these coefficients are learned."""
+        return f"model.learn={as_typed(list(begun))} model.start={as_typed(list(begun.values()))}"
 
     def _known(self, name: str) -> float:
         """The task's coefficient with this name.

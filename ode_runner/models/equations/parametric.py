@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.errors import IncompatibleChoice, as_typed
 from ode_runner.field import VectorField
 from ode_runner.fields.structured_field import KnownEquation
 from ode_runner.models.base import Numerics
@@ -94,6 +94,9 @@ class Parametric(EstimatedModel):
 
     def truths(self) -> Mapping[str, float]:
         return {name: value for name, value in self.true_numbers.items() if name in self.names}
+
+    def fixing(self, name: str) -> str:
+        return f"model.fixed={as_typed([*(n for n in self.equation.numbers if n not in self.names), name])}"
 
     def bounds(self) -> Mapping[str, tuple[float, float]]:
         found = {}

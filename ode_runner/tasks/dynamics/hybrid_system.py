@@ -16,8 +16,9 @@ from ode_runner.field import VectorField
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.events import draw_events
-from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
@@ -27,7 +28,7 @@ OF_TRAJECTORIES = "mse_of_trajectories"  # `mse` as in the loss: batches are wei
 
 
 @dataclass(kw_only=True, eq=False)
-class HybridSystem(Task):
+class HybridSystem(LeastSquaresTask):
     """Solutions of a known equation with known events; each event resets the state, and the last one ends the solution.
 
     The loss is the mean squared error of the event times, in which a missing event counts as one at the last time, plus
@@ -58,6 +59,7 @@ class HybridSystem(Task):
 
     def __post_init__(self) -> None:
         self._check()
+        self.more_errors = "" if self.state_weight else "task.state_weight=1"
         generator = torch.Generator().manual_seed(self.seed)
         count = len(self.names)
         self.spec = TaskSpec(
@@ -107,16 +109,30 @@ class HybridSystem(Task):
                 event_times=whole.event_times[:, some],
             )
 
+    @property
+    def each_once(self) -> bool:
+        return True
+
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Errors of times, and of states, so weighted that their mean square is the loss."""
+        times, states = self._time_errors(outputs, batch)[0].flatten(), self._state_errors(outputs, batch).flatten()
+        if self.state_weight == 0:
+            return times
+        whole = len(times) + len(states)
+        return torch.cat(
+            [times * math.sqrt(whole / len(times)), states * math.sqrt(self.state_weight * whole / max(1, len(states)))]
+        )
+
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         errors, _ = self._time_errors(outputs, batch)
-        return errors.square().mean() + self.state_weight * self._state_error(outputs, batch)
+        return errors.square().mean() + self.state_weight * self._state_errors(outputs, batch).square().mean()
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         errors, missed = self._time_errors(outputs, batch)
         return {
             "event_time_error": errors.abs().mean(),
             "missed_events": missed.to(errors).mean(),
-            "mse": (error := self._state_error(outputs, batch)),
+            "mse": (error := self._state_errors(outputs, batch).square().mean()),
             OF_TRAJECTORIES: error,
         }
 
@@ -199,9 +215,9 @@ class HybridSystem(Task):
         missed = found.isnan()
         return torch.where(missed, batch.ts[-1], found) - true, missed
 
-    def _state_error(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """The mean squared error of the states before the end of both solutions."""
-        return (outputs.values - batch.targets)[self._in_both(outputs, batch)].square().mean()
+    def _state_errors(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """Errors of the states before the end of both solutions, (state, coordinate)."""
+        return (outputs.values - batch.targets)[self._in_both(outputs, batch)]
 
     @staticmethod
     def _in_both(outputs: Outputs, batch: Batch) -> Tensor:
