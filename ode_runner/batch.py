@@ -49,6 +49,18 @@ class AnswerTimes(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learner:
+    """What a task knows of the model on whose numbers it remarks."""
+
+    learns: bool = True  # False: it has no parameters, and what is off is the solver's doing
+    by_solves: bool = True  # its loss is taken through solves, whose errors training may exploit
+    joins_tokens: bool = True  # it can learn that tokens depend on each other
+
+
+LEARNER = Learner()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drive:
     """External inputs of a system, such as a control signal, each measured at its own times.
 

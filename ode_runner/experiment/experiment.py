@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split
+from ode_runner.batch import Answer, Batch, Learner, Outputs, Split
 from ode_runner.devices.transfer import read_scalars
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
@@ -174,7 +174,14 @@ class Experiment:
         """Warnings of the task about a run's metrics, and of the model about a batch of the test split."""
         self.model.eval()
         with self.options.autocast(self.device):
-            return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
+            of_task = self.task.remarks(metrics, learner=self._learner())
+            return [*of_task, *self.model.remarks(self._test_inputs())]
+
+    def _learner(self) -> Learner:
+        model = self.model
+        return Learner(
+            learns=bool(self.parameters()), by_solves=model.objective.solves, joins_tokens=model.joins_tokens
+        )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         """The pictures of the task, then those of the model and the solver, by file name without extension."""

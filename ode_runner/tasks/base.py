@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, AnswerTimes, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Answer, AnswerTimes, Batch, Drawn, Learner, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.integral import Integral
@@ -184,9 +184,9 @@ class Task(abc.ABC):
         del view
         return {}
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         """Warnings about the metrics of a run, one sentence each."""
-        del metrics
+        del metrics, learner
         yield from ()
 
     def conclusion(self, view: ModelView) -> Iterator[str]:

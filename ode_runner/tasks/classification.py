@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.batch import LEARNER, Batch, Learner, Outputs, Split
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
@@ -71,13 +71,14 @@ class Classification(Task):
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        del learner
         share, accuracy = self._constant_share(), metrics.get("test/accuracy", 1.0)
         if share < 1 and accuracy <= share + self._margin(share):
             yield (
                 f"the test accuracy of {accuracy:.1%} is, up to chance, no better than the {share:.1%} of always "
                 "giving the same answer: the model has learned nothing from its inputs yet. Train it longer, or with "
-                "another optimizer.lr, network.width or model."
+                "another optimizer.lr, network or model."
             )
 
     def _constant_share(self) -> float:

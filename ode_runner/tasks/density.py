@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
+from ode_runner.batch import LEARNER, Answer, Batch, Drawn, Learner, Outputs, Split
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sample_metrics import distance_from_data, spread
@@ -155,15 +155,17 @@ class DensityTask(SampledTask):
     def _conditions(self) -> list[str]:
         return [f"condition_{i + 1}" for i in range(self.spec.condition)]
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
-        yield from super().remarks(metrics)
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        yield from super().remarks(metrics, learner=learner)
         if "test/nll" not in metrics:  # drawn by a sampler that gives no density
             return
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
         if not abs(nll - fine) <= self.tolerated:
+            exploited = ", and training may have learned to exploit that"
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
-                "too long, and training may have learned to exploit that. Use a smaller tolerance, or more steps."
+                f"too long{exploited if learner.learns and learner.by_solves else ''}. Use a smaller tolerance, or "
+                "more steps."
             )
         floor = None if self.entropy is None else self.entropy - TOLERATED - CERTAIN * error
         if floor is not None and nll < floor:

@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Drawn
+from ode_runner.batch import LEARNER, Answer, Drawn, Learner
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 OFF = 0.25  # of the data's spread: samples further away, beyond the floor, get a warning; trained models are at 0.1
 LEFT_BY_SOLVER = "The solver diverges on the way. Use more steps, or another solver."
+FAR_BY_LENGTH = "The solver's steps are too long. Use more steps, or another solver."
 FAR_BY_SOLVER = (
     "Either the solver's steps are too long, or the model has not learned the data: ode-run evaluate=FOLDER with twice "
     "as many steps tells which."
@@ -45,7 +46,7 @@ class SampledTask(Task):
         """The `sw2` of samples that all equal the mean of the data; NaN if the task does not measure such distances."""
         return math.nan
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         floors = {name: metrics.get(f"{name}_floor", math.nan) for name in metrics}
         solved = any(value for name, value in metrics.items() if name.startswith("nfe/"))
         if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
@@ -55,9 +56,10 @@ class SampledTask(Task):
             )
         far, floor = metrics.get("test/sw2", math.nan), metrics.get("test/sw2_floor", math.nan)
         if far > floor and far > OFF * (spread := self.spread()) + floor:
+            by_solver = FAR_BY_SOLVER if learner.learns else FAR_BY_LENGTH
             yield (
                 f"samples are far from the data: test/sw2 is {far:.3g}, and {spread:.3g} of samples that are "
-                f"all the mean of the data. {FAR_BY_SOLVER if solved else 'The model has not learned the data yet.'}"
+                f"all the mean of the data. {by_solver if solved else 'The model has not learned the data yet.'}"
             )
 
     def own_units(self, points: Tensor) -> Tensor:

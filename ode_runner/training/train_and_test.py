@@ -32,6 +32,7 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.divergence import divergence, standstill
+from ode_runner.training.gauss_newton import GaussNewton
 from ode_runner.training.idle_options import idle_options
 from ode_runner.training.resume import resume
 from ode_runner.training.reused_weights import reuse_weights
@@ -137,7 +138,8 @@ def _say_how_it_went(trainer: Trainer | None, rows: Sequence[Mapping[str, float]
     if trainer.stages.count > 1:
         sentence = trainer.stages.cut_short()
     else:
-        lr: float = trainer.optimizer.defaults["lr"]
+        optimizer = trainer.optimizer
+        lr: float | None = None if isinstance(optimizer, GaussNewton) else optimizer.defaults["lr"]
         sentence = divergence(rows, criterion=trainer.experiment.criterion, lr=lr) or standstill(rows, lr=lr)
     if sentence:
         display.say(sentence, style="yellow")

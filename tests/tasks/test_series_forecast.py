@@ -169,6 +169,8 @@ def test_windows_that_forecast_less_far_than_the_test_are_told(made: Callable[..
     assert "up to 12 rows at once, and windows 4: longer ones, task.window=24" in "\n".join(short.introduction())
     [advice] = short.remarks({"test/rmse": 1.2})
     assert "Train longer, or with task.window=24, whose windows forecast about as many rows" in advice
+    [other] = made(text_of({"a": 60}), window=24, test=0.2).remarks({"test/rmse": 1.2})
+    assert other.endswith("Train longer."), "it is the window"
     assert "rows at once" not in "\n".join(made(text_of({"a": 60}), window=None).introduction())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import ode_runner as ode
-from ode_runner.batch import Drawn, Outputs, Split
+from ode_runner.batch import Drawn, Learner, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import ModelView
@@ -128,6 +128,8 @@ def test_a_mass_that_a_fine_solve_misses_too_lies_beyond(make: Make, mass: float
     said = " ".join(make().remarks(measured))
     assert ("the rest outside it, where there are no data" in said) == beyond
     assert ("Use a smaller tolerance" in said) == (not beyond)
+    assert ("learned to exploit that" in said) == (nll > 9)
+    assert "exploit" not in " ".join(make().remarks(measured, learner=Learner(by_solves=False)))
 
 
 @pytest.mark.parametrize(("evaluations", "why"), [(8.0, "the solver's steps are too long, or"), (0.0, "The model has")])
@@ -137,6 +139,8 @@ def test_samples_that_are_far_off_are_laid_to_a_solver_where_there_is_one(
     [said] = make().remarks({"test/sw2": 1.0, "test/sw2_floor": 0.1, "nfe/eval": evaluations})
     assert why in said
     assert ("solver" in said) == bool(evaluations)
+    [known] = make().remarks({"test/sw2": 1.0, "test/sw2_floor": 0.1, "nfe/eval": 8.0}, learner=Learner(learns=False))
+    assert "The solver's steps are too long. Use more" in known
     [lost] = make().remarks({"test/sw2": math.nan, "test/sw2_floor": 0.1, "nfe/eval": evaluations})
     assert ("The solver diverges" in lost) == bool(evaluations)
 
@@ -157,6 +161,7 @@ def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp
     [
         ("a,b\n1,2\n2,\n", {}, "row 3, column 'b': blank"),
         ("a,b\n1,2\n2,low\n", {}, "row 3, column 'b': 'low' is no finite number. Name the columns of numbers"),
+        (",a,b\n0,1,2\n", {}, "column 1 has no name"),
         ("1.5,2\n2,3\n", {}, "row 1: numbers alone"),
         ("1,1\n2,3\n", {}, "row 1: numbers alone"),
         ("1,5;2,5\n2,5;3,5\n", {}, "row 1: numbers alone"),

@@ -6,7 +6,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ode_runner.batch import LEARNER, Learner
+from ode_runner.building.instantiate import construct
 from ode_runner.plots.texts import last_change
+from tests.composition import Compose
 from tests.helpers import record_of, typed
 
 SMALL = ("task.train=50", "task.validation=20", "task.test=40", "task.samples=60")
@@ -58,6 +61,16 @@ def test_a_model_of_single_tokens_is_told_so(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "has learned no dependence between tokens yet" in run.stdout
     assert record_of(tmp_path)["metrics"]["test/nelbo_floor"] == pytest.approx(1.386, abs=0.3)
+
+
+def test_what_cannot_be_learned_is_not_to_be_trained_longer(composed: Compose) -> None:
+    task = construct(composed("task=pairs"), "task", seed=0, device=torch.device("cpu"))
+    others = ((Learner(joins_tokens=False), "however long"), (Learner(learns=False), ""))
+    for learner, told in ((LEARNER, "Train it longer"), *others):
+        said = " ".join(task.remarks({"test/nelbo": 9.0, "test/unigram_nll": 2.7}, learner=learner))
+        assert told in said
+        assert ("Train it longer" in said) == (learner is LEARNER)
+        assert bool(said) == bool(told)
 
 
 @pytest.mark.sampled(1)

@@ -28,6 +28,7 @@ def test_diverged_is_what_rose_in_training_and_on_validation(losses: list[float]
     if said:
         assert "from 0.2 to 41.5, and 41.5 on validation is worse than after the first epoch (0.2)" in said
         assert "optimizer.lr below 0.02" in said
+        assert "Begin elsewhere" in divergence(rows(losses, judged), criterion=("loss", False), lr=None)
 
 
 def test_an_accuracy_that_fell_has_diverged() -> None:
@@ -52,6 +53,7 @@ def test_a_few_epochs_say_nothing() -> None:
 )
 def test_a_standstill_is_what_never_moved(losses: list[float], judged: list[float], stands: bool) -> None:
     assert bool(standstill(rows(losses, judged), lr=0.02)) is stands
+    assert "optimizer.lr" not in standstill(rows(losses, judged), lr=None)
 
 
 def test_a_run_that_stood_still_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Texts in one pass: a non-autoregressive baseline."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ class OneShot(PassModel):
 
     Gu, Bradbury, Xiong, Li, Socher. Non-Autoregressive Neural Machine Translation. ICLR 2018.
     """
+
+    joins_tokens: ClassVar[bool] = False
 
     def __init__(self, network: Network) -> None:
         layers, spec = token_network(network, "one_shot"), network.spec

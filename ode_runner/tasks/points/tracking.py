@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Answer, Batch, Learner, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.integral import Integral, Pull
 from ode_runner.plots.animation import Picture
@@ -101,7 +101,8 @@ class Tracking(Task):
         runs_on = len(apart) > self.points + 1
         return found | ({"deviation_last_period": apart[-self.points :].mean()} if runs_on else {})
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        del learner
         loss, integral = metrics["test/loss"], metrics[f"test/{COST}"]
         if not abs(loss - integral) <= 1e-3 + 0.1 * integral:
             yield (

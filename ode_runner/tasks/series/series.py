@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Batch, Drive, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Batch, Drive, Learner, Outputs, Split, TaskSpec
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.tasks.base import ModelView
@@ -22,7 +22,7 @@ from ode_runner.tasks.series.series_new import check_begins
 from ode_runner.tasks.series.series_samples import Samples, in_units, inputs_of, samples_of
 from ode_runner.tasks.series.series_scaling import Scaling
 from ode_runner.tasks.series.series_splits import Piece
-from ode_runner.tasks.series.series_task import SeriesTask
+from ode_runner.tasks.series.series_task import LEAST_WINDOW, SeriesTask
 from ode_runner.types import Scalar
 
 
@@ -107,13 +107,14 @@ class Series(LeastSquaresTask, SeriesTask):
         if found:
             self._use(Scaling.of(found))
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        del learner
         fit = metrics.get("test/rmse_fit", metrics["test/rmse"])
         if not fit < 0.9:
             yield (
                 f"the model follows its training series little better than their mean does ({fit:.2f} standard "
-                "deviations from their first row on, where the mean has 1). Train longer, or choose a shorter "
-                "task.window."
+                "deviations from their first row on, where the mean has 1). Train longer"
+                f"{'' if self.window == LEAST_WINDOW else ', or choose a shorter task.window'}."
             )
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, AnswerTimes, Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Answer, AnswerTimes, Batch, Learner, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import Samples, draw_curves
@@ -142,12 +142,16 @@ class SeriesForecast(SeriesTask):
                 f"task.window={self._fitting_window()}, learn to"
             )
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        del learner
         if not metrics["test/rmse"] < 0.9:
+            window = self._fitting_window()
+            longer = (
+                f", or with task.window={window}, whose windows forecast about as many rows at once as the test does"
+            )
             yield (
                 f"forecasts are little better than the mean of the training rows ({metrics['test/rmse']:.2f} standard "
-                f"deviations, where the mean has 1). Train longer, or with task.window={self._fitting_window()}, whose "
-                "windows forecast about as many rows at once as the test does."
+                f"deviations, where the mean has 1). Train longer{longer if self.window != window else ''}."
             )
 
     def _fitting_window(self) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Answer, Batch, Drawn, Learner, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
@@ -128,13 +128,15 @@ class TokenTask(SampledTask):
             found["nll"] = SetMetric(*(-float(self.law.log_density(part).mean()) for part in (texts, true)))
         return found
 
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         nelbo, unigram = metrics.get("test/nelbo"), metrics["test/unigram_nll"]
-        if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram:
+        dependent = self.law is None or self.law.entropy < NO_DEPENDENCE * unigram
+        if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram and dependent and learner.learns:
+            yet = "the model has learned no dependence between tokens yet. Train it longer."
+            never = "the model answers for each token by itself, however long it is trained. Use another for texts."
             yield (
                 f"the loss of {nelbo:.2f} nats a text is hardly below that of single tokens, {unigram:.2f}, or above "
-                "it: the model has learned no dependence between tokens yet. Train it longer; model=one_shot never "
-                "learns one."
+                f"it: {yet if learner.joins_tokens else never}"
             )
         nll = metrics.get("test/nll")
         if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
