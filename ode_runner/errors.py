@@ -46,6 +46,10 @@ class CheckpointRefused(RuntimeError):
     """A checkpoint file is damaged or belongs to another run."""
 
 
+class BrokenFile(RefusedInput):
+    """A yaml file that cannot be read. A sweep passes over the cells that choose it, and goes on."""
+
+
 class InUse(RefusedInput):
     """Another process uses the run folder. `fact` is the message without the advice."""
 

@@ -36,7 +36,8 @@ from ode_runner.config.exit_codes import (
 from ode_runner.config.garbage_collection import collector_off, pass_over_imported
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
-from ode_runner.config.messages import about_flag, check_known_keys, hidden_files, readable_message
+from ode_runner.config.known_options import check_known_keys
+from ode_runner.config.messages import about_flag, hidden_files, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.set_options import completed

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 import ode_runner.launch  # noqa: F401  for the resolver `folder`, which the configuration asks for
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.help import conf_dir, search_path
-from ode_runner.config.messages import check_known_keys, readable_message
+from ode_runner.config.known_options import check_known_keys
+from ode_runner.config.messages import readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed, values_swept
 from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used

@@ -5,27 +5,22 @@ import re
 import shlex
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import (
     GROUPS,
-    MOST_SIGNS,
     available,
     conf_dir,
     did_you_mean,
-    listed,
-    search_path,
     user_folders,
 )
 from ode_runner.config.hints import foreign_choice, foreign_hint
+from ode_runner.config.known_options import choices_of, known_keys, no_such_key, roots
 from ode_runner.config.parted_words import joined
 from ode_runner.config.typed_signs import about_comma, about_letters, about_signs
-from ode_runner.errors import RefusedInput
+from ode_runner.config.yaml_faults import UNKNOWN
 
 EXTRAS = {  # part of the error if a package is missing: what was typed, the package, and the extra that installs it
     "Could not load 'hydra/launcher/joblib'": ("hydra/launcher=local", "hydra-joblib-launcher", "local"),
@@ -72,7 +67,7 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group = error.missing_cfg_file.rpartition("/")[0]
         if error.options is not None or group in GROUPS:  # Hydra gives no options for one of several, as logger=[csv,x]
-            return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
+            return _no_such_option(error.missing_cfg_file, list(error.options or sorted(choices_of(group))))
     if isinstance(error, OverrideParseException):
         word = str(error.override)
         hint = about_signs(word) or joined(word, arguments) or _about_bare(word, arguments) or about_letters(word)
@@ -88,9 +83,8 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
     for pattern, sentence in OF_OVERRIDES:
         if said := re.match(pattern, str(error)):
             return sentence.format(*said.groups())
-    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
-    if unknown:
-        return _no_such_key(unknown[1] or unknown[2], arguments)
+    if unknown := re.search(UNKNOWN, str(error)):
+        return no_such_key(unknown[1] or unknown[2], arguments)
     return ""
 
 
@@ -120,22 +114,12 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
     return ""
 
 
-def check_known_keys(arguments: list[str]) -> None:
-    """Raises RefusedInput for `+foo=1`: Hydra accepts it, nothing reads it, and it would change the fingerprint."""
-    groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
-    for word in arguments:
-        key = word.lstrip("+").partition("=")[0]
-        root = re.split(r"[./@]", key)[0]
-        if word.startswith("+") and root not in groups and root not in _roots(_known_keys(arguments)):
-            raise RefusedInput(_no_such_key(key, arguments))
-
-
 def about_flag(flag: str, arguments: list[str]) -> str:
     """A sentence that says how to type an option that was typed as a flag, such as `--solver rk4`; "" for others."""
     if flag in ("-M", "--sweep"):
         return " Several values are run by -m."
     name, equals, value = flag.lstrip("-").partition("=")
-    if name not in _known_keys([]):
+    if name not in known_keys([]):
         return ""
     following = [*arguments[arguments.index(flag) + 1 :], "VALUE"][0] if flag in arguments else "VALUE"
     return f" Type {name}={value if equals else following}."
@@ -168,7 +152,7 @@ def _hint_for(group: str, name: str, options: list[str]) -> str:
     if name in EVERY:
         return f" Every one is typed as -m '{group}=glob(*)'."
     elsewhere = next(
-        (f" That is {other}={name}." for other in GROUPS if name != "none" and name in _choices(other)), ""
+        (f" That is {other}={name}." for other in GROUPS if name != "none" and name in choices_of(other)), ""
     )
     return foreign_choice(group, name) or foreign_hint(name) or elsewhere or did_you_mean(name.lower(), options)
 
@@ -181,105 +165,17 @@ def _not_named(group: str, name: str) -> list[Path]:
         return []
 
 
-def _no_such_key(key: str, arguments: list[str]) -> str:
-    """The message about an option that does not exist, with the nearest one that does."""
-    known = _known_keys(arguments)
-    if key in known and any(word.startswith(f"~{key}") for word in arguments):
-        return f"'{key}' is needed and cannot be removed."
-    if key in known:  # the default choice has it, but not every choice of the sweep
-        return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
-    leaf = key.rpartition(".")[2]
-    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # the right name in the wrong group
-    group = key.partition(".")[0]
-    siblings = [name for name in known if name.startswith(f"{group}.")]
-    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
-    owners = [choice for choice in _choices(group) if leaf in _keys(group, choice)]
-    if not owners and not elsewhere and foreign_hint(key) and not (siblings and hint):
-        return f"no option '{key}'.{foreign_hint(key)}"
-    if owners := [owner for owner in owners if key == f"{group}.{owner}.{leaf}"] or owners:
-        hint = f" It belongs to {listed([f'{group}={owner}' for owner in owners], most=MOST_SIGNS // 2)}."
-        if _swept(group, arguments):
-            return f"no option '{key}' of the default {group}. For each that is swept, type '{key}=choice(VALUE)'."
-    if group in GROUPS and not siblings:
-        return f"no option '{key}'.{hint} The {group} chosen takes no options."
-    return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
-
-
 def _about_bare(word: str, arguments: list[str]) -> str:
     """A hint for a word that was typed without a value; "" if it has a value or nothing is known about it."""
     if "=" in word:
         return ""
     if word in BARE:
         return f" {BARE[word]}"
-    if word not in _roots(_known_keys([])):
+    if word not in roots(known_keys([])):
         return foreign_hint(word)
     following = arguments[arguments.index(word) + 1 :] if word in arguments else []
     value = following[0] if following and "=" not in following[0] and not following[0].startswith("-") else "VALUE"
     return foreign_hint(word) or f" Type {word}={value}."
-
-
-def _swept(group: str, arguments: list[str]) -> bool:
-    """Whether the cells of a sweep have different choices of `group`: then Hydra checks an option by the default's.
-
-    Tasks and models may choose for other groups, so sweeps over them count, too.
-    """
-    choosers = [f"{chooser}=" for chooser in (group, "task", "model")]
-    for word in arguments:
-        of_cells = word.startswith("hydra.sweeper.cells=") and any(chooser in word for chooser in choosers)
-        if of_cells or ("," in word and word.startswith(tuple(choosers))):
-            return True
-    return False
-
-
-def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
-    """A sentence with the option of the closest name, by the last part of the name within a group; "" if none."""
-    if "." not in key or not siblings:
-        return did_you_mean(key.lower(), known, closeness=0.75)
-    leaves = {name.rpartition(".")[2]: name for name in siblings}
-    close = did_you_mean(key.rpartition(".")[2], list(leaves), closeness=0.8)
-    return re.sub("'(.*?)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)
-
-
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-def _keys(group: str, choice: str) -> set[str]:
-    """The options in a built-in choice's yaml, and in those that it includes (`- folder@_here_: name`)."""
-    path = conf_dir() / group / f"{choice}.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if "@package _global_" in text:  # then its own options are under the group's name
-        own = re.search(rf"^{group}:\n((?:  .*\n)*)", text, re.MULTILINE)
-        return {*re.findall(r"^  (\w+):", own[1], re.MULTILINE)} if own else set()
-    included = (f"{folder}/{name}" for folder, name in re.findall(r"^ +- (\w+)@_here_: (\w+)", text, re.MULTILINE))
-    return {*re.findall(r"^(\w+):", text, re.MULTILINE)}.union(*(_keys(group, name) for name in included))
-
-
-def _roots(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(name.partition(".")[0] for name in names))
-
-
-def _known_keys(arguments: list[str]) -> list[str]:
-    """Every option of the configuration composed with the valid group choices among the arguments."""
-    chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
-    chosen.append(search_path(folder.resolve() for folder in user_folders(arguments)))
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        try:
-            cfg = compose("config", overrides=chosen)
-        except Exception:  # one of the choices is invalid; the defaults have most options
-            cfg = compose("config")
-    return [*GROUPS, *_leaves(cfg)]
-
-
-def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for key in map(str, cfg):
-        name = f"{prefix}{key}"
-        if not key.startswith("_"):
-            node = cfg._get_node(key)
-            names += _leaves(node, f"{name}.") if OmegaConf.is_dict(node) else [name]  # type: ignore[arg-type]
-    return names
 
 
 def hidden_files(arguments: list[str]) -> list[tuple[Path, str]]:

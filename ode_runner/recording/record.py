@@ -101,10 +101,18 @@ class RunRecord:
         """The folder's record; None if there is none, it cannot be read, or it is not well-formed."""
         try:
             content = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return cls.of(content)
+
+    @classmethod
+    def of(cls, content: Any) -> "RunRecord | None":
+        """The record that a file has the content of, or None where no run has written that."""
+        try:
             read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
             content["choices"].setdefault("regularizer", NONE)  # of release 0.1, which had none
             record = cls(**{**content, **read})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return record if record._is_well_formed() else None
 

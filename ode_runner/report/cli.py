@@ -119,7 +119,7 @@ def _tabulate(typed: argparse.Namespace) -> int:
         raise RefusedInput(f"--plots-as {typed.plots_as} says how pictures are written. Add --plots FOLDER.")
     folders = typed.folders or [Path("outputs")]
     found = find_runs(folders)
-    runs = choose(found.runs, typed.where)
+    runs = choose([*found.runs, *found.unbegun], typed.where)
     runs, repeats = without_repeats(runs)
     incomparable = find_incomparable(runs)
     runs = without_incomparable(runs, incomparable)
@@ -135,13 +135,15 @@ def _tabulate(typed: argparse.Namespace) -> int:
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
         kind = typed.plots_as or "png"
-        _draw(report, plots=typed.plots, kind=kind, page=typed.html, runs=runs, folders=folders)
+        begun = [run for run in runs if run.begun]
+        _draw(report, plots=typed.plots, kind=kind, page=typed.html, runs=begun, folders=folders)
     return 0
 
 
 def show_results(folder: Path) -> None:
     """Print the table of the completed runs of a sweep, without the other runs."""
-    runs, _ = without_repeats(find_runs([folder]).runs)
+    found = find_runs([folder])
+    runs, _ = without_repeats([*found.runs, *found.unbegun])
     incomparable = find_incomparable(runs)
     unshown = {name: found.sentence for found in incomparable for name in found.metrics}
     table = make_table(without_incomparable(runs, incomparable), left_out=unshown)

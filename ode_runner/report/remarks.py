@@ -13,6 +13,7 @@ from ode_runner.report.rows import Row, differing_options, label, value_of
 from ode_runner.report.runs import Run
 from ode_runner.report.table import Table
 
+NOT_BEGUN = "not begun"
 MOST_NAMED = 4  # runs with the same reason that are named
 MACHINE = {"cpu": "unknown", "device": "unknown", "threads": "unknown", "processes": 1, "platform": "unknown"}
 
@@ -40,9 +41,7 @@ class Absence:
 
 def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
     """Runs that did not complete, grouped by reasons that are equal except for numbers; running ones come last."""
-    others = [run for run in runs if not run.completed]
-    differing = differing_options(runs) if others else []
-    names = [name for name in differing if name != "task"] or ["model", "solver", "gradient"]
+    others = [run for run in runs if run.begun and not run.completed]
     groups: dict[tuple[RunStatus, str], list[Run]] = {}
     for run in others:
         groups.setdefault((run.record.status, _signature(run)), []).append(run)
@@ -51,15 +50,26 @@ def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
         Absence(
             status=status.value,
             reason=_reason(group[0]) + (" (the first of these)" if len({_reason(run) for run in group}) > 1 else ""),
-            which=[f"{label({name: value_of(run, name) for name in names})} seed {run.record.seed}" for run in group],
+            which=_named(group, runs),
             folders=[run.folder for run in group],
         )
         for (status, _), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
     ]
+    if later := [run for run in runs if not run.begun]:
+        reason = "the sweep has not come this far; its command goes on with them"
+        found.append(
+            Absence(status=NOT_BEGUN, reason=reason, which=_named(later, runs), folders=[run.folder for run in later])
+        )
     if unreadable:
         reason = "record.json is absent or no record: the run has just begun, or was killed before it could write one"
         found.append(Absence(status="no record", reason=reason, which=[], folders=list(unreadable)))
     return found
+
+
+def _named(group: Sequence[Run], runs: Sequence[Run]) -> list[str]:
+    """Each of a group by what tells it from the other runs, and by its seed."""
+    names = [name for name in differing_options(runs) if name != "task"] or ["model", "solver", "gradient"]
+    return [f"{label({name: value_of(run, name) for name in names})} seed {run.record.seed}" for run in group]
 
 
 def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:

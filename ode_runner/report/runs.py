@@ -16,6 +16,7 @@ from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
+from ode_runner.recording.unbegun import never_begun
 
 NOT_TIMED = ("cost/train_seconds", 0)  # means unknown, for a run of a single step; it must not be the best of a column
 NUMERICS = ("nfe", "solver")  # prefixes of measurements that only a run with evaluations has
@@ -34,10 +35,11 @@ class Run:
 
     folder: Path
     record: RunRecord
+    begun: bool = True  # False: a sweep that has ended, or goes on, has not come to it yet, and there is no folder
 
     @property
     def completed(self) -> bool:
-        return self.record.status is RunStatus.COMPLETED
+        return self.begun and self.record.status is RunStatus.COMPLETED
 
     @cached_property
     def _computed(self) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class FoundRuns:
 
     runs: list[Run]
     unreadable: list[Path]  # run folders whose record is missing or damaged
+    unbegun: list[Run]  # of sweeps: runs that were never begun, each with its own configuration or seed
 
 
 def find_runs(folders: Iterable[Path]) -> FoundRuns:
@@ -103,7 +106,7 @@ def find_runs(folders: Iterable[Path]) -> FoundRuns:
         RefusedInput: a folder does not exist or holds no run.
     """
     runs: dict[Path, Run] = {}
-    unreadable: dict[Path, None] = {}
+    unreadable, above = dict[Path, None](), dict[Path, None]()
     for folder in folders:
         if not folder.is_dir():
             raise RefusedInput(f"no folder '{folder}'.")
@@ -111,13 +114,25 @@ def find_runs(folders: Iterable[Path]) -> FoundRuns:
         if not run_folders:
             raise RefusedInput(f"'{folder}' holds no runs: there is no {FILE} in it or below it.")
         for run_folder in run_folders:
+            above |= dict.fromkeys(path for path in run_folder.parents if path.is_relative_to(folder))
             record = RunRecord.read(run_folder)
             if record is None:
                 unreadable[Path(os.path.realpath(run_folder))] = None
             else:
                 run = Run(folder=run_folder, record=_as_it_stands(record, run_folder))
                 runs[Path(os.path.realpath(run_folder))] = run
-    return FoundRuns(runs=list(runs.values()), unreadable=list(unreadable))
+    unbegun = _unbegun(above, {(run.identity, run.record.seed) for run in runs.values()})
+    return FoundRuns(runs=list(runs.values()), unreadable=list(unreadable), unbegun=unbegun)
+
+
+def _unbegun(folders: Iterable[Path], there: set[tuple[str, int]]) -> list[Run]:
+    """The runs that sweeps in these folders have not come to, but for those that are there."""
+    found: dict[tuple[str, int], Run] = {}
+    for folder in folders:
+        for path, record in never_begun(folder):
+            run = Run(folder=path, record=record, begun=False)
+            found.setdefault((run.identity, record.seed), run)
+    return [run for key, run in found.items() if key not in there]
 
 
 def read_run(folder: Path) -> Run:

@@ -21,7 +21,7 @@ from ode_runner.recording.sweep_bar import SweepBar
 from ode_runner.recording.text_layout import with_folder
 from ode_runner.report.quantities import quality_of_samples, usual
 from ode_runner.report.runs import Run
-from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells
+from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell, due_cells
 
 LOOK_SECONDS = 1.0  # between reads of the records of runs in other processes
 ENDED = {CellState.DONE: "completed before", CellState.SAME: "the same run as another", CellState.LEFT: "left out"}
@@ -33,6 +33,7 @@ class Progress:
 
     cells: list[SweepCell]
     folder: Path
+    broken: Sequence[BrokenCell] = ()  # told of, and not run
     expected: int | None = None  # how many cells will run, if not all are known beforehand, as in a search
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=utc_now)
@@ -52,6 +53,8 @@ class Progress:
                     self._say(f"{cell.state}: {cell.name}: {cell.remark}")
                 case CellState.INCOMPATIBLE:
                     print(f"ode-run: skipped: {cell.remark}", file=sys.stderr)
+        for broken in self.broken:
+            print(f"ode-run: skipped: {broken.name}: {broken.reason}", file=sys.stderr)
         done = Counter(cell.remark for cell in cells if cell.state is CellState.DONE and cell.remark)
         for remark, count in done.items():
             self._say(f"{counted(count, 'completed cell')}: {remark}")
@@ -59,7 +62,7 @@ class Progress:
     def open(self) -> None:
         """Show the progress bar, on a terminal."""
         total = self.expected or len(due_cells(self.cells))
-        if sys.stdout.isatty() and total and not self._is_of_commands():
+        if sys.stdout.isatty() and total and not self.is_of_commands():
             self.bar = SweepBar(total)
             self.bar.start()
 
@@ -77,7 +80,7 @@ class Progress:
         watcher = threading.Thread(target=look, daemon=True)
         if len(cells) > 1:
             watcher.start()
-        elif self._is_of_commands():  # which print themselves
+        elif self.is_of_commands():  # which print themselves
             self._say(f"\n[{len(self.told) + 1}/{self._total()}] {cells[0].name}")
         try:
             yield
@@ -96,7 +99,7 @@ class Progress:
         self.told.add(cell.folder)
         if self.bar is not None:
             self.bar.cell_ended()
-        if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self._is_of_commands():  # printed already
+        if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self.is_of_commands():  # printed already
             return
         width = max(len(other.name) for other in self.cells)
         came = f"{result.status}: {result.reason.partition('. ')[0]}"  # the whole reason is printed at the end
@@ -108,7 +111,7 @@ class Progress:
     def _total(self) -> int:
         return self.expected or len(due_cells(self.cells))
 
-    def _is_of_commands(self) -> bool:
+    def is_of_commands(self) -> bool:
         """Whether the cells are commands such as evaluate=, which leave no records."""
         return any(is_command(cell.overrides) for cell in self.cells)
 
@@ -147,29 +150,31 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
         self._tabulate()
-        counts = Counter(_word(cell) for cell in self.cells)
+        counts = Counter([*map(_word, self.cells), *[REFUSED for _ in self.broken]])
         numbers = " · ".join(f"{count} {word}" for word, count in counts.items())
         spent = duration(time.monotonic() - self.began)
-        cells = "1 cell" if len(self.cells) == 1 else f"{len(self.cells)} cells"
-        self._say(f"\nsweep of {cells}, {spent}: {numbers}")
+        whole = counted(len(self.cells) + len(self.broken), "cell")
+        self._say(f"\nsweep of {whole}, {spent}: {numbers}")
         for cell in self.cells:
             if cell.result is not None and cell.result.code is not ExitCode.COMPLETED:
                 self._say(f"  {cell.result.status}: {cell.name}: {cell.result.reason}")
             elif cell.state is CellState.PASSED_OVER:
                 self._say(f"  {RunStatus.FAILED}: {cell.name}: {cell.remark}")
+        for broken in self.broken:
+            self._say(f"  {REFUSED}: {broken.name}: {broken.reason}")
         for sentence in summaries():
             self._say(f"  {sentence}")
         if any(cell.state.due and cell.result is None for cell in self.cells):
             self._say("  the same command continues where this one ended")
         self._say(f"  sweep folder: {self.folder}")
-        if not self._is_of_commands():
+        if not self.is_of_commands():
             self._say(f"  compare:      ode-report {shlex.quote(str(self.folder))}")
 
     def _tabulate(self) -> None:
         """Print the table of the sweep's folder, unless no cell has a result or a search prints its own table."""
         completed = [cell for cell in self.cells if cell.result and cell.result.status == RunStatus.COMPLETED]
         done = any(cell.state is CellState.DONE for cell in self.cells)
-        if self.expected is None and not self._is_of_commands() and (completed or done):
+        if self.expected is None and not self.is_of_commands() and (completed or done):
             from ode_runner.report.cli import show_results
 
             self._say("")
@@ -178,7 +183,8 @@ class Progress:
     def exit_code(self) -> ExitCode:
         """COMPLETED if all possible cells completed, REFUSED if all others were refused, otherwise FAILED."""
         codes = [_code(cell) for cell in self.cells if cell.state.due or cell.state is CellState.PASSED_OVER]
-        if len(self.cells) == 1 and codes:
+        codes += [ExitCode.REFUSED for _ in self.broken]
+        if len(self.cells) == 1 and len(codes) == 1:
             return codes[0]
         wrong = {code for code in codes if code is not ExitCode.COMPLETED}
         return ExitCode.FAILED if wrong - {ExitCode.REFUSED} else max(wrong, default=ExitCode.COMPLETED)

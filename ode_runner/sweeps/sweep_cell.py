@@ -55,6 +55,14 @@ class SweepCell:
         return found if found is not None and is_same(found, self.record) else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class BrokenCell:
+    """A cell without a configuration, and so without a record: a yaml that it chooses cannot be composed."""
+
+    name: str
+    reason: str
+
+
 def mark_duplicates(cells: list[SweepCell]) -> None:
     """Mark cells that are the same run as an earlier cell, for example if the model does not use the differing option.
 

@@ -16,7 +16,7 @@ from ode_runner.recording.clock import clock
 from ode_runner.recording.display import counted
 from ode_runner.sweeps.cost_estimate import Amount, Estimate, RunTimes, completed_runs, estimate
 from ode_runner.sweeps.dry_run import DryRun
-from ode_runner.sweeps.sweep_cell import CellState, SweepCell
+from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell
 from ode_runner.tasks.base import Task
 
 WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes, and on whether a valid cell is refused
@@ -49,6 +49,7 @@ class SweepPlan:
 
     cells: list[SweepCell]
     folder: Path
+    broken: Sequence[BrokenCell] = ()
     found: dict[str, Size | RefusedInput | str] = field(default_factory=dict)  # by the options it depends on
     tasks: dict[str, Task] = field(default_factory=dict)  # by their options
 
@@ -60,11 +61,13 @@ class SweepPlan:
             self._estimate(cell, size, earlier) if cell.state.due and size is not None else None
             for cell, size in zip(self.cells, sizes, strict=True)
         ]
-        width = max((len(cell.name) for cell in self.cells), default=0)
+        width = max(map(len, (*(cell.name for cell in self.cells), *(one.name for one in self.broken))), default=0)
         for cell, size, expected in zip(self.cells, sizes, times, strict=True):
             parameters = counted(size.parameters, "parameter") if size else ""
             print(f"{cell.state:<12}  {cell.name:<{width}}  {_details(cell, parameters, expected)}".rstrip())
-        counts = Counter(str(cell.state) for cell in self.cells)
+        for broken in self.broken:
+            print(f"{CellState.REFUSED:<12}  {broken.name:<{width}}  {broken.reason}")
+        counts = Counter([*(str(cell.state) for cell in self.cells), *[CellState.REFUSED.value for _ in self.broken]])
         print(", ".join(f"{count} {state}" for state, count in counts.items()) + f"      {self.folder}")
         due = [expected for cell, expected in zip(self.cells, times, strict=True) if cell.state.due]
         known = [expected for expected in due if expected is not None]

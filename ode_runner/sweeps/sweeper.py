@@ -10,23 +10,27 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ode_runner.config.exit_codes import set_exit_code
+from ode_runner.config.messages import readable_message
 from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_sweepable
+from ode_runner.config.yaml_faults import of_a_file
 from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.recording.repeated_remarks import each_once
+from ode_runner.recording.unbegun import note_due
 from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, check_launcher, in_sweep
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells, mark_duplicates
+from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell, due_cells, mark_duplicates
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -76,22 +80,41 @@ class CellSweeper(Sweeper):
         from ode_runner.sweeps.sweep_plan import SweepPlan
 
         folder = relative_path(self.config.hydra.sweep.dir)
-        cells = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
+        cells, broken = self._inspected(arguments)
         mark_duplicates(cells)
         if self.config.plan:
-            SweepPlan(cells=cells, folder=folder).show()
+            SweepPlan(cells=cells, folder=folder, broken=broken).show()
             return
         if self.config.hydra.launcher._target_ in (BASIC_LAUNCHER, JOBLIB_LAUNCHER):  # others run on other machines
             with sigterm_interrupts():
                 check_one_possible(cells)
         if due_cells(cells):
             check_launcher(self.config.hydra.launcher._target_)
-        with self.under_way(Progress(cells=cells, folder=folder)) as progress:
+        with self.under_way(Progress(cells=cells, folder=folder, broken=broken)) as progress:
             for cell in cells:
                 record_unrun(cell)
             progress.announce(cells)
             self.run(cells, progress)
         set_exit_code(progress.exit_code())
+
+    def _inspected(self, arguments: list[str]) -> tuple[list[SweepCell], list[BrokenCell]]:
+        """The cells, and those whose yaml files cannot be composed, which cost the others nothing.
+
+        Raises:
+            RefusedInput, or an error of Hydra's: all are such, or what was typed for one is at fault.
+        """
+        cells, broken, first = list[SweepCell](), list[BrokenCell](), None
+        for name, words in self._combinations(arguments):
+            try:
+                cells.append(self.inspect_cell(name, completed(words)))
+            except (HydraException, RefusedInput) as error:
+                if not of_a_file(error, words):
+                    raise
+                first = first or error
+                broken.append(BrokenCell(name=name, reason=readable_message(error, words)))
+        if first is not None and not cells:
+            raise first
+        return cells, broken
 
     @contextmanager
     def under_way(self, progress: Progress) -> Iterator[Progress]:
@@ -101,11 +124,14 @@ class CellSweeper(Sweeper):
         if not (finished and written.exists()):
             progress.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, written)
+            _note_due(progress)
         with sigterm_interrupts(), each_once():
             try:
                 progress.open()
                 yield progress
             finally:
+                if not finished:
+                    _note_due(progress)
                 progress.close()
 
     def typed(self, arguments: list[str]) -> dict[str, Override]:
@@ -119,7 +145,7 @@ class CellSweeper(Sweeper):
         return OverridesParser.create(config_loader=self.hydra_context.config_loader)
 
     def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
-        """Name and overrides of each cell."""
+        """Name and overrides of each cell, as typed."""
         typed = self.typed(arguments)
         for cell in listed(self.cells, self._parser()):
             check_apart(cell, typed)
@@ -127,7 +153,7 @@ class CellSweeper(Sweeper):
             named = [*cell, *(key for key, override in typed.items() if override.is_sweep_override())]
             for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
                 shown = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in named]
-                yield " ".join(shown), completed(words)
+                yield " ".join(shown), list(words)
 
     def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
         from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch
@@ -155,6 +181,12 @@ class CellSweeper(Sweeper):
             progress=progress,
         )
         dispatch.run(cells)
+
+
+def _note_due(progress: Progress) -> None:
+    """Note the cells that have no result, for reports on a sweep that is stopped, or ends without a word."""
+    due = [] if progress.is_of_commands() else [cell for cell in due_cells(progress.cells) if cell.result is None]
+    note_due(progress.folder, {cell.folder: cell.record for cell in due})
 
 
 def _words(key: str, override: Override) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 
 from ode_runner.recording.lock import lock
-from ode_runner.recording.record import RunStatus
+from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.text_layout import GAP
+from ode_runner.recording.unbegun import note_due
 from ode_runner.report.quantities import Style
 from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import find_runs
@@ -143,6 +145,20 @@ def test_no_number_is_shown_as_zero_that_is_none(tmp_path: Path) -> None:
     text = reported(".", cwd=tmp_path).stdout
     assert "2.52e-05" in text
     assert "1.29e-02" in text
+
+
+def test_a_seed_that_a_sweep_has_not_come_to_is_one_of_those_asked_for(sweep: Path) -> None:
+    root = sweep / "outputs"
+    due = [write_run(root, f"due-{seed}", seed=seed, metrics={}) for seed in (2, 3)]
+    asked = {folder: record for folder in due if (record := RunRecord.read(folder)) is not None}
+    shutil.rmtree(due[0])
+    note_due(root, asked)
+    ended = reported(cwd=sweep)
+    assert "not begun (1 run: odenet euler seed 2)\n  the sweep has not come this far" in ended.stdout
+    assert re.search("odenet +euler +3 of 4 ", ended.stdout)
+    assert not due[0].exists()
+    note_due(root, {})
+    assert "not begun" not in reported(cwd=sweep).stdout
 
 
 def test_what_did_not_complete_is_listed_with_its_reason(sweep: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -291,3 +292,35 @@ def test_two_hundred_runs_leave_neither_memory_nor_files_behind(
     assert max(files[20:]) <= files[20] + 5  # a thread of TensorBoard's may be writing; one file a run would be 180
     grown = (pages[-1] - pages[20]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     assert grown < 20, "MB over 180 runs"
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Path:
+    """A folder with a preset that can be composed, and two that cannot."""
+    (folder := tmp_path / "conf" / "experiment").mkdir(parents=True)
+    head = "# @package _global_\ntrainer: {epochs: 1}\n"
+    for name, rest in (("good", ""), ("torn", "task: {noise: 0.1\n"), ("lost", "defaults:\n- override /task: lost\n")):
+        (folder / f"{name}.yaml").write_text(head + rest)
+    return tmp_path
+
+
+def test_a_preset_that_cannot_be_composed_is_told_of_in_the_plan(presets: Path) -> None:
+    words = ("-cd", "conf", "-m", "plan=true")
+    said = typed(*words, "experiment=good,torn,lost", "task.train=20", cwd=presets).stdout
+    assert re.search(r"^will run +experiment=good .*\nrefused +experiment=torn +cannot read .*, line 4", said)
+    assert "refused       experiment=lost  no task named 'lost'" in said
+    assert "1 will run, 2 refused" in said
+    for others in ("torn,lost", "good,nowhere"):
+        refused = typed(*words, f"experiment={others}", cwd=presets)
+        assert (refused.returncode, refused.stderr.count("\n"), refused.stdout) == (2, 1, "")
+
+
+@pytest.mark.slow
+def test_a_preset_that_cannot_be_composed_costs_the_others_nothing(presets: Path) -> None:
+    ended = typed("-cd", "conf", "-m", "logger=none", "task.train=20", "experiment=good,torn,lost", cwd=presets)
+    for name in ("torn", "lost"):
+        assert f"ode-run: skipped: experiment={name}: " in ended.stderr
+        assert f"  refused: experiment={name}: " in ended.stdout
+    assert "sweep of 3 cells" in ended.stdout
+    assert "1 completed · 2 refused" in ended.stdout
+    assert ended.returncode == 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ode_runner.recording.lock import lock
+from ode_runner.recording.unbegun import never_begun
 from tests.helpers import TINY, before_step, own_models, run_folders, started, typed
 
 CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")
@@ -97,6 +98,7 @@ def test_a_sweep_killed_and_stopped_comes_to_the_same(tmp_path: Path) -> None:
         assert kept.items() <= completed(disturbed).items()
         kept = completed(disturbed)
         assert 1 <= len(kept) < 4
+        assert len(list(never_begun(disturbed / "outputs/sweeps/mine"))) + len(run_folders(disturbed)) == len(expected)
     code, said = Driver(*command, cwd=disturbed).ended()
     assert code == 1
     assert f"{len(kept)} completed before" in said
