@@ -54,7 +54,9 @@ REFUSED = {  # what was typed: what the one line must say
     "task=density2d task.grid=100000": ["task.grid must be at most 5,000, not 100,000."],
     "task=spheres model=stacked gradient=forward network.width=4": ["55 parameters and 1,536 elements of the initial"],
     "solver=explicit_adams solver.method=abc": ["solver.method=abc is no explicit_adams or implicit_adams."],
-    "solver=explicit_adams solver.order=9": ["its order is 3. Type solver=explicit_adams, and neither"],
+    "solver=explicit_adams solver.order=9": [
+        "is of order 3, and not 9: choose it by that name alone, and leave solver.order"
+    ],
     "solver=implicit_adams solver.rtol=-1": ["solver.rtol must be positive, not -1."],
     "task=series_forecast task.time=[1]": ["task.time=[1] is no text or null."],
     "task=series task.values=[[1]]": ["task.values=[[1]] is no list of texts or null."],

@@ -267,7 +267,7 @@ def test_an_accuracy_of_one_answer_to_everything_is_told(
     task = make(name, **{"train": 300, "validation": 30, **sizes})
     for accuracy in (0.0, plain):
         [said] = task.remarks({"test/accuracy": accuracy})
-        assert f"{share} of one answer to everything" in said
+        assert f"{share} of always giving the same answer" in said
     assert not list(task.remarks({"test/accuracy": learned}))
 
 

@@ -25,7 +25,11 @@ class Basis(abc.ABC):
 
     def __init__(self, size: int) -> None:
         if not self.least <= size <= self.most:
-            raise RefusedInput(f"model.size={size}: such a basis has {self.least} to {self.most} functions.")
+            name = next(name for name, kind in BASES.items() if kind is type(self))
+            raise RefusedInput(
+                f"model.basis={name} has {self.least} to {self.most} functions, and model.size={size} asks for "
+                "others. Type another model.size."
+            )
         self.size = size
 
     @abc.abstractmethod

@@ -12,7 +12,9 @@ from ode_runner.models.base import Model
 class EstimatedModel(Model):
     """A model whose parameters have names and meanings, so that their standard errors are reported."""
 
-    of_training_data: ClassVar[bool] = True  # the epoch kept has the least loss over it; False: it is best on validation
+    of_training_data: ClassVar[bool] = (
+        True  # the epoch kept has the least loss over it; False: it is best on validation
+    )
 
     @abc.abstractmethod
     def estimates(self) -> Mapping[str, Tensor]:

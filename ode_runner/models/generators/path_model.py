@@ -65,8 +65,8 @@ class PathModel(Model, PathLearner):
             )
         if not 0 <= end_time < start_time <= 1:
             raise RefusedInput(
-                f"samples end at model.end_time={end_time:g} and begin at {start_time:g}: the end must be 0 or more, "
-                "and before the beginning."
+                f"model.start_time={start_time:g} model.end_time={end_time:g}: samples begin at the one, which is 1 at "
+                "most, and end at the other, which is less and at least 0."
             )
         self.head = nn.Identity()
         self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time

@@ -48,8 +48,8 @@ class Adams(FixedStepSolver):
         super().__post_init__()
         if self.order != ORDERS[self.method]:
             raise RefusedInput(
-                f"solver.method={self.method} solver.order={self.order}: its order is {ORDERS[self.method]}. Type "
-                f"solver={self.method}, and neither of them."
+                f"solver={self.method} is of order {ORDERS[self.method]}, and not {self.order}: choose it by that name "
+                "alone, and leave solver.order and solver.method out."
             )
         if not 4 <= self.max_order <= 12:
             raise RefusedInput(f"solver.max_order must be from 4 to 12, not {self.max_order}.")
