@@ -50,10 +50,10 @@ class AnswerTimes(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """What a task knows of the model on whose numbers it remarks."""
+    """What a task knows about the model whose metrics it comments on."""
 
-    learns: bool = True  # False: it has no parameters, and what is off is the solver's doing
-    by_solves: bool = True  # its loss is taken through solves, whose errors training may exploit
+    learns: bool = True  # False: it has no parameters, so that errors are the solver's
+    by_solves: bool = True  # its loss depends on solves, whose errors training may exploit
     joins_tokens: bool = True  # it can learn that tokens depend on each other
 
 

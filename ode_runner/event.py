@@ -11,7 +11,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.types import State
 
 EventFunction = Callable[..., Tensor]  # of t, y, *given
-Reset = Callable[..., State]  # likewise
+Reset = Callable[..., State]  # of t, y, *given
 MOST = 1000  # default for the largest number of events of a sample
 
 

@@ -101,7 +101,7 @@ def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedFi
 
 
 def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
-    """The solver of the adjoint equation; the last of its given values is dL/dq if there are integrals."""
+    """The solver of the adjoint equation; its values are theta, followed by dL/dq if there are integrals."""
 
     def stepper(adjoint: VectorField) -> CompiledStepper:
         assert isinstance(adjoint, AdjointEquation)

@@ -60,7 +60,7 @@ class _Segment:
     start: Tensor  # float64 (samples,), on the CPU
     y: Rows
     side: Tensor  # float64 (samples,), on the CPU: the sign of the event function at the beginning
-    level: Tensor  # float64 (samples,), on the CPU: the scale of the function: its rate at 0, or its first value
+    level: Tensor  # float64 (samples,), on the CPU: scale of the rate of c: the first rate, or the first value / span
     sizes: Tensor | None = None  # sizes of first steps
 
 

@@ -57,10 +57,10 @@ class Model(nn.Module, abc.ABC):
     untimed: ClassVar[str] = "has blocks and no time between them"  # for messages: why it has no states at any time
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that do not affect training
     other_solver: ClassVar[str] = ""  # message for a solver that does not take its fields, if only one solver does
-    # What a solver of another kind of fields is told: what decides, and a network of such fields or a solver of any.
+    # Message for a solver of another kind of field: {instead} is a network of such fields, or a solver of any field.
     other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
-    joins_tokens: ClassVar[bool] = True  # of texts: False if each token is predicted by itself
+    joins_tokens: ClassVar[bool] = True  # for texts: False if each token is predicted independently
     without_network: str = ""  # the option, as typed, with which it does not use its network
     stem: nn.Module
     head: nn.Module

@@ -57,7 +57,7 @@ class Stepped(NamedTuple):
         return Stepped(self.y0[rows], self.y1[rows], ks, self.length[rows], f1)
 
     def with_rows(self, rows: Tensor, others: "Stepped") -> "Stepped":
-        """The result with `others` in the place of some rows; f1 is known in both."""
+        """The result with some rows replaced by `others`; f1 must be known in both."""
         assert self.f1 is not None
         assert others.f1 is not None
         rows = rows.to(self.y1.device)

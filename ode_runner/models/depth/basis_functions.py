@@ -19,7 +19,7 @@ MOST = 256  # functions of a basis: each needs a copy of all weights
 class Basis(abc.ABC):
     """`size` functions psi_k of u in [0, 1], or of any u if the basis is `endless`."""
 
-    endless: ClassVar[bool] = False  # the functions go on for all u
+    endless: ClassVar[bool] = False  # True: defined for all u
     least: ClassVar[int] = 1  # functions
     most: ClassVar[int] = MOST
 

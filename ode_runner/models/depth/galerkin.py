@@ -133,7 +133,7 @@ class ExpandedField(VectorField):
         self._template = [template]  # in a list, so that it is not registered
         self._places = _places(template, weights)
         self._of_buffers = _buffers(template)
-        for i, (module, name) in enumerate(self._of_buffers):  # its own, for whoever evaluates it with other tensors
+        for i, (module, name) in enumerate(self._of_buffers):  # so that functional_call can replace them
             self.register_buffer(f"held_{i}", module._buffers[name], persistent=False)
 
     @property

@@ -20,7 +20,7 @@ from ode_runner.problem import Integrate
 from ode_runner.types import State
 
 AT_ONCE = 2000  # pairs per solve
-HELD_OUT = 10  # one pair in so many is for validation
+HELD_OUT = 10  # one of this many pairs is for validation
 
 
 @final

@@ -16,7 +16,7 @@ from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiate
 from ode_runner.solvers.implicit.krylov import gmres
 from ode_runner.types import State, Time
 
-LARGEST = 512  # up to so many equations per sample are factorised; the matrix takes 1 MB in fp32
+LARGEST = 512  # up to this many equations per sample are factorised; the matrix takes 1 MB in fp32
 INEXACT = 1e-6  # relative accuracy of Newton updates by GMRES; the next update corrects the error
 
 

@@ -26,7 +26,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 ORDERS = {"LSODA": 12, "BDF": 5, "Radau": 5}  # the highest order; it may vary along the solve
 LARGEST = 20_000_000  # elements of all samples' Jacobians together: 160 MB
 ROOT = float(np.finfo(np.float64).eps) ** 0.5
-DENSE = 64  # up to so many equations, LSODA gets a dense Jacobian, which it factorises in 1 to 2 ms
+DENSE = 64  # up to this many equations, LSODA gets a dense Jacobian, which it factorises in 1 to 2 ms
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 

@@ -73,7 +73,7 @@ def list_option(option: str, names: Sequence[str]) -> str:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    """The columns of a frame, and its index before them where it is more than the numbers of the rows."""
+    """The columns of a frame, preceded by its index unless that is the default row numbers."""
     table = pd.read_parquet(path)
     index = table.index
     if list(index.names) == [None] and index.equals(pd.RangeIndex(len(table))):
