@@ -78,7 +78,7 @@ def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path])
 
 @contextmanager
 def _hydra_and_argv_restored() -> Iterator[None]:
-    """Restores both: a script may use Hydra itself."""
+    """Restores sys.argv and Hydra's state at the end, since a script may use Hydra itself."""
     argv, state = sys.argv, Singleton.get_state()
     try:
         yield

@@ -69,7 +69,7 @@ def remember(of_inputs: Tensor, of_states: Tensor, *, rows: int) -> None:
     """Sets the biases of a GRU's update gate for memory times of 1 to `rows` rows, drawn on a log scale.
 
     With torch's default biases around 0, a unit forgets half of its state at every row: after 100 rows nothing of the
-    first is left, and it has no gradient.
+    first is left, and no gradient reaches it.
 
     Tallec, Ollivier. Can recurrent neural networks warp time? ICLR 2018, section 2.
     """

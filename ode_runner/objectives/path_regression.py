@@ -71,7 +71,7 @@ class PathRegression(Objective[PathLearner]):
     Times are stratified over a batch. Outside training, every batch has the same times and noise, so that weights are
     compared on equal terms, and no condition is hidden. The smallest possible mean is not 0 but the conditional
     variance of the target: pi / 2 for flow matching between two standard normal distributions. If the true field is
-    known, it is reported outside training, for the times and noise that were drawn.
+    known, this minimum is reported outside training, for the times and noise that were drawn.
 
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023, equation 14. · Ho, Jain, Abbeel. Denoising Diffusion
     Probabilistic Models. NeurIPS 2020, equation 14.

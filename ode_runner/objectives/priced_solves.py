@@ -35,7 +35,7 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         integrate: solves.
         integrals: returns the integrals to add to a solve, by name, from its initial state.
         of_states: returns penalties on the outputs of a solve, by name, from its times and states.
-        own: the times of each sample to which penalties are limited; None: all times of the solve.
+        own: limits the penalties of each sample to its own times; None: they reach to the end of the solve.
     """
 
     def __init__(

@@ -51,9 +51,9 @@ class ImageGeneration(SampledTask):
     - `frechet`: the Frechet distance in the features of our own classifier. It is not the FID.
     - `precision`, `recall`, `density`, `coverage`: see `neighbourhoods`, in the same features.
     - `class_accuracy`: with conditions, the share of samples that are classified as their condition says; its floor is
-    that of test images.
+      that of test images.
     - `nearest_training`: the mean distance in pixels to the nearest training image; its floor is that of test images. A
-    sample much closer than this is a copy.
+      sample much closer than this is a copy.
 
     A model that gives log densities is trained by maximum likelihood, and is also judged by its samples.
 
@@ -96,7 +96,7 @@ class ImageGeneration(SampledTask):
         self.level = 2 / (brightest + 1)
         self.classifier_seed, self.seed, self.ts = classifier_seed, seed, torch.tensor([0.0, 1.0], device=device)
         self.classifier = cache(self._classifier)
-        variance = float(self.splits[Split.TRAIN].inputs.float().var(correction=0)) + 1 / 12  # of the noise
+        variance = float(self.splits[Split.TRAIN].inputs.float().var(correction=0)) + 1 / 12  # plus the noise
         self.spec = TaskSpec(
             input_shape=tuple(everything.inputs.shape[1:]),
             output_shape=(),
