@@ -12,7 +12,7 @@ from ode_runner.types import Scalar
 class LeastSquaresTask(Task):
     """A task with individual errors (residuals), as needed for Gauss-Newton steps and standard errors."""
 
-    more_errors: str = ""  # an option, as it is typed, that makes errors of another kind count besides
+    more_errors: str = ""  # an option, as typed, that adds errors of another kind to the loss
 
     @property
     @abc.abstractmethod

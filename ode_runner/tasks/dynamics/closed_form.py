@@ -179,7 +179,7 @@ class ClosedForm(LeastSquaresTask):
 
     @cached_property
     def _spread(self) -> Tensor:
-        """Standard deviation of each coordinate (state,) over the times of observations; 1 where it does not change."""
+        """Standard deviation of each coordinate (state,) over the times of observations; 1 if it is constant."""
         spread = self._observable.targets[1:].std(dim=(0, 1), correction=0)
         return torch.where(spread > 0, spread, torch.ones_like(spread))
 

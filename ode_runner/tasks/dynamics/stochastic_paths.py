@@ -28,7 +28,7 @@ NUMBERS = 1 << 28  # the largest number of samples of a split
 OTHERS = 1 << 10  # of `NUMBERS`: offset of noise that is not the data's; in training it is new in every epoch
 DRAWN = 65  # times in a picture
 MOST_FINE = 1_000_000
-BAND = 500  # paths of which a picture shows the band
+BAND = 500  # paths from which the band in a picture is computed
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Which column of a file of series is what: as typed, or as the file's own columns decide."""
+"""The roles of the columns in a file of series: as typed, or chosen by default from the file's columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
 
 
 def _check_taken(roles: Roles, there: Sequence[str], times: Sequence[str], values: Sequence[str], path: Path) -> None:
-    """Raises RefusedInput where a column without a name was taken for the time, or as one of the values."""
+    """Raises RefusedInput if the time or a value would by default be a column without a name."""
     free = [name for name in with_names(there) if name not in (roles.series, roles.label, *roles.inputs)]
     time = roles.time or next((name for name in free if name not in (roles.values or ())), "")
     learned = [name for name in free if name != time]

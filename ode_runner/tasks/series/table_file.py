@@ -45,13 +45,13 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
 
 
 def check_names(taken: Iterable[str], path: Path, *, role: str, instead: str) -> None:
-    """Raises RefusedInput where a column that was taken for this role, without being asked for, has no name.
+    """Raises RefusedInput if a column that has this role by default has no name.
 
     Args:
-        taken: names of columns.
+        taken: names of the columns that have the role by default.
         path: of the file.
-        role: what the column would be, after "would be".
-        instead: options that say which columns count; "": there are none.
+        role: the role in words, as the end of "would be ...".
+        instead: options that choose columns; "": there are none.
     """
     for name in taken:
         if said := UNNAMED.fullmatch(name):
@@ -63,7 +63,7 @@ def check_names(taken: Iterable[str], path: Path, *, role: str, instead: str) ->
 
 
 def with_names(names: Iterable[str]) -> list[str]:
-    """Those that are names."""
+    """The names without those that pandas gives to columns without a name."""
     return [name for name in names if not UNNAMED.fullmatch(name)]
 
 
