@@ -11,7 +11,7 @@ def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
     """The choices of a group by name, each as a configuration that holds its options under `<group>.<name>`.
 
     Raises:
-        RefusedInput: a yaml does not put its options under a name, or a value stands in the place of the options.
+        RefusedInput: a yaml does not put its options under a name, or has a value in the place of the options.
     """
     groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(group) or OmegaConf.create(), resolve=True))
     for name, options in groups.items():

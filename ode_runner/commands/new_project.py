@@ -16,7 +16,7 @@ def new_project(path: Path) -> None:
     Raises:
         RefusedInput: `path` exists already and is not an empty folder, or it cannot be written.
     """
-    path = Path(os.path.normpath(path))  # otherwise mine/.. does not exist if mine does not, and would be filled
+    path = Path(os.path.normpath(path))  # mine/.. does not exist while mine does not, and would then be filled
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RefusedInput(
             f"{path} is there already, and is left as it is. Name a folder that is empty or not there yet."

@@ -45,7 +45,7 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     if what == "sweep":
         return answers or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     with collector_off():
-        from ode_runner.building.run_identity import (  # here, for --help and --cfg should not wait for torch
+        from ode_runner.building.run_identity import (  # here, so that --help and --cfg do not wait for torch
             identify,
             run_name,
         )

@@ -46,9 +46,10 @@ def no_such_key(key: str, arguments: list[str]) -> str:
 
 
 def _swept(group: str, arguments: list[str]) -> bool:
-    """Whether the cells of a sweep have different choices of `group`: then Hydra checks an option by the default's.
+    """Whether the cells of a sweep may have different choices of `group`.
 
-    Tasks and models may choose for other groups, so sweeps over them count, too.
+    Hydra then accepts an option that is typed for all cells only if the default choice has it. Tasks and models may
+    choose for other groups, so that sweeps over them count, too.
     """
     choosers = [f"{chooser}=" for chooser in (group, "task", "model")]
     for word in arguments:

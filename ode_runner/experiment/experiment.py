@@ -230,8 +230,8 @@ class Experiment:
     ) -> tuple[Trajectory, Tensor | None]:
         """The result of `generate`, and the log density (sample,) of the last state or None.
 
-        It is None if solver or model give none, or the task does not ask for one: a trace costs one vector-Jacobian
-        product for each dimension of a sample.
+        It is None if solver or model give none, or the task does not ask for one: a trace costs one product with the
+        Jacobian for each dimension of a sample.
         """
         generator, asked = self.model.generator(), Answer.LOG_DENSITY in self.task.needs
         if not asked or not isinstance(generator, DensityGenerator) or not self.integrator.solver.of_ordinary_equations:

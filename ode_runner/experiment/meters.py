@@ -101,10 +101,10 @@ def peak_bytes(device: torch.device) -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     if sys.platform == "win32":
-        import psutil  # which is installed there alone
+        import psutil  # installed only on Windows
 
         return int(psutil.Process().memory_info().peak_wset)
-    import resource  # which Windows has not
+    import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

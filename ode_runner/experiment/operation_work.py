@@ -57,7 +57,7 @@ class OperationCount(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        from torch.utils.flop_counter import flop_registry  # it imports Triton
+        from torch.utils.flop_counter import flop_registry  # here, because it imports Triton
 
         super().__init__()
         self.count = self.flops = 0

@@ -20,7 +20,7 @@ class TrainerOptions:
     eval_batch_size: int
     max_grad_norm: float | None  # None: no clipping
     precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"]  # bf16, fp16: of the network; tf32: of matmuls on a GPU
-    device: str  # auto, cpu, cuda, cuda:1 and the like, or mps
+    device: str  # auto, cpu, mps, cuda, or a GPU such as cuda:1
     compile: Literal["auto", "on", "off"]  # whether the solver's steps are compiled, in training
     log_every: int  # steps
     audit_every: int | None  # steps; None: never

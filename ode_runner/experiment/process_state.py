@@ -72,7 +72,7 @@ SETTINGS = (
 @contextmanager
 def unchanged() -> Iterator[None]:
     """Restore SETTINGS, random states, working directory, warnings and matplotlib's settings afterwards."""
-    import matplotlib  # here, for a run that draws nothing does without it
+    import matplotlib  # here, because a run without pictures does not need it
 
     before = [setting.read() for setting in SETTINGS]
     with same_folder(), _same_random_numbers(), warnings.catch_warnings(), matplotlib.rc_context():

@@ -89,5 +89,5 @@ class Checkpoints:
 
     def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
         content = {**self.owner, "state": state}
-        self.folder.mkdir(exist_ok=True)  # not its parent: a run whose folder was removed has lost its past
+        self.folder.mkdir(exist_ok=True)  # without parents: if the run folder was removed, saving must fail
         atomic_write(path, partial(torch.save, content), keep=keep)

@@ -1,4 +1,4 @@
-"""Prints header, progress and summary of a run; without colour and cursor control where there is no terminal."""
+"""Prints header, progress and summary of a run; without colour and cursor control if the output is not a terminal."""
 
 import logging
 import math

@@ -20,7 +20,7 @@ def stored_overrides(folder: Path) -> list[str]:
     Raises:
         RefusedInput: the file is missing or cannot be read, is not a list of texts, or contains a flag.
     """
-    import yaml  # here, for a report that only asks whether a folder is a run need not wait for it
+    import yaml  # here, so that a report that only looks for runs does not wait for it
 
     path = folder / OVERRIDES
     words = _loaded(path, yaml.BaseLoader)  # which keeps 1e-3 and true as texts

@@ -28,7 +28,7 @@ from ode_runner.report.rows import Row, Statistic, labels
 from ode_runner.report.table import Table
 from ode_runner.report.visual_encoding import encode
 
-MOST_CURVES = 12  # more cannot be told apart
+MOST_CURVES = 12  # more cannot be distinguished
 NUM_STEPS, GUIDANCE = "solver.num_steps", "model.guidance"
 GUIDED = ("test/class_accuracy", "test/recall", "test/frechet")  # what guidance improves, and what it costs
 FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # options of a solve's accuracy

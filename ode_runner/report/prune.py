@@ -1,4 +1,4 @@
-"""`ode-report prune`: removes run folders without a result, or whose result a later run beside them has as well."""
+"""`ode-report prune`: lists, or removes, runs without a result, and runs superseded by a later one beside them."""
 
 import json
 import os

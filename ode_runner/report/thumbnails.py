@@ -19,7 +19,7 @@ def pictures_of(run: Run) -> list[Path]:
 
 def thumbnail(picture: Path) -> str | None:
     """A small copy as a `data:` URL; None if the file is not a picture."""
-    from PIL import Image  # here, for only pages need it
+    from PIL import Image  # here, because only pages need it
 
     try:
         if picture.stat().st_size > MOST_BYTES:

@@ -126,7 +126,7 @@ class Dispatch:
                 self._launch([cell], 0)
 
     def _passes_over(self, cell: SweepCell, *, how: str = "") -> bool:
-        # here, so that --cfg and TAB need not wait for torch
+        # here, so that --cfg and TAB do not wait for torch
         from ode_runner.sweeps.inspection import reason_passed_over, record_ending
 
         if reason := reason_passed_over(cell, how=how):

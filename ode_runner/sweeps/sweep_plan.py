@@ -19,7 +19,7 @@ from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell
 from ode_runner.tasks.base import Task
 
-WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes, and on whether a valid cell is refused
+WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes and, with valid values, on refusals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,7 +156,7 @@ class CellSweeper(Sweeper):
                 yield " ".join(shown), list(words)
 
     def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
-        from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch
+        from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB do not wait for torch
             inspect_cell,
             reason_passed_over,
         )

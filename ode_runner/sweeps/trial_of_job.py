@@ -24,7 +24,7 @@ def trial_of_job() -> "PrunableTrial | None":
     number = os.environ.get(VARIABLE)
     if number is None:
         return None
-    from ode_runner.sweeps.pruning import PrunableTrial, pruner  # Optuna, which few jobs need
+    from ode_runner.sweeps.pruning import PrunableTrial, pruner  # here, because it imports Optuna, which few jobs need
 
     job = HydraConfig.get()
     typed = job.sweeper.pruner

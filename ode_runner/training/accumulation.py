@@ -56,7 +56,7 @@ def accumulated_pass(
 
 
 def check_parts(experiment: Experiment, *, processes: int) -> None:
-    """Raises IncompatibleChoice where the gradients of parts of a batch do not add up to the gradient of the batch.
+    """Raises IncompatibleChoice if the gradients of parts of a batch do not add up to the gradient of the batch.
 
     Both trainer.accumulate and processes split a batch into parts.
     """
@@ -72,7 +72,7 @@ def check_parts(experiment: Experiment, *, processes: int) -> None:
 
 
 def check_even(batch: Batch, task: Task, typed: str) -> None:
-    """Raises IncompatibleChoice where the loss of a batch is not a weighted mean of the losses of its parts.
+    """Raises IncompatibleChoice if the loss of a batch is not a weighted mean of the losses of its parts.
 
     This is so if the loss is a mean over observations and samples have different numbers of them.
 

@@ -1,4 +1,4 @@
-"""Which weights of a run are the best: by validation, or by the training loss where a model estimates parameters."""
+"""Which weights of a run are the best: by validation, or by the training loss if the model estimates parameters."""
 
 import math
 from collections.abc import Mapping

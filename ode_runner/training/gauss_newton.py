@@ -152,7 +152,7 @@ def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
 
 
 def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
-    """Raises IncompatibleChoice without residuals, or if a step would see only a part of the data."""
+    """Raises IncompatibleChoice if optimizer=gauss_newton does not suit the loss, the data or the options."""
     task, options = experiment.task, experiment.options
     other = "Use optimizer=adam optimizer.lr=0.01 schedule=cosine"
     _check_residuals(experiment, other)

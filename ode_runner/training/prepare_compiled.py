@@ -1,4 +1,4 @@
-"""Compiles the solver's steps before training, where that is requested or worth while; on a GPU, captures them."""
+"""Compiles the solver's steps before training, if that is requested or worth its time; on a GPU, captures them."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,7 @@ FEWEST_CAPTURED = 200  # training steps that repay the seconds of capturing
 # Multiplications and additions in an evaluation above which arithmetic dominates, so that compiled steps gain little
 LARGEST = 20_000_000
 LARGEST_FUSED = 1_000_000  # the same for PyTorch's compiler
-SLOWER = 60_000_000  # beyond, taking steps anew in the backward pass costs more than all that compiling saves
+SLOWER = 60_000_000  # above this, recomputing steps in the backward pass costs more than compiling saves
 
 
 class Compiled(NamedTuple):

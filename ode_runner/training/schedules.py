@@ -238,7 +238,7 @@ class OneCycle(Schedule):
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=steps,
-            pct_start=float(rise),  # torch takes the int 0 for a missing value
+            pct_start=float(rise),  # torch refuses the int 0
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=self.cycle_momentum,

@@ -105,7 +105,7 @@ class Trainer:
                 with session.saved_if_ended(self):  # as pruned
                     session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
-            if self.device.type == "cpu":  # where the solves of that are compiled
+            if self.device.type == "cpu":  # on which the solves of validation are compiled
                 self.compiled = self._compiled(session)
             self._finish_epoch(session)
         return spent

@@ -99,7 +99,7 @@ def refusing() -> Iterator[None]:
 
 def _by_inductor(function: Function, examples: Sequence[Tensor]) -> Function:
     """Compile by inductor, which supports every operation, in C++."""
-    from torch._inductor import config, standalone_compile  # loads for a second or two, so only where it is wanted
+    from torch._inductor import config, standalone_compile  # here, because loading takes a second or two
     from torch.fx.experimental.proxy_tensor import make_fx
 
     trace = make_fx(
