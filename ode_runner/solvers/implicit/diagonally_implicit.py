@@ -72,7 +72,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
         return newton.solve(equations, guess, begin=place, tolerance=StageTolerance.rounding(begin.y0))
 
     def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
-        return True  # a stage that is not explicit does not tell before it is evaluated
+        return True  # for an implicit stage, this is only known after its evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
