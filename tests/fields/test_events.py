@@ -414,7 +414,7 @@ def test_an_event_that_touches_0_and_turns_back_is_an_error(solver: Solver, plac
         assert events is not None
         return events.times
 
-    with pytest.raises(SolverFailed, match=rf"of sample 0 of 1, at t={place}\d*, (comes to 0 and turns|grazes 0)"):
+    with pytest.raises(SolverFailed, match=rf"of sample 0 of 1, at t={place}\d*, (reaches 0 and turns|grazes 0)"):
         found(0.0)
     assert len(found(-1e-6)) == 0
     assert float(found(1e-6)[0, 0]) == pytest.approx(place - 1e-3, abs=1e-9)
