@@ -17,7 +17,10 @@ from ode_runner.solvers.base import Solver
 
 
 def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Solver) -> None:
-    """Raises IncompatibleChoice if solves have events and another choice does not support them, or if events lack."""
+    """Raises IncompatibleChoice if a choice does not support the events of the solves.
+
+    Also if the model needs a task with events and this one has none.
+    """
     task, model = target_of(cfg, "task"), target_of(cfg, "model")
     if of_absent_events(task, model):
         able = naming("task", members("task"), lambda other: Answer.EVENTS in other.needs)

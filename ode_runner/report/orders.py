@@ -22,7 +22,7 @@ NEAR_THE_FLOOR = 2.0  # errors of less than so many floors are dominated by samp
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """The error of a row, and its steps per unit of time."""
+    """The error of a row, and its steps (see `_steps`)."""
 
     row: Row
     steps: float
