@@ -1,4 +1,4 @@
-"""Steps of an adaptive solve on a GPU, each accepted one on a recording of its own."""
+"""Steps of an adaptive solve on a GPU; each accepted step has a recording of its own."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, final

@@ -1,4 +1,4 @@
-"""What options a configuration has, and the nearest to one that it has not."""
+"""The options that exist, and the nearest one to a name that does not."""
 
 import re
 

@@ -25,7 +25,7 @@ def told_by_place(path: str) -> Iterator[None]:
 
 
 def of_a_file(error: BaseException, words: Sequence[str]) -> bool:
-    """Whether an error of a cell is of a yaml file that it chooses, and not of a word of the command."""
+    """Whether the error of a cell is in a yaml file that it chooses, and not in a word of the command."""
     if missing := getattr(error, "missing_cfg_file", None):  # of Hydra, which is not imported by whoever reads recipes
         group, _, name = missing.rpartition("/")
         return not any(word.lstrip("+") == f"{group}={name}" for word in words)

@@ -1,4 +1,4 @@
-"""The cells that a sweep has to run, in its folder: one that was never begun has no folder of its own."""
+"""A list, in a sweep's folder, of the cells left to run: a cell that has not begun has no folder of its own."""
 
 import json
 import os
@@ -16,7 +16,7 @@ FILE = "unbegun.json"
 
 
 def note_due(folder: Path, due: Mapping[Path, RunRecord]) -> None:
-    """Write which runs are to come to which folders, in place of what was written before; nothing where none are."""
+    """Replace the list by these runs, by folder; without any, remove it."""
     if not due:
         (folder / FILE).unlink(missing_ok=True)
         return
@@ -25,7 +25,7 @@ def note_due(folder: Path, due: Mapping[Path, RunRecord]) -> None:
 
 
 def never_begun(folder: Path) -> Iterator[tuple[Path, RunRecord]]:
-    """The runs of a sweep's folder that were to come and have not begun."""
+    """The listed runs that have no record yet, each with its folder."""
     try:
         noted = json.loads(read_regular(folder / FILE).decode("utf-8"))
         due = {folder / name: RunRecord.of(content) for name, content in noted.items()}

@@ -187,7 +187,7 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
             {"time": None, "values": None, "inputs": ["u"]},
             r"data.csv: column 1 has no name, .* taken for the time. .*: task.time=t 'task.values=\[x,y\]'\.$",
         ),
-        (numbered(TWO), {"values": None}, r"column 1 has no name, .* learned. .* count: 'task.values=\[x,y,u\]'\.$"),
+        (numbered(TWO), {"values": None}, r"column 1 has no name, .* learned. .* use: 'task.values=\[x,y,u\]'\.$"),
         (numbered(TWO), {"values": ["x"]}, None),
     ],
 )

@@ -55,10 +55,10 @@ def check_names(taken: Iterable[str], path: Path, *, role: str, instead: str) ->
     """
     for name in taken:
         if said := UNNAMED.fullmatch(name):
-            or_else = f", or say which columns count: {instead}" if instead else ""
+            or_else = f", or say which columns to use: {instead}" if instead else ""
             raise RefusedInput(
-                f"{path}: column {int(said[1]) + 1} has no name, as where pandas has written the numbers of rows, and "
-                f"would be {role}. Give it a name{or_else}."
+                f"{path}: column {int(said[1]) + 1} has no name, like the row numbers that pandas writes, and would be "
+                f"{role}. Give it a name{or_else}."
             )
 
 

@@ -133,7 +133,7 @@ class TokenTask(SampledTask):
         dependent = self.law is None or self.law.entropy < NO_DEPENDENCE * unigram
         if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram and dependent and learner.learns:
             yet = "the model has learned no dependence between tokens yet. Train it longer."
-            never = "the model answers for each token by itself, however long it is trained. Use another for texts."
+            never = "the model predicts each token by itself, however long it is trained. Use another model for texts."
             yield (
                 f"the loss of {nelbo:.2f} nats a text is hardly below that of single tokens, {unigram:.2f}, or above "
                 f"it: {yet if learner.joins_tokens else never}"
