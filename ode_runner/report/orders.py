@@ -63,11 +63,12 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def _sweeps(rows: Sequence[Row]) -> list[list[Row]]:
-    """Groups of rows that differ only in their steps."""
+    """Groups of rows that differ only in their steps. Numbers of steps and step sizes have no common scale."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         others = {name: value for name, value in row.columns.items() if name not in STEPS}
-        groups.setdefault(f"{row.task} {others!r}", []).append(row)
+        counted = isinstance(row.columns.get(STEPS[0]), int)
+        groups.setdefault(f"{row.task} {counted} {others!r}", []).append(row)
     return list(groups.values())
 
 

@@ -558,9 +558,13 @@ def test_an_order_is_the_slope_over_a_sweep_of_steps_and_says_over_which(tmp_pat
     swept(tmp_path, "euler", {n: {"test/rmse": 0.3 / n} for n in (4, 8, 16)})
     swept(tmp_path, "rk4", {n: {"test/rmse": max(2.0 * n**-4.0, 1e-13)} for n in (4, 8, 16, 2000)})
     write_run(tmp_path, "alone", solver="dopri5", metrics={"test/rmse": 1e-4})
+    for size in (0.5, 0.25):  # over a span of 100, so that 200 and 400 steps are not the inverse sizes
+        options = {"solver": {"num_steps": None, "step_size": size}, "trainer": {"precision": "fp64"}}
+        write_run(tmp_path, f"h{size}", solver="euler", options=options, metrics={"test/rmse": 0.3 / (100 / size)})
     lines = reported(str(tmp_path), cwd=tmp_path).stdout.splitlines()
     assert "order (rmse)" in lines[1]
-    assert [line.count("1.00 (4 to 16)") for line in lines if "euler" in line] == [1, 1, 1]
+    euler = [line for line in lines if "euler" in line]
+    assert (sum("1.00 (4 to 16)" in line for line in euler), sum("1.00 (2 to 4)" in line for line in euler)) == (3, 2)
     assert [line.count("4.00 (4 to 16)") for line in lines if "rk4" in line] == [1] * 4  # at 2000 rounding is left
     [alone] = [line for line in lines if line.startswith("dopri5")]
     assert "-" in alone.split()
