@@ -1,7 +1,8 @@
 """Events (roots of a function of time and state) and jumps at known times, which end a solve or reset the state."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -45,12 +46,16 @@ class Event(nn.Module):
         most: int = MOST,
     ) -> None:
         super().__init__()
+        _check_function(c, "the first argument of an event")
+        if reset is not None:
+            _check_function(reset, "the reset of an event")
         if direction not in (-1, 0, 1):
             raise RefusedInput(f"direction of an event is 1 (rising), -1 (falling) or 0 (either), not {direction!r}.")
-        if longest is not None and not longest > 0:
-            raise RefusedInput(f"longest of an event must be positive, not {longest!r}.")
-        if ends_after is not None and not ends_after >= 1:
-            raise RefusedInput(f"ends_after of an event must be 1 or more, not {ends_after!r}.")
+        if longest is not None and not (isinstance(longest, Real) and longest > 0):
+            raise RefusedInput(f"longest of an event must be a positive number, not {longest!r}.")
+        for name, count in {"most": most, "ends_after": 1 if ends_after is None else ends_after}.items():
+            if not (isinstance(count, Integral) and count >= 1):
+                raise RefusedInput(f"{name} of an event must be a whole number, 1 or more, not {count!r}.")
         self.c, self.reset, self.direction, self.longest, self.most = c, reset, direction, longest, most
         self.ends_after = 1 if reset is None else ends_after
 
@@ -67,7 +72,7 @@ class Event(nn.Module):
                 f"an event is a function whose root ends the solve: one real number for every sample, "
                 f"(batch,) = {tuple(y.shape[:1])}, and this one gave {found}. Give y[:, 0] - 1, say, and not y < 1."
             )
-        return c
+        return c.to(y.dtype)
 
     def rate(self, t: Tensor, y: State, dy: State, given: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
         """c and its total time derivative along the solution, where dy/dt = `dy`: (batch,) each, without a graph."""
@@ -103,9 +108,12 @@ class Jumps(nn.Module):
 
     def __init__(self, times: Sequence[float], to: Reset) -> None:
         super().__init__()
+        if not isinstance(times, Iterable):
+            raise RefusedInput(f"times of jumps are a list, such as [{times!r}], and this is a {type(times).__name__}.")
         for t in times:
             if not isinstance(t, int | float) or not math.isfinite(t):
                 raise RefusedInput(f"times of jumps must be finite numbers, and one is {t!r}.")
+        _check_function(to, "the second argument of Jumps")
         self.times, self.to_state = tuple(times), to
 
     def state_after(self, t: Tensor, y: State, given: Sequence[Tensor] = ()) -> State:
@@ -116,6 +124,12 @@ class Jumps(nn.Module):
         """
         own = y.clone()  # `to` may write into its argument, and `y` has already been returned as an output
         return _checked(self.to_state(t, own, *given), y, "a jump")
+
+
+def _check_function(given: object, what: str) -> None:
+    """Raises RefusedInput where something is no function of time and state."""
+    if not callable(given):
+        raise RefusedInput(f"{what} is a function of (t, y), and this is a {type(given).__name__}: lambda t, y: ...")
 
 
 def _checked(after: State, y: State, what: str) -> State:

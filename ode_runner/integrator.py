@@ -17,14 +17,14 @@ from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.fields.counted_field import Call, CountedField, name_of, shaped
+from ode_runner.fields.counted_field import Call, CountedField, fitted, name_of
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.structured_field import JumpField, kind_of
-from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.base import GradientMode, check_solution
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
-from ode_runner.gradients.jumps import check_jumps, solve_between_jumps
+from ode_runner.gradients.jumps import solve_between_jumps
 from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
 from ode_runner.gradients.time_gradients import solve_with_time_gradients
@@ -34,6 +34,7 @@ from ode_runner.problem import (
     Problem,
     Solution,
     check_given,
+    check_kinds,
     check_solvable,
     in_joint_precision,
     solution_without_elements,
@@ -169,13 +170,13 @@ class Integrator:
             SolverFailed: the solver did not reach the last time.
             IncompatibleChoice: the solver does not take this field, or has no rule for integrals, noise or events.
         """
+        check_kinds(given, integrals, breaks)
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = state_and_given(y0, given)
         check_solvable(y0, ts, breaks)
         if jumps is not None:
-            check_jumps(jumps, ts, event=event is not None)
             solve = partial(self, field, given=given, integrals=integrals, noise=noise, breaks=breaks)
-            return solve_between_jumps(solve, y0, ts, jumps, given)
+            return solve_between_jumps(solve, y0, ts, jumps, given, event=event)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_given(given, y0)
         check_takes(self.solver, field, y0, integrals, noise)
@@ -192,6 +193,7 @@ class Integrator:
         return replace(solution, ts=ts)
 
     def _enter(self, solution: Solution) -> None:
+        check_solution(solution, self.gradient)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
@@ -210,7 +212,7 @@ class Integrator:
             function = partial(_mapped, field)
         with _in_full_precision(y):
             found = Call(function, self.field_dtype, given)(t, y)
-        return shaped(found, y, field) if call == "forward" else found
+        return fitted(found, y, field, call)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         solver = solver_along(self.solver, field)

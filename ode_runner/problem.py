@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
@@ -18,7 +18,7 @@ from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.fields.ledger import EachSample
 from ode_runner.fields.structured_field import kind_of
-from ode_runner.integral import Integral
+from ode_runner.integral import NONE, Integral
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -144,6 +144,11 @@ def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
     """
     _check_real(y0)
     _check_times(ts)
+    if (joint := promote_types(y0.dtype, ts.dtype)) in (torch.float16, torch.bfloat16):
+        raise RefusedInput(
+            f"state and times are {joint}, which rounds away what short steps add. Give ts.float(): the solve is in "
+            f"the finer of the two precisions. A field with weights in {joint} takes y.to({joint})."
+        )
     for place, b in enumerate(breaks):
         if not isinstance(b, int | float) or not math.isfinite(b):
             raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
@@ -181,6 +186,22 @@ def _check_times(ts: Times) -> None:
             )
 
 
+def check_kinds(
+    given: Sequence[Tensor], integrals: Mapping[str, Integral] = NONE, breaks: Sequence[float] = ()
+) -> None:
+    """Raises RefusedInput unless what is handed over with a solve are collections of what they should be of."""
+    if not isinstance(given, Sequence):
+        raise RefusedInput(f"given is a list of tensors, given=[z], and this is a {type(given).__name__}.")
+    if not isinstance(breaks, Iterable):
+        raise RefusedInput(f"breaks is a list of times, breaks=[0.5], and this is a {type(breaks).__name__}.")
+    several = list(integrals.values()) if isinstance(integrals, Mapping) else [integrals]
+    if wrong := [type(one).__name__ for one in several if not isinstance(one, Integral)]:
+        raise RefusedInput(
+            "integrals are named, integrals={'price': ode_runner.integral.Integral(g, judged=True)}, and one is a "
+            f"{wrong[0]}."
+        )
+
+
 def check_given(given: Sequence[Tensor], y0: State) -> None:
     """Raises RefusedInput unless each tensor given to a field has one row per sample of the state."""
     for place, z in enumerate(given):
@@ -194,9 +215,9 @@ def check_given(given: Sequence[Tensor], y0: State) -> None:
 
 def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
     """Raises RefusedInput unless there is noise for the field, with one number in `samples` per sample of the state."""
-    if noise is None:
+    if not isinstance(noise, Noise):
         raise RefusedInput(
-            f"{name_of(field)} is driven by noise, and the solve was given none: "
+            f"{name_of(field)} is driven by noise, and the solve was given {'none' if noise is None else repr(noise)}: "
             "integrate(field, y0, ts, noise=Noise(path=BrownianPath(...), samples=...))."
         )
     if len(noise.samples) != len(y0):

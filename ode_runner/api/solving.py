@@ -23,7 +23,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import NONE, Integral
 from ode_runner.integrator import Integrator
 from ode_runner.noise.brownian_path import Noise
-from ode_runner.problem import Solution, check_given, check_solvable
+from ode_runner.problem import Solution, check_given, check_kinds, check_solvable
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
 
@@ -114,6 +114,7 @@ def compile(
         SolverFailed: the last time was not reached.
     """
     check_solvable(y0, ts, ())
+    check_kinds(given, integrals)
     check_given(given, y0)
     integrator = replace(_integrator(solver, gradient, options), records=y0.is_cuda)
     solve = Compiled(integrator, _as_field(field, given), y0)
@@ -215,8 +216,13 @@ def _as_field(field: VectorField | nn.Module | Callable[..., State], given: Sequ
     Raises:
         RefusedInput: it cannot be called with a time, a state and the given tensors.
     """
+    check_kinds(given)
+    if isinstance(field, nn.Module) and "_parameters" not in vars(field):
+        raise RefusedInput(f"{type(field).__name__}.__init__ does not call super().__init__(), as a module's must.")
     if isinstance(field, VectorField):
         return field
+    if not callable(field):
+        raise RefusedInput(f"a field is a module or a function f(t, y), and this is a {type(field).__name__}.")
     made = _FunctionField(field)
     if isinstance(field, type):
         raise RefusedInput(f"{made.shown_name} is a class, and a field is an object of it, or a function f(t, y).")
@@ -252,8 +258,13 @@ def _name(choice: object) -> str:
 
 def _solver(solver: str | Solver, options: Mapping[str, Any]) -> Solver:
     if not isinstance(solver, str):
+        _check_object(solver, Solver, "solver", "'dopri5'")
+        if options:
+            names = ", ".join(options)
+            raise RefusedInput(f"{names}: of a solver that is an object, options are given to {_name(solver)}(...).")
         return solver
-    words = [f"solver={solver}", *(f"{_key(name)}={as_typed(value)}" for name, value in options.items())]
+    plain = {name: value.item() if getattr(value, "ndim", 1) == 0 else value for name, value in options.items()}
+    words = [f"solver={solver}", *(f"{_key(name)}={as_typed(value)}" for name, value in plain.items())]
     return _member("solver", tuple(words))
 
 
@@ -263,7 +274,16 @@ def _key(option: str) -> str:
 
 
 def _gradient(gradient: str | GradientMode) -> GradientMode:
-    return _member("gradient", (f"gradient={gradient}",)) if isinstance(gradient, str) else gradient
+    if isinstance(gradient, str):
+        return _member("gradient", (f"gradient={gradient}",))
+    _check_object(gradient, GradientMode, "gradient", "'backprop'")
+    return gradient
+
+
+def _check_object(choice: object, kind: type, group: str, example: str) -> None:
+    if not isinstance(choice, kind):
+        what = f"the class {choice.__name__}" if isinstance(choice, type) else f"a {type(choice).__name__}"
+        raise RefusedInput(f"{group} is a name, such as {example}, or an object of a {kind.__name__}, not {what}.")
 
 
 @cache

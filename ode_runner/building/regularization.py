@@ -39,6 +39,7 @@ def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regular
     for name, options in chosen(cfg, GROUP).items():
         place = f"{GROUP}.{name}"
         regularizer = construct(options, place)
+        _check_changes(type(regularizer))
         if not regularizer.weight >= 0:
             raise RefusedInput(f"{place}.weight must be 0 or more, not {regularizer.weight}.")
         if _is_used(options, name, model):
@@ -52,6 +53,18 @@ def build_objective(cfg: DictConfig, model: Model) -> Objective[Any]:
     for regularizer in regularizers.values():
         regularizer.check(model)
     return Regularized(model.objective, regularizers) if regularizers else model.objective
+
+
+def _check_changes(kind: type[Regularizer]) -> None:
+    """Raises RefusedInput for a class that neither has a price nor changes the times."""
+    hooks = ("last_time", "of_states", "penalty")
+    if not issubclass(kind, PathRegularizer) and all(
+        getattr(kind, name) is getattr(Regularizer, name) for name in hooks
+    ):
+        raise RefusedInput(
+            f"{kind.__name__} changes nothing: a regulariser defines {', '.join(hooks[:-1])} or {hooks[-1]}, or is a "
+            "PathRegularizer."
+        )
 
 
 def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[Model], solver: Solver) -> None:

@@ -1,6 +1,7 @@
 """`predict=`: the predictions of a trained model for given inputs, the test split or other data, at given times."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.types import Times, Trajectory
 
+MOST_TYPED = 8  # numbers of an input of which an example is shown
 SHOWN = 10  # samples of the test split, if no inputs are given
 
 
@@ -230,11 +232,15 @@ def _times(times: Any, experiment: Experiment) -> Times:
 
 def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
     shape = experiment.task.spec.conditioned_shape
-    check_no_file("inputs", inputs, example="[[1.0,2.0]]")
+    size, example = math.prod(shape), None
+    if size <= MOST_TYPED:
+        example = as_typed(np.arange(1.0, size + 1).reshape(1, *shape).tolist())
+    check_no_file("inputs", inputs, example=example)
     found = numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:
         raise RefusedInput(
-            f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
+            f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}"
+            f"{f', such as {example}' if example else '. From Python, ode.load(FOLDER).predict(array) takes an array'}."
         )
     given = torch.from_numpy(found)
     if not bool(given.to(experiment.dtype).isfinite().all()):

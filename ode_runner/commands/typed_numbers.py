@@ -89,10 +89,11 @@ def _holds_a_truth_value(values: Any) -> bool:
     return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
 
 
-def check_no_file(option: str, value: Any, *, example: str) -> None:
+def check_no_file(option: str, value: Any, *, example: str | None) -> None:
     """Raises RefusedInput if the value looks like a file name: files are not read."""
     if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
+        numbers = "nested lists of numbers" if example is None else f"the numbers, such as {option}={example}"
         raise RefusedInput(
-            f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "
+            f"{option}={as_typed(value)}: no file is read. Type {numbers}, or "
             f'{option}="$(cat FILE)" for a file that holds them so.'
         )

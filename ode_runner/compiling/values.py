@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.field import LinearizableField
-from ode_runner.fields.counted_field import CountedField, shaped
+from ode_runner.fields.counted_field import CountedField, fitted
 from ode_runner.integral import Pull, stacked
 from ode_runner.types import State, Time
 
@@ -54,7 +54,7 @@ class Values:
         def derivative(t: Time, y: State, values: Sequence[Tensor]) -> State:
             (given, *_), parameters = named(values)
             dy: State = functional_call(whole, parameters, (function, t, y, *given))
-            return shaped(dy, y, field.field) if call == "forward" else dy
+            return fitted(dy, y, field.field, call)
 
         return derivative
 
@@ -113,7 +113,7 @@ def _at_once(
         dy, push = inner.linearize(t, y, *given)
     else:
         dy = inner(t, y, *given)
-    shaped(dy, y, inner)
+    dy = fitted(dy, y, inner)
     pull = Pull(lambda t, y: inner(t, y, *given), t, y, enter=lambda _: None, push=push)
     each = [integral(t, y, dy, pull, *given, *more) for integral, more in zip(field.integrals, own, strict=True)]
     return dy, stacked(each, field.names, y)

@@ -85,7 +85,7 @@ class CountedField(VectorField):
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         remembers = self.names and isinstance(self.field, LinearizableField)
         dy = self.evaluate(self._remembered if remembers else self.field, 1, t, y, given)
-        return shaped(dy, y, self.field)
+        return fitted(dy, y, self.field)
 
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
         """f(t, y, *given); keeps the function that computes Jacobian-vector products at this point."""
@@ -233,20 +233,37 @@ def _counted(kind: type[VectorField]) -> type[CountedField]:
 def _call(name: str, count: float) -> Callable[..., State]:
     def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
         function = self.field if name == "forward" else getattr(self.field, name)
-        found = self.evaluate(function, count, t, y, given)
-        return shaped(found, y, self.field) if name == "forward" else found
+        return fitted(self.evaluate(function, count, t, y, given), y, self.field, name)
 
     return call
 
 
-def shaped(dy: Any, y: State, field: VectorField) -> State:
-    """Returns `dy`; raises RefusedInput unless it has the shape of `y`. Without it, a smaller shape would broadcast."""
-    if isinstance(dy, Tensor) and dy.shape == y.shape:
-        return dy
-    one = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
-    raise RefusedInput(
-        f"{name_of(field)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one {one}."
-    )
+def fitted(found: Any, y: State, field: VectorField, call: str = "forward") -> Tensor:
+    """What a call of the field has given at the state `y`, in the type of that.
+
+    Raises:
+        RefusedInput: it is a derivative and has another shape, in which it would be broadcast; or it is complex.
+    """
+    if (call == "forward" or call in kind_of(field).slopes) and not (
+        isinstance(found, Tensor) and found.shape == y.shape
+    ):
+        one = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise RefusedInput(
+            f"{_named(field, call)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one "
+            f"{one}."
+        )
+    if not isinstance(found, Tensor) or found.dtype == y.dtype or not y.is_floating_point():
+        return found
+    if found.is_complex():
+        raise RefusedInput(
+            f"{_named(field, call)} gave complex numbers ({found.dtype}), and its state is real. Solve for real and "
+            "imaginary parts, torch.view_as_real(...)."
+        )
+    return found.to(y.dtype)
+
+
+def _named(field: VectorField, call: str) -> str:
+    return name_of(field) if call == "forward" else f"{call} of {name_of(field)}"
 
 
 def uncounted(field: VectorField) -> VectorField:

@@ -54,16 +54,24 @@ class Untouched:
         if y.is_inference():  # inference tensors have no version counter
             return function(t, y)
         version = y._version
-        dy = function(t, y)
+        try:
+            dy = function(t, y)
+        except RuntimeError as error:
+            if "leaf Variable" not in str(error) or not _goes(function, t, y.clone()):
+                raise
+            raise self._writing() from error
         if y._version != version:
-            raise RefusedInput(
-                f"{self._name()} writes into the state that it is given, as y.mul_() does or a layer with "
-                "inplace=True, and the states of the solve would change with it. Write into y.clone()."
-            )
+            raise self._writing()
         self._check_before()
         if isinstance(dy, Tensor) and not dy.is_inference():
             self._before, self._version = weakref.ref(dy), dy._version
         return dy
+
+    def _writing(self) -> RefusedInput:
+        return RefusedInput(
+            f"{self._name()} writes into the state that it is given, as y.mul_() does or a layer with "
+            "inplace=True, and the states of the solve would change with it. Write into y.clone()."
+        )
 
     def _check_before(self) -> None:
         before = None if self._before is None else self._before()
@@ -72,3 +80,12 @@ class Untouched:
                 f"{self._name()} writes its derivative into the tensor in which it gave the one before, which the "
                 "solve still goes by. Return a new tensor from every call, such as buffer.clone()."
             )
+
+
+def _goes(function: Evaluated, t: Any, y: State) -> bool:
+    """Whether the function can be evaluated with a state that is no leaf, into which autograd lets it write."""
+    try:
+        function(t, y)
+    except RuntimeError:
+        return False
+    return True

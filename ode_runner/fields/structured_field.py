@@ -32,7 +32,8 @@ def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
     if len(kinds) == 1:
         return kinds[0]
     weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
-    return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights})
+    slopes = frozenset[str]().union(*(kind.slopes for kind in kinds))
+    return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights, "slopes": slopes})
 
 
 class KnownEquation(VectorField):
@@ -50,6 +51,7 @@ class SplitField(VectorField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "first_part": 0.5, "second_part": 0.5}
+    slopes: ClassVar[frozenset[str]] = frozenset({"forward", "first_part", "second_part"})
 
     @abc.abstractmethod
     def first_part(self, t: Time, y: State, *given: Tensor) -> State:
@@ -73,6 +75,7 @@ class SeparableField(SplitField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {**SplitField.call_weights, "drift": 0.5, "kick": 0.5}
+    slopes: ClassVar[frozenset[str]] = SplitField.slopes | {"drift", "kick"}
 
     @abc.abstractmethod
     def drift(self, t: Time, p: State) -> State:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.errors import CannotCompile, as_chosen
+from ode_runner.errors import CannotCompile, RefusedInput, as_chosen
 from ode_runner.field import VectorField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -67,3 +67,12 @@ class GradientMode(abc.ABC):
     @abc.abstractmethod
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         """The solution at `ts`, differentiable with respect to `y0` and the field's parameters."""
+
+
+def check_solution(solution: object, mode: GradientMode) -> None:
+    """Raises RefusedInput unless a mode, of one's own, has returned a solution."""
+    if not isinstance(solution, Solution):
+        raise RefusedInput(
+            f"{type(mode).__name__}.solve returned a {type(solution).__name__}, and a gradient mode returns the "
+            "Solution that solver.solve(field, y0, ts) gives."
+        )

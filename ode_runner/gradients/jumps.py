@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.event import Jumps
+from ode_runner.event import Event, Jumps
 from ode_runner.gradients.breaks import edges_of, joined, times_of
 from ode_runner.problem import Solution
 from ode_runner.types import State, Times
@@ -16,11 +16,14 @@ from ode_runner.types import State, Times
 Solve = Callable[[State, Times], Solution]
 
 
-def solve_between_jumps(solve: Solve, y0: State, ts: Times, jumps: Jumps, given: Sequence[Tensor]) -> Solution:
+def solve_between_jumps(
+    solve: Solve, y0: State, ts: Times, jumps: Jumps, given: Sequence[Tensor], *, event: Event | None
+) -> Solution:
     """`solve(y0, ts)` from jump to jump. Autograd differentiates the jumps, outside of the gradient mode.
 
     An output at the time of a jump is the state before it. A jump at the first time is ignored.
     """
+    _check_jumps(jumps, ts, event=event is not None)
     edges = edges_of(ts, jumps.times)
     if not edges:
         return solve(y0, ts)
@@ -35,7 +38,7 @@ def solve_between_jumps(solve: Solve, y0: State, ts: Times, jumps: Jumps, given:
     return replace(joined(pieces), ts=ts)
 
 
-def check_jumps(jumps: Jumps, ts: Times, *, event: bool) -> None:
+def _check_jumps(jumps: Jumps, ts: Times, *, event: bool) -> None:
     """Raises RefusedInput or IncompatibleChoice if jumps are invalid, or combined with what has no rule for them."""
     if not isinstance(jumps, Jumps):
         raise RefusedInput(f"jumps are ode_runner.event.Jumps(times, to), and this is a {type(jumps).__name__}.")

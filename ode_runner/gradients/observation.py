@@ -93,13 +93,15 @@ class Observation(Observer):
         with torch.enable_grad():
             dy = function(t, y.detach())
             self._check_own(dy, [y, *read], first)
-        return dy.detach()
+        return dy.detach() if isinstance(dy, Tensor) else dy
 
     def _check_own(self, dy: Tensor, read: list[Tensor], first: int) -> None:
         """Raises IncompatibleChoice if the graph of `dy` contains foreign nodes; the call's own begin with `first`.
 
         `read` are the inputs of the call: the state, and tensors computed from it.
         """
+        if not isinstance(dy, Tensor):
+            return  # which is refused later
         y, own = read[0], [*read, *self.field.parameters()]  # read now: torch.func replaces parameters
         leaves, older = _origins(dy, [one.grad_fn for one in own if one.grad_fn is not None], first)
         strange = [leaf for leaf in leaves if not any(leaf is one for one in own)]

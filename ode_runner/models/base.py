@@ -87,6 +87,11 @@ class Model(nn.Module, abc.ABC):
     @classmethod
     def unused_axes(cls) -> tuple[str, ...]:
         """The axes (groups of choices) that the model ignores."""
+        if not hasattr(cls, "numerics"):
+            raise RefusedInput(
+                f"{cls.__name__} does not say what it needs of numerics: numerics = Numerics.ANY, from "
+                "ode_runner.models.base, where it takes any solver."
+            )
         unused = UNUSED_AXES.get(cls.numerics, () if cls.objective.solves else ("gradient",))
         return unused if cls.uses_network else (*unused, "network")
 
@@ -110,8 +115,15 @@ class Model(nn.Module, abc.ABC):
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
         """The outputs, read from the last state, or from the state at each time."""
+        version = None if inputs.is_inference() else inputs._version
         encoding = self.encode(inputs)
-        return Outputs(values=self.decode(encoding, ts, integrate), terms=encoding.terms)
+        values = self.decode(encoding, ts, integrate)
+        if version is not None and inputs._version != version:
+            raise RefusedInput(
+                f"{type(self).__name__} writes into its inputs, as y0.mul_() or a layer with inplace=True at the "
+                "beginning of the stem do, and the data would change with them. Write into inputs.clone()."
+            )
+        return Outputs(values=values, terms=encoding.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The initial state, at the first time, and further arguments of the field."""
@@ -147,6 +159,11 @@ class Model(nn.Module, abc.ABC):
                 f"{type(self).__name__}.evolve returned a {type(solution).__name__}, and a model returns the Solution "
                 "that integrate(field, y0, ts) gives, whose states are its `ys`. Return Solution(ys=states), from "
                 "ode_runner.problem."
+            )
+        if len(solution.ys) != len(ts):
+            raise RefusedInput(
+                f"{type(self).__name__}.evolve returned states {tuple(solution.ys.shape)} for {len(ts)} times: "
+                "they are (time, batch, *state), also where only the last are read."
             )
         return solution
 

@@ -1,9 +1,11 @@
 """An objective with regularisers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from typing import Any, final
+from types import MethodType
+from typing import Any, cast, final
 
+import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Batch
@@ -69,7 +71,15 @@ class Regularized(Objective[nn.Module]):
 
     def _of_states(self, ts: Times, ys: Trajectory) -> dict[str, Tensor]:
         prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
-        return {name: price for name, price in prices.items() if price is not None}
+        found = {name: price for name, price in prices.items() if price is not None}
+        for name, price in found.items():
+            _check_price(
+                cast(MethodType, self.regularizers[name].of_states),
+                price,
+                ys.shape[1:2],
+                "one number for every sample",
+            )
+        return found
 
     def _prices(self, model: nn.Module, along: PricedSolves) -> dict[str, Scalar]:
         """The penalties by regulariser: those of the solves that were made, plus those on parameters."""
@@ -77,5 +87,16 @@ class Regularized(Objective[nn.Module]):
         for name, regularizer in self.regularizers.items():
             penalty = regularizer.penalty(model)
             if penalty is not None:
+                _check_price(cast(MethodType, regularizer.penalty), penalty, (), "one number")
                 prices[name] = prices[name] + penalty if name in prices else penalty
         return prices
+
+
+def _check_price(hook: MethodType, price: object, shape: Sequence[int], what: str) -> None:
+    """Raises RefusedInput unless a price of a regulariser is a tensor of its shape: others would be averaged too."""
+    if not isinstance(price, Tensor) or price.shape != torch.Size(shape):
+        found = f"one of {tuple(price.shape)}" if isinstance(price, Tensor) else f"a {type(price).__name__}"
+        raise RefusedInput(
+            f"{type(hook.__self__).__name__}.{hook.__name__} gives {what}, a tensor of shape {tuple(shape)}, and gave "
+            f"{found}."
+        )

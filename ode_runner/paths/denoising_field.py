@@ -25,6 +25,7 @@ class DenoisingField(StochasticField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "denoise": 1, "drift": 1, "diffusion": 0}
+    slopes: ClassVar[frozenset[str]] = frozenset({"forward", "denoise", "drift"})
     noise_kind = NoiseKind.ADDITIVE
     path: GaussianPath
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.errors import SolverFailed
+from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.event import Event
 from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
 from ode_runner.types import Rows
 
 PLACES = 8  # evaluations of an event function per step, unless its `longest` asks for more
+MOST_PLACES = 1_000_000
 CUTS, ROUNDS = 16, 12  # a root is enclosed by dividing its interval into CUTS parts, ROUNDS times
 TURNS = 8  # the same for the interval in which an event function comes nearest to 0
 ROUNDING = 64  # assumed rounding error of an event function, in units of eps
@@ -138,7 +139,10 @@ class EventSearch:
         side, crossed = self.side[rows], torch.full((len(rows),), -1)
         if bool((values[1:].sign() == side).all()):
             return root
-        for place, value in enumerate(values[1:]):
+        signs = values[1:].sign()
+        changes = (signs != torch.cat([side[None], signs[:-1]])) | (signs == 0)
+        for place in changes.any(dim=1).nonzero().flatten().tolist():  # elsewhere the event stays on its side
+            value = values[place + 1]
             now = torch.where(value == 0, -side, value.sign())  # a value of 0 counts as crossed
             hit = (
                 (now != side)
@@ -201,6 +205,11 @@ class EventSearch:
         counts = torch.full_like(lengths, PLACES)
         if self.sought.event.longest is not None:
             counts = (lengths.abs() / self.sought.event.longest).ceil().clamp_min(PLACES)
+        if (most := float(counts.max())) > MOST_PLACES:
+            raise RefusedInput(
+                f"longest={self.sought.event.longest:g} of an event asks for {most:.3g} places in a step, and "
+                f"{MOST_PLACES:,} are the most. Give a longer one."
+            )
         places = torch.arange(1, int(counts.max()) + 1, dtype=torch.float64)
         return (places[:, None] / counts).clamp_max(1.0)
 

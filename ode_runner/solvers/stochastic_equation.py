@@ -127,12 +127,13 @@ def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) 
         return  # the diffusion of a path is known
     with torch.enable_grad():
         y = y0.detach().requires_grad_()
-        g = own.diffusion(time_tensor(t0, y), y, *field.of_field(field.arguments()))
+        g = own.diffusion(time_tensor(t0, y), y.clone(), *field.of_field(field.arguments()))
         expected = (*y0.shape, *own.noise_shape(y0)) if own.noise_kind is NoiseKind.GENERAL else tuple(y0.shape)
-        if tuple(g.shape) != expected:
+        if not isinstance(g, Tensor) or tuple(g.shape) != expected:
+            found = tuple(g.shape) if isinstance(g, Tensor) else f"a {type(g).__name__}"
             raise IncompatibleChoice(
                 f"{name_of(own)} has {own.noise_kind} noise, for which its diffusion must be of shape {expected}, and "
-                f"it is {tuple(g.shape)}."
+                f"it is {found}."
             )
         if own.noise_kind in (NoiseKind.DIAGONAL, NoiseKind.ADDITIVE):
             _check_derivative(own, g, y)
@@ -145,7 +146,7 @@ def _check_derivative(own: StochasticField, g: Tensor, y: State) -> None:
     wrong, size = along - signs * plain, plain.norm()
     if own.noise_kind is NoiseKind.ADDITIVE:
         wrong, size = along, g.detach().norm()
-    if wrong.norm() > ALLOWED * size:
+    if wrong.norm() > max(ALLOWED, 4 * torch.finfo(g.dtype).eps) * size:
         needed = "NoiseKind.DIAGONAL" if own.noise_kind is NoiseKind.ADDITIVE else "NoiseKind.GENERAL"
         depends = "the state" if own.noise_kind is NoiseKind.ADDITIVE else "other elements of the state than its own"
         raise IncompatibleChoice(

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ode_runner.errors import RefusedInput
 from ode_runner.solvers.dense_output import DenseOutput
 from ode_runner.types import State, Time
 
@@ -20,6 +21,10 @@ class Tableau:
     b: tuple[float, ...]
     middle: tuple[float, ...] | None = None  # weights of the solution at t0 + dt/2; None: cubic Hermite interpolation
     inner: tuple[tuple[float, ...], ...] = ()  # extra stages for dense output: weights of k, f1 and the slopes so far
+
+    def __post_init__(self) -> None:
+        if abs(sum(self.b) - 1) > 1e-6:
+            raise RefusedInput(f"the weights b of a tableau sum to {sum(self.b):.6g}, and those of a method to 1.")
 
     @cached_property
     def c(self) -> tuple[float, ...]:

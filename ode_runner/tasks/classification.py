@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ode_runner.batch import LEARNER, Batch, Learner, Outputs, Split
+from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
@@ -28,6 +29,20 @@ class Samples:
         return Samples(self.inputs.to(device), self.targets.to(device))
 
 
+def _check_samples(samples: Samples | None, split: str) -> None:
+    """Raises RefusedInput unless there are samples, each with an input and a whole number."""
+    if samples is None:
+        raise RefusedInput(f"{split} is missing: a task gives Samples(inputs, targets) for each of {', '.join(Split)}.")
+    for name, x in vars(samples).items():
+        if not isinstance(x, Tensor):
+            raise RefusedInput(f"{split}: {name} are a {type(x).__name__}. Make a tensor of it by torch.as_tensor.")
+    inputs, targets = samples.inputs, samples.targets
+    if len(inputs) != len(targets):
+        raise RefusedInput(f"{split} has {len(inputs)} inputs and {len(targets)} targets, and each has one.")
+    if targets.dtype != torch.int64:
+        raise RefusedInput(f"{split}: targets are {targets.dtype}, and numbers of classes int64: targets.long().")
+
+
 class Classification(Task):
     """Samples of a few classes, classified by the output at the end of the time span [0, 1]."""
 
@@ -35,6 +50,8 @@ class Classification(Task):
     higher_is_better: ClassVar[bool] = True
 
     def __init__(self, splits: dict[Split, Samples], *, seed: int, device: torch.device) -> None:
+        for split in Split:
+            _check_samples(splits.get(split), f"the {split} split of {type(self).__name__}")
         self.splits = {split: samples.to(device) for split, samples in splits.items()}
         self.seed = seed
         self.ts = torch.tensor([0.0, 1.0], device=device)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +24,7 @@ from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.recording.display import Display
+from ode_runner.solvers.explicit.rk4 import RK4
 from tests.helpers import run_folder, typed
 
 TIMES = torch.tensor([0.0, 1.0])
@@ -408,6 +410,14 @@ def test_a_signal_that_comes_as_a_run_ends_stops_the_program_too(
     assert ode.load(run_folder(tmp_path)).record.status == "completed"
 
 
+class Unmade(nn.Module):
+    def __init__(self) -> None:
+        pass
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return -y
+
+
 def halves(t: Tensor, y: Tensor) -> Tensor:
     return y[:, :1]
 
@@ -425,11 +435,40 @@ def solve(solver: str, *, gradient: str = "backprop", **options: object) -> obje
         (lambda y: -y, (), "<lambda> takes (y), and is called with (t, y)"),
         (lambda t, y: -y, (torch.ones(1, 1),), "is called with (t, y, z1)"),
         (nn.Linear, (), "Linear is a class"),
+        ("odenet", (), "a field is a module or a function f(t, y), and this is a str."),
+        (Unmade(), (), "Unmade.__init__ does not call super().__init__()"),
+        (lambda t, y, z: -y, torch.ones(1, 1), "given is a list of tensors, given=[z], and this is a Tensor."),
+        (lambda t, y, z: -y, None, "given is a list of tensors, given=[z], and this is a NoneType."),
     ],
 )
 def test_what_cannot_be_called_as_a_field_is_refused_by_its_arguments(field: Any, given: Any, said: str) -> None:
     with pytest.raises(RefusedInput, match=re.escape(said)):
         ode.integrate(field, torch.ones(1, 1), torch.tensor([0.0, 1.0]), given=given)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"integrals": halves}, "integrals are named, integrals={'price': ode_runner.integral.Integral("),
+        ({"integrals": {"price": halves}}, "and one is a function"),
+        ({"breaks": 0.5}, "breaks is a list of times, breaks=[0.5], and this is a float"),
+        ({"solver": None}, "solver is a name, such as 'dopri5', or an object of a Solver, not a NoneType"),
+        ({"solver": RK4}, "not the class RK4"),
+        ({"solver": RK4(num_steps=2, step_size=None), "num_steps": 9}, "num_steps: of a solver that is an object"),
+        ({"gradient": True}, "gradient is a name, such as 'backprop', or an object of a GradientMode, not a bool"),
+        ({"y0": torch.ones(1, 1).bfloat16(), "ts": TIMES.bfloat16()}, "state and times are torch.bfloat16, which"),
+    ],
+)
+def test_what_a_solve_is_asked_for_is_of_the_kinds_that_it_says(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RefusedInput, match=re.escape(said)):
+        ode.integrate(lambda t, y: -y, **({"y0": torch.ones(1, 1), "ts": TIMES} | options))
+
+
+def test_numbers_of_numpy_and_torch_are_options() -> None:
+    for tolerance in (np.float64(1e-6), np.float32(1e-6), torch.tensor(1e-6)):
+        found = ode.integrate(lambda t, y: -y, torch.ones(1, 1), TIMES, tolerance=tolerance)
+        assert found.accepted == ode.integrate(lambda t, y: -y, torch.ones(1, 1), TIMES, tolerance=1e-6).accepted
+    assert ode.integrate(lambda t, y: -y, torch.ones(1, 1), TIMES, solver="rk4", num_steps=np.int64(3)).accepted == 3
 
 
 def test_names_of_torchdiffeq_are_answered() -> None:

@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 import ode_runner as ode
 from ode_runner.commands.evaluate import _plain, describe_as_ode
 from ode_runner.commands.original_command import with_original_command
+from ode_runner.commands.predict import _inputs
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
@@ -303,6 +306,20 @@ def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, .
     assert ended.returncode == 2, ended.stdout
     assert words in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((1,), "each of shape (1,), such as [[1.0]]."),
+        ((2, 2), "such as [[[1.0,2.0],[3.0,4.0]]]."),
+        ((100, 4), "each of shape (100, 4). From Python, ode.load(FOLDER).predict(array) takes an array."),
+    ],
+)
+def test_an_example_of_inputs_has_their_shape(shape: tuple[int, ...], said: str) -> None:
+    experiment: Any = SimpleNamespace(task=SimpleNamespace(spec=SimpleNamespace(conditioned_shape=shape)))
+    with pytest.raises(RefusedInput, match=re.escape(said)):
+        _inputs([[[1.0]]], experiment)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
-from ode_runner.event import Event
+from ode_runner.event import Event, Jumps
 from ode_runner.field import VectorField
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.adjoint import Adjoint
@@ -444,9 +444,16 @@ def test_functions_that_are_no_events_are_refused() -> None:
         first(lambda t, y: (0.5 - y[:, 0]).sqrt() - 0.1, direction=1)
     with pytest.raises(RefusedInput, match=r"an event is ode_runner.event.Event"):
         solved(TIGHT, Backprop(), ONWARDS, torch.zeros(1, 1), lambda t, y: y[:, 0])  # type: ignore[arg-type]
-    for bad in ({"direction": 2}, {"longest": 0.0}, {"ends_after": 0}):
-        with pytest.raises(RefusedInput, match=rf"{next(iter(bad))} of an event must be|direction of an event is"):
+    for bad in (
+        {"direction": 2}, {"longest": 0.0}, {"longest": "a"}, {"ends_after": 0}, {"ends_after": 1.5}, {"most": 0},
+        {"most": None}, {"reset": 1.0},
+    ):  # fmt: skip
+        with pytest.raises(RefusedInput, match=rf"{next(iter(bad))} of an event (must be|is)"):
             Event(lambda t, y: y[:, 0], **bad)  # type: ignore[arg-type]
+    with pytest.raises(RefusedInput, match="times of jumps are a list"):
+        Jumps(0.5, lambda t, y: y)  # type: ignore[arg-type]
+    with pytest.raises(RefusedInput, match="the second argument of Jumps is a function of"):
+        Jumps([0.5], 1.0)  # type: ignore[arg-type]
 
 
 def test_every_other_pair_is_refused_by_name() -> None:
@@ -493,3 +500,12 @@ def test_single_precision() -> None:
     assert found.times.dtype == torch.float32
     assert found.times[:, 0].tolist() == pytest.approx(FOUR, abs=1e-4)
     assert float(ball.derivatives(found.times[3, 0])[3]) == pytest.approx(12.784491, rel=1e-3)
+    fine = Event(
+        lambda t, y: (y[:, 0] + 1).double(), direction=-1, longest=1e-4
+    )  # of another precision, in 10,000 places
+    falls = solved(solver, Checkpoint(), Falling(), torch.zeros(2, 2), fine)
+    assert falls.events is not None
+    assert falls.events.times.dtype == torch.float32
+    torch.testing.assert_close(falls.events.times[0], torch.full((2,), (2 / 9.8) ** 0.5), atol=1e-5, rtol=0)
+    with pytest.raises(RefusedInput, match="longest=1e-12 of an event asks for .* places in a step, and 1,000,000 are"):
+        solved(solver, Checkpoint(), Falling(), torch.zeros(2, 2), Event(lambda t, y: y[:, 0] + 1, longest=1e-12))

@@ -6,20 +6,35 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import EachSample, Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import Integral, trace
 from ode_runner.integrator import Integrator
 from ode_runner.networks.linear import LinearField
 from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.types import State, Time
 from tests.problems import Compose, Formula, SmallNet, build
 
 MODES = [Backprop(), Adjoint(rtol=None, atol=None)]
+
+
+class Turning(VectorField):
+    """y' = y A, given in a type of its own."""
+
+    def __init__(self, turn: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.turn, self.dtype = turn, dtype
+
+    def forward(self, t: Time, y: State) -> State:
+        return (y @ self.turn).to(self.dtype)
 
 
 def evaluations(ledger: Ledger) -> dict[str, int]:
@@ -108,6 +123,28 @@ def test_a_derivative_of_another_shape_or_kind_is_named() -> None:
         field = CountedField(Formula(lambda t, y, given=given: given), Ledger())  # type: ignore[misc]
         with pytest.raises(RefusedInput, match=re.escape(f"of its state, (2, 2), and gave one {named}")):
             field(torch.tensor(0.0), torch.ones(2, 2))
+        integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Checkpoint())  # which looks at graphs
+        with pytest.raises(RefusedInput, match=re.escape(f"and gave one {named}")):
+            integrate(Formula(lambda t, y, given=given: given), torch.ones(2, 2), torch.tensor([0.0, 1.0]))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5", "kvaerno3", "radau_iia5", "reversible_heun"])
+@pytest.mark.parametrize("each", [False, True])
+def test_a_derivative_of_another_precision_is_one_of_the_states(composed: Compose, solver: str, each: bool) -> None:
+    """Weights of its own are applied to the state again in the next stage, and solve for it in an implicit one."""
+    if each and solver != "dopri5":
+        pytest.skip("steps that all samples have in common")
+    integrate = Integrator(
+        solver=build(composed, "solver", solver, **({"per_sample": True} if each else {})), gradient=Backprop()
+    )
+    turn, ts = torch.tensor([[-0.5, 1.0], [-1.0, -0.5]]), torch.tensor([0.0, 0.5])
+    expected = torch.ones(2, 2) @ torch.matrix_exp(turn / 2)
+    for dtype in (torch.float64, torch.bfloat16, torch.float32):
+        ys = integrate(Turning(turn, dtype), torch.ones(2, 2), ts).ys
+        assert ys.dtype is torch.float32
+        torch.testing.assert_close(ys[1], expected, atol=2e-2, rtol=0)
+    with pytest.raises(RefusedInput, match=r"gave complex numbers \(torch.complex64\), and its state is real"):
+        integrate(Turning(turn, torch.complex64), torch.ones(2, 2), ts)
 
 
 def test_a_derivative_that_nobody_needs_is_freed() -> None:
@@ -135,8 +172,9 @@ def test_a_field_that_writes_into_the_solve_is_refused(composed: Compose, solver
     integrate, buffer = Integrator(solver=build(composed, "solver", solver), gradient=Backprop()), torch.zeros(2, 2)
     writing, keeping = Formula(lambda t, y: y.mul_(-1)), Formula(lambda t, y: buffer.copy_(-y))
     for field, says in ((writing, "writes into the state"), (keeping, "in which it gave the one before")):
-        with torch.no_grad(), pytest.raises(RefusedInput, match=says):
-            integrate(field, torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+        for y0 in (torch.ones(2, 2), torch.ones(2, 2, requires_grad=True)):
+            with pytest.raises(RefusedInput, match=says):
+                integrate(field, y0, torch.tensor([0.0, 1.0]))
 
 
 def test_a_field_that_gives_one_tensor_again_and_again_is_right() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +14,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.compatibility import check_compatible
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
+from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.forward import Forward
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Integrate, Model, Numerics
@@ -20,7 +22,8 @@ from ode_runner.models.depth.augmented import Augmented
 from ode_runner.models.depth.odenet import ODENet
 from ode_runner.models.depth.resnet import ResNet
 from ode_runner.networks.base import Network
-from ode_runner.problem import Solution
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from tests.problems import Compose, accepted_pairs, build, learners, named_class
 
@@ -188,6 +191,41 @@ def test_a_model_that_returns_states_in_place_of_a_solution_is_told(make: Make, 
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
     with pytest.raises(RefusedInput, match=r"Bare.evolve returned a Tensor.*Return Solution\(ys=states\)"):
         Bare(network)(inputs_for(setting), TS, integrate)
+
+    class Last(ODENet):  # type: ignore[misc]
+        def evolve(self, y0: Encoding, ts: Tensor, integrate: Integrate) -> Solution:
+            return Solution(ys=integrate(self.field, y0, ts).ys[-1])
+
+    with pytest.raises(
+        RefusedInput, match=r"Last.evolve returned states \(\d+, .* for 2 times: they are \(time, batch"
+    ):
+        Last(network)(inputs_for(setting), TS, integrate)
+
+    class Mode(GradientMode):
+        exact = True
+
+        def solve(self, solver: Solver, problem: Problem) -> Any:
+            return solver.solve(problem.field, problem.y0, problem.ts).ys
+
+    with pytest.raises(RefusedInput, match=r"Mode.solve returned a Tensor, and a gradient mode returns the Solution"):
+        ODENet(network)(inputs_for(setting), TS, replace(integrate, gradient=Mode()))
+
+
+def test_a_model_that_does_not_say_what_it_needs_is_told() -> None:
+    class Unsaid(Model):
+        evolve = ODENet.evolve
+
+    with pytest.raises(RefusedInput, match=r"Unsaid does not say what it needs of numerics: numerics = Numerics.ANY"):
+        Unsaid.unused_axes()
+
+
+def test_a_model_that_writes_into_its_inputs_is_told(make: Make) -> None:
+    """They are the data, of which validation reads the same in every epoch."""
+    integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
+    model = ODENet(make("network", "mlp", MOONS, width=4))
+    model.stem = nn.Sequential(nn.ReLU(inplace=True), model.stem)
+    with pytest.raises(RefusedInput, match=r"ODENet writes into its inputs.* Write into inputs.clone\(\)"):
+        model(torch.randn(3, 2), TS, integrate)
 
 
 def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting: str) -> None:

@@ -11,6 +11,7 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.implicit.radau_iia5 import A, C, E, G, RadauIIA5, collocation
 from ode_runner.solvers.one_step import Step
@@ -96,6 +97,17 @@ def test_tight_tolerances_take_few_steps() -> None:
     solution = replace(RADAU, rtol=1e-9, atol=1e-9).solve(problem.field(), problem.exact(0.0), problem.times())
     assert solution.accepted < 200
     torch.testing.assert_close(solution.ys[-1], problem.exact(2.0), rtol=0, atol=1e-9)
+
+
+def test_a_step_over_no_time_has_derivatives() -> None:
+    """Of an integral too, which would be made of increments divided by its length."""
+    field, y0 = Formula(lambda t, y: -y), torch.ones(2, 1, requires_grad=True)
+    price = Integral(lambda t, y, dy, pull: y[:, 0] ** 2, judged=True)
+    solution = Integrator(solver=RADAU, gradient=Checkpoint())(
+        field, y0, torch.tensor([0.5, 0.5]), integrals={"price": price}
+    )
+    (solution.integrals["price"].sum() + solution.ys[-1].sum()).backward()
+    assert torch.equal(y0.grad, torch.ones(2, 1))
 
 
 @pytest.mark.parametrize(

@@ -501,6 +501,24 @@ def test_noise_of_another_kind_than_stated_is_refused() -> None:
         solved(EulerMaruyama, 8, unfit, torch.ones(3, 2))
 
 
+@pytest.mark.parametrize("solver", [*ITO, *STRATONOVICH])
+def test_a_drift_or_diffusion_of_another_shape_or_kind_is_refused(solver: type[StochasticSolver]) -> None:
+    """A drift (batch,) would be laid along the elements of the state, without a word where there are as many."""
+    for call, made, said in (
+        ("drift", lambda t, y: y.sum(dim=1), "drift of Geometric must give a derivative in the shape of its state"),
+        ("drift", lambda t, y: 1.0, r"drift of Geometric must .* and gave one a float"),
+        ("diffusion", lambda t, y: 1.0, r"of shape \(3, 3\), and it is a float"),
+        ("diffusion", lambda t, y: y.mul_(2), "Geometric writes into the state that it is given"),
+    ):
+        field = Geometric()
+        setattr(field, call, made)
+        with pytest.raises(RefusedInput, match=said):
+            solved(solver, 2, field, torch.ones(3, 3))
+    single = Geometric()
+    single.diffusion = lambda t, y: y.bfloat16()  # type: ignore[method-assign]
+    assert solved(solver, 2, single, torch.ones(3, 3)).ys.dtype is torch.float64
+
+
 def test_no_stochastic_solver_chooses_its_steps() -> None:
     """Adaptive steps of general noise have a bias in the area between its elements that nothing would show."""
     solvers = [named_class("solver", name) for name in options("solver")]

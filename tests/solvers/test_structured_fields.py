@@ -216,6 +216,24 @@ def test_other_fields_are_refused_by_name(solver: str, kind: str, composed: Comp
     assert kind in {cls.__name__ for cls in kind_of(Driven()).__mro__}
 
 
+@pytest.mark.parametrize(
+    ("solver", "call"),
+    [
+        ("lie", "second_part"),
+        ("strang", "first_part"),
+        ("kencarp3", "second_part"),
+        ("leapfrog", "kick"),
+        ("semi_implicit_euler", "force"),
+    ],
+)
+def test_a_part_of_another_shape_is_refused(solver: str, call: str, composed: Compose) -> None:
+    """It would be broadcast, without a word where there are as many samples as elements."""
+    field = Halves() if call == "kick" else Driven()
+    setattr(field, call, lambda t, y, *given: -y.sum(dim=1))
+    with pytest.raises(RefusedInput, match="must give a derivative in the shape of its state"):
+        Integrator(solver=build(composed, "solver", solver), gradient=Backprop())(field, torch.ones(2, 2), TS)
+
+
 def test_what_has_no_rule_is_refused_by_name() -> None:
     with pytest.raises(IncompatibleChoice, match="solver=expm is a matrix exponential, and has no rule for integrals"):
         solved(Expm(), Learned(), integrals={"q": squares()})

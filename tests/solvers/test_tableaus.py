@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.errors import RefusedInput
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
 from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
@@ -131,7 +132,12 @@ def test_the_middle_of_a_step_is_of_order_four(embedded: AdaptiveRungeKutta) -> 
 def in_detail(tableau: Tableau) -> Tableau:
     """With the places of dense output as stages of their own, after f(t1, y1)."""
     rows = [*tableau.a[: tableau.stages], tableau.b[: tableau.stages], *tableau.places]
-    return Tableau(a=tuple(rows), b=(0.0,) * len(rows))
+    return Tableau(a=tuple(rows), b=(1.0, *[0.0] * (len(rows) - 1)))
+
+
+def test_weights_that_do_not_sum_to_one_are_refused() -> None:
+    with pytest.raises(RefusedInput, match="the weights b of a tableau sum to 0.9, and those of a method to 1"):
+        Tableau(a=((), (1.0,)), b=(0.5, 0.4))
 
 
 def test_dense_output_is_of_one_order_less_than_the_step(solver: RungeKutta) -> None:

@@ -12,8 +12,10 @@ from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.task_contract import checked_batch
 from ode_runner.tasks.base import Task
+from ode_runner.tasks.classification import Classification, Samples
 from tests.helpers import record_of, typed
 
+CPU = torch.device("cpu")
 QUICK = ("trainer.epochs=1", "trainer.batch_size=10", "logger=none", "pictures=false")
 
 
@@ -104,6 +106,22 @@ def test_a_size_that_is_not_that_of_an_epoch_is_told(tmp_path: Path) -> None:
         ended = tried(fault, tmp_path / str(told))
         assert ended.returncode == 0, ended.stderr
         assert (said in ended.stdout + ended.stderr) is told
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "said"),
+    [
+        (torch.zeros(3, 2), torch.zeros(2).long(), "has 3 inputs and 2 targets"),
+        (torch.zeros(3, 2), torch.zeros(3), "targets are torch.float32, and numbers of classes int64: targets.long"),
+        (torch.zeros(3, 2).numpy(), torch.zeros(3).long(), "inputs are a ndarray. Make a tensor of it"),
+    ],
+)
+def test_samples_of_classes_are_as_many_as_their_numbers(inputs: Any, targets: Tensor, said: str) -> None:
+    with pytest.raises(RefusedInput, match=f"the train split of Classification.* {said}"):
+        Classification(dict.fromkeys(Split, Samples(inputs, targets)), seed=0, device=CPU)
+    one = Samples(torch.zeros(1, 2), torch.zeros(1).long())
+    with pytest.raises(RefusedInput, match="the test split of Classification is missing: a task gives Samples"):
+        Classification({Split.TRAIN: one, Split.VALIDATION: one}, seed=0, device=CPU)
 
 
 def test_numbers_of_numpy_are_no_batch() -> None:

@@ -535,6 +535,8 @@ def test_files_without_a_single_image_are_refused(make: MakeTask, idx_dir: Path)
         ("annuli", {"dim": 0}, "task.dim"),
         ("annuli", {"noise": -0.1}, "task.noise"),
         ("annuli", {"dim": 1001}, "task.dim"),
+        ("reflection", {"points": 20_000_000}, "task.points must be at most 10,000,000"),
+        ("ctmc", {"paths": 20_000_000}, "task.paths must be at most 10,000,000"),
         ("annuli", {"train": 20_000_000}, "task.train must be at most 10,000,000, not 20,000,000"),
         ("annuli", {"radii": [[0.0, 0.5], [1.0, float("inf")]]}, "task.radii"),
         ("annuli", {"radii": [1.0, 2.0]}, r"task.radii=\[1.0,2.0\] with task.filled=true must be \[\[low,high\]"),

@@ -3,14 +3,16 @@
 import math
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.batch import Batch, Outputs
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
+from ode_runner.building.regularization import _check_changes
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.fields.ledger import Phase
@@ -18,10 +20,12 @@ from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.models.depth.basis_functions import BASES
 from ode_runner.models.depth.galerkin import expanded
+from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.objectives.priced_solves import PricedSolves
-from ode_runner.problem import Solution
-from ode_runner.regularizers.base import PathRegularizer
+from ode_runner.objectives.regularized import Regularized
+from ode_runner.problem import Integrate, Solution
+from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.regularizers.depth_varying import squared_differences
 from ode_runner.regularizers.singular_values import squared_norm
 from ode_runner.solvers.explicit.dopri5 import Dopri5
@@ -217,6 +221,48 @@ def test_outside_training_noise_is_known_by_samples_and_nobody_elses(
     [drawn] = made.integral(Y0, training=True).given
     assert drawn.dtype == Y0.dtype
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+class Solves(Objective[Any]):
+    def loss(self, model: Any, task: Any, batch: Batch, integrate: Integrate) -> Loss:
+        return Loss(integrate(model, batch.inputs, batch.ts).ys.mean(), {}, Outputs(batch.inputs))
+
+
+class Owned(Regularizer):
+    def of_states(self, ts: Tensor, ys: Tensor) -> Tensor:
+        return ys[-1]
+
+
+class Plain(Regularizer):
+    def penalty(self, model: nn.Module) -> Any:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            Owned,
+            r"Owned.of_states gives one number for every sample, a tensor of shape \(4,\), and gave one of \(4, 3\)",
+        ),
+        (Plain, r"Plain.penalty gives one number, a tensor of shape \(\), and gave a float"),
+    ],
+)
+def test_a_price_of_another_shape_is_refused(kind: type[Regularizer], said: str, backprop: Any) -> None:
+    """Its mean over all elements would be another price, without a word."""
+    priced, task = Regularized(Solves(), {"own": kind(weight=1.0)}), cast("Any", None)
+    with pytest.raises(RefusedInput, match=said):
+        priced.loss(
+            Linear(), task, Batch(Y0, torch.tensor([0.0, END]), Y0), Integrator(solver=DOPRI5, gradient=backprop)
+        )
+
+
+def test_a_regularizer_that_changes_nothing_is_refused() -> None:
+    class Idle(Regularizer):
+        pass
+
+    with pytest.raises(RefusedInput, match="Idle changes nothing: a regulariser defines last_time, of_states or"):
+        _check_changes(Idle)
 
 
 @pytest.mark.parametrize("span", [(0.0, 0.4, 1.0), (1.0, 0.4, 0.0)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.field import VectorField
 from ode_runner.solvers.implicit.implicit import AdaptiveImplicitSolver, Begin
 from ode_runner.solvers.implicit.newton import Equations, Newton
-from ode_runner.solvers.one_step import Step
+from ode_runner.solvers.one_step import AcceptedStep, Step
 from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time, time_tensor
 from ode_runner.types import State
@@ -65,6 +65,11 @@ class RadauIIA5(AdaptiveImplicitSolver):
         y1, of_stages = stages[2].detach(), ks.detach().unbind()
         newton.attempt = Step(t0=t0, t1=t1, due=[], y0=y0.detach(), y1=y1, ks=[f0.detach(), *of_stages])
         return stages[2], [f0, *ks]
+
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
+        if interval.t0 == interval.t1:  # a step divides by its length
+            return Step(t0=interval.t0, t1=interval.t1, due=interval.due, y0=y0, y1=y0, ks=[])
+        return super().recompute(field, interval, y0)
 
     def _continued(self, newton: Newton, times: list[float], begin: Begin) -> Tensor:
         """An initial guess of the stages by the previous step's polynomial, or y0 if there is none."""

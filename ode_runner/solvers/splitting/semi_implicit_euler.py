@@ -7,6 +7,7 @@ import torch
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.fields.counted_field import fitted
 from ode_runner.fields.structured_field import SecondOrderField
 from ode_runner.solvers.grid_step import GridStepSolver
 from ode_runner.solvers.tableau import time_tensor
@@ -37,5 +38,5 @@ class SemiImplicitEuler(GridStepSolver):
         if not isinstance(field, SecondOrderField):
             raise IncompatibleChoice(f"SemiImplicitEuler needs {self.fields_in_words}. Use solver=rk4.")
         q, v = y0.chunk(2, dim=1)
-        v = torch.add(v, field.force(time_tensor(t0, y0), y0), alpha=t1 - t0)
+        v = torch.add(v, fitted(field.force(time_tensor(t0, y0), y0), v, field), alpha=t1 - t0)
         return torch.cat([torch.add(q, v, alpha=t1 - t0), v], dim=1)

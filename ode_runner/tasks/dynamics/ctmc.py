@@ -24,7 +24,7 @@ from ode_runner.tasks.dynamics.chains import (
     uniform_generator,
 )
 from ode_runner.tasks.set_metrics import SetMeasuringTask, SetMetric
-from ode_runner.tasks.sizes import check_horizon
+from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.tasks.variation import expected_variation, total_variation
 from ode_runner.types import Scalar, Times
 
@@ -147,5 +147,5 @@ class CTMC(SetMeasuringTask):
             )
         if horizon is not None:
             check_horizon(horizon)
-        if paths is not None and paths < 1:
-            raise RefusedInput(f"task.paths must be at least 1, not {paths}.")
+        if paths is not None:
+            check_counts(1, paths=paths)

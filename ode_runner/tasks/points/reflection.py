@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.line import draw_map
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
 
@@ -31,8 +31,7 @@ class Reflection(Task):
     higher_is_better: ClassVar[bool] = False
 
     def __init__(self, *, points: int, seed: int, device: torch.device) -> None:
-        if points < 2:
-            raise RefusedInput(f"task.points must be at least 2, not {points}.")
+        check_counts(2, points=points)
         self.inputs = torch.linspace(-1, 1, points, device=device)[:, None]
         self.ts = torch.tensor([0.0, 1.0], device=device)
         self.seed = seed
