@@ -162,5 +162,5 @@ def test_the_floor_is_the_entropy_and_gradients_are_finite(composed: Compose, ke
 def test_a_causal_network_is_refused(composed: Compose) -> None:
     spec = TaskSpec(input_shape=(4,), output_shape=(4, 3), tokens=3)
     network = build(composed, "network", "transformer", spec, causal=True)
-    with pytest.raises(IncompatibleChoice, match=r"model=sedd asks .* Use network.causal=false"):
+    with pytest.raises(IncompatibleChoice, match=r"model=sedd predicts .* Use network.causal=false"):
         SEDD(network, kernel="uniform")

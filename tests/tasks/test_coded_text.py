@@ -171,5 +171,5 @@ def test_senseless_choices_are_refused(composed: Compose) -> None:
         made(composed, DiffusionLM, regression=-1.0)
     with pytest.raises(RefusedInput, match=r"model.dimension must be at least 1"):
         made(composed, DiffusionLM, dimension=0)
-    with pytest.raises(IncompatibleChoice, match=r"model=diffusion_lm asks .* Use network.causal=false"):
+    with pytest.raises(IncompatibleChoice, match=r"model=diffusion_lm predicts .* Use network.causal=false"):
         made(composed, DiffusionLM, {"causal": True})

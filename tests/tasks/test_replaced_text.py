@@ -186,5 +186,5 @@ def test_senseless_choices_are_refused(composed: Compose) -> None:
         denoiser(composed, D3PM, steps=0)
     with pytest.raises(RefusedInput, match=r"model.cross_entropy must be 0 or more"):
         denoiser(composed, D3PM, cross_entropy=-1.0)
-    with pytest.raises(IncompatibleChoice, match=r"model=discrete_flow asks .* Use network.causal=false"):
+    with pytest.raises(IncompatibleChoice, match=r"model=discrete_flow predicts .* Use network.causal=false"):
         denoiser(composed, DiscreteFlowMatching, network={"causal": True})

@@ -27,8 +27,7 @@ class Basis(abc.ABC):
         if not self.least <= size <= self.most:
             name = next(name for name, kind in BASES.items() if kind is type(self))
             raise RefusedInput(
-                f"model.basis={name} has {self.least} to {self.most} functions, and model.size={size} asks for "
-                "others. Type another model.size."
+                f"model.basis={name} model.size={size}: such a basis has {self.least} to {self.most} functions."
             )
         self.size = size
 
