@@ -1,6 +1,7 @@
 """The base class of models, and the numerics that a model needs."""
 
 import abc
+import inspect
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, ClassVar, final
@@ -87,7 +88,7 @@ class Model(nn.Module, abc.ABC):
     @classmethod
     def unused_axes(cls) -> tuple[str, ...]:
         """The axes (groups of choices) that the model ignores."""
-        if not hasattr(cls, "numerics"):
+        if inspect.getattr_static(cls, "numerics", None) is None:
             raise RefusedInput(
                 f"{cls.__name__} does not say what it needs of numerics: numerics = Numerics.ANY, from "
                 "ode_runner.models.base, where it takes any solver."

@@ -463,6 +463,7 @@ def test_a_folder_of_ones_own_is_never_removed(line: str, place: Path) -> None:
     assert (place / "mine" / "thesis.tex").read_text() == "all of it"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("line", ["trainer.epochs=0", "plan=true", "audit=true model=resnet"])
 def test_empty_folders_of_ones_own_are_kept(line: str, place: Path) -> None:
     """A refusal, or a plan, removes the folders that the command has made, and no others."""

@@ -378,6 +378,7 @@ def _stopped(root: Path, status: str, name: str = "moons") -> Path:
     return folder
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [

@@ -125,6 +125,7 @@ def check_same_adjoint(mode: GradientMode, solver: Solver, field: CountedField, 
         assert pairs[0][1:] == pairs[1][1:]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("uncompiled", "float64")
 @pytest.mark.parametrize("mode", [Adjoint(rtol=None, atol=None), Seminorm(rtol=None, atol=None)])
 @pytest.mark.parametrize("name", ["dopri5", "fehlberg2", "rk4"])

@@ -197,5 +197,5 @@ def test_the_compiler_of_nvidia_understands_the_code() -> None:
 
 
 def test_pairs_without_a_kernel_are_refused(on_cpu: None) -> None:
-    with pytest.raises(CannotCompile, match="ends on its last slope"):
+    with pytest.raises(CannotCompile, match="need a first-same-as-last pair"):
         kernels(Fehlberg2(**OPTIONS), SmallNet())

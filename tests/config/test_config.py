@@ -91,7 +91,9 @@ def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
             if "data_dir" in cfg.task:
                 cfg.task.data_dir = str(request.getfixturevalue("mnist_dir"))
             if "cells" in cfg.task:  # a true path is followed in small steps
-                cfg.task.update({"train": 24, "validation": 16, "test": 24})
+                cfg.task.update({"train": 24, "validation": 16, "test": 24, "fine": 16})
+            if {"points", "window", "train"} <= set(cfg.task):  # trajectories, which take half a second
+                cfg.task.update({"train": 4, "validation": 2, "test": 2})
             return construct(cfg, group, seed=0, device=torch.device("cpu"))
     return construct(cfg, group)
 

@@ -280,6 +280,7 @@ def kinked() -> Formula:
     return field
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 @pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
 def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_within_a_step(

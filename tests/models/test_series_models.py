@@ -133,6 +133,7 @@ def test_counted_is_predicted(composed: Compose, control: str) -> None:
         assert (tally.evaluations, tally.accepted) == (stages * pieces, pieces)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "told"),
     [

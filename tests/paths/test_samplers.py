@@ -206,6 +206,7 @@ def test_known_gains_of_ddim(composed: Compose) -> None:
         assert float((found / begin).mean()) == pytest.approx(gain, abs=1e-3)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "changed", "order"),
     [

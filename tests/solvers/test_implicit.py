@@ -93,6 +93,7 @@ def test_pairs_on_equal_steps_are_of_their_order(name: str, order: int, composed
     assert slope([1 / 8, 1 / 16, 1 / 32], errors) == pytest.approx(order, abs=0.15)
 
 
+@pytest.mark.sampled(2)
 @each_fixed
 @pytest.mark.parametrize(
     "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]

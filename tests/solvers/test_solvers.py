@@ -86,6 +86,7 @@ def measured_order(composed: Compose, name: str, solver: FixedStepSolver, proble
     return slope([1 / n for n in counts], [error_of(variant, problem, ts) for variant in variants])
 
 
+@pytest.mark.sampled(30)
 @each_fixed
 @pytest.mark.parametrize(
     "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
@@ -145,6 +146,7 @@ def test_error_stays_near_the_tolerance(composed: Compose, name: str, solver: Em
     assert error_of(solver, posed, posed.times()) < 4 * blindness * tolerance  # 4: errors of many steps add up
 
 
+@pytest.mark.sampled(28)
 @pytest.mark.filterwarnings("ignore:the two states that")  # the field decays
 @each_solver
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
@@ -525,6 +527,7 @@ def test_images_are_solved_like_vectors(solver: Solver) -> None:
     torch.testing.assert_close(images.flatten(2), vectors)
 
 
+@pytest.mark.sampled(14)
 @each_solver
 def test_there_and_back_again(composed: Compose, name: str, solver: Solver) -> None:
     finer: dict[str, Any] = {"num_steps": 200} if isinstance(solver, FixedStepSolver) else {"rtol": 1e-6, "atol": 1e-6}

@@ -101,6 +101,7 @@ def squares() -> Integral:
     return Integral(lambda t, y, dy, pull: (y * dy).sum(dim=1) + t * y.square().sum(dim=1), judged=False)
 
 
+@pytest.mark.sampled(3)
 @each_maker
 @pytest.mark.parametrize(
     "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]

@@ -93,6 +93,8 @@ def make(composed: Compose, request: pytest.FixtureRequest) -> MakeTask:
             changed = {"data_dir": str(folder), "validation": 8} | changed
         if "cells" in cfg.task:  # a true path is followed in small steps
             changed = {"train": 24, "validation": 16, "test": 24, "fine": 16} | changed
+        if {"points", "window", "train"} <= set(cfg.task):  # trajectories, which take half a second
+            changed = {"train": 16, "validation": 8, "test": 8} | changed
         if name == "series_forecast":  # whose file has one window of 20 rows
             changed = {"window": 6} | changed
         cfg.task.update(changed)

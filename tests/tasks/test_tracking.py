@@ -47,6 +47,7 @@ def solved(
     return batch, Supervised().loss(made, task, batch, integrate)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("split", Split)
 @pytest.mark.parametrize("model", ["odenet", "augmented"])
 def test_the_loss_is_the_integral_alone_known_of_states_that_stand_still_and_that_turn(
@@ -101,6 +102,7 @@ def test_options_that_mean_nothing_are_refused(composed: Compose, changed: dict[
         tracking(composed, **changed)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
