@@ -84,6 +84,15 @@ def as_chosen(group: str, thing: object) -> str:
     return f"{group}={module}" if ours else type(thing).__name__
 
 
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a floating-point number: 3, 1e-3, nan."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -98,10 +107,4 @@ def _written(value: Any) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether a string needs no quotes: it is one word, neither a number nor a keyword of yaml."""
-    if len(text.split()) > 1 or text.lower() in ("true", "false", "null"):
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return True
-    return False
+    return not (len(text.split()) > 1 or text.lower() in ("true", "false", "null") or is_number(text))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import torch
 
 from ode_runner.cli import main
 from ode_runner.config.help import conf_dir
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.log_file import LogFile
 from ode_runner.training.trainer import Trainer
 
@@ -171,6 +173,18 @@ def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
         return train_step(self, *positional, **named)
 
     monkeypatch.setattr(Trainer, "train_step", eventful)
+
+
+def in_evaluation(monkeypatch: pytest.MonkeyPatch, nth: int, action: Callable[[], object]) -> None:
+    """Call `action` at the beginning of the nth evaluation of a run made by `typed`."""
+    evaluate, calls = Experiment.evaluate, itertools.count(1)
+
+    def eventful(self: Experiment, *positional: Any) -> dict[str, float]:
+        if next(calls) == nth:
+            action()
+        return evaluate(self, *positional)
+
+    monkeypatch.setattr(Experiment, "evaluate", eventful)
 
 
 def check_refused(*words: str, sentence: str, cwd: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from ode_runner.errors import is_number
+
 try:
     from yaml import CSafeDumper as SafeDumper  # libyaml's
 except ImportError:  # PyYAML was built without it
@@ -16,15 +18,7 @@ class _Dumper(SafeDumper):
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _is_number(text) else None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_number(text) else None)
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
-from types import MethodType
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +72,7 @@ class Regularized(Objective[nn.Module]):
         prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
         found = {name: price for name, price in prices.items() if price is not None}
         for name, price in found.items():
-            _check_price(
-                cast(MethodType, self.regularizers[name].of_states),
-                price,
-                ys.shape[1:2],
-                "one number for every sample",
-            )
+            _check_price(price, self.regularizers[name], "of_states", shape=ys.shape[1:2])
         return found
 
     def _prices(self, model: nn.Module, along: PricedSolves) -> dict[str, Scalar]:
@@ -87,16 +81,16 @@ class Regularized(Objective[nn.Module]):
         for name, regularizer in self.regularizers.items():
             penalty = regularizer.penalty(model)
             if penalty is not None:
-                _check_price(cast(MethodType, regularizer.penalty), penalty, (), "one number")
+                _check_price(penalty, regularizer, "penalty", shape=())
                 prices[name] = prices[name] + penalty if name in prices else penalty
         return prices
 
 
-def _check_price(hook: MethodType, price: object, shape: Sequence[int], what: str) -> None:
-    """Raises RefusedInput unless a price of a regulariser is a tensor of its shape: others would be averaged too."""
+def _check_price(price: object, regularizer: Regularizer, hook: str, *, shape: Sequence[int]) -> None:
+    """Raises RefusedInput unless the result of a regulariser's hook has its shape: others would be averaged too."""
     if not isinstance(price, Tensor) or price.shape != torch.Size(shape):
         found = f"one of {tuple(price.shape)}" if isinstance(price, Tensor) else f"a {type(price).__name__}"
+        what = "one number for every sample" if shape else "one number"
         raise RefusedInput(
-            f"{type(hook.__self__).__name__}.{hook.__name__} gives {what}, a tensor of shape {tuple(shape)}, and gave "
-            f"{found}."
+            f"{type(regularizer).__name__}.{hook} gives {what}, a tensor of shape {tuple(shape)}, and gave {found}."
         )

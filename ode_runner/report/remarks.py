@@ -46,19 +46,22 @@ def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
     for run in others:
         groups.setdefault((run.record.status, _signature(run)), []).append(run)
     order = list(RunStatus)
+    later = [run for run in runs if not run.begun]
+    differing = differing_options(runs) if others or later else []
+    names = [name for name in differing if name != "task"] or ["model", "solver", "gradient"]
     found = [
         Absence(
             status=status.value,
             reason=_reason(group[0]) + (" (the first of these)" if len({_reason(run) for run in group}) > 1 else ""),
-            which=_named(group, runs),
+            which=_named(group, names),
             folders=[run.folder for run in group],
         )
         for (status, _), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
     ]
-    if later := [run for run in runs if not run.begun]:
+    if later:
         reason = "the sweep has not come this far; its command goes on with them"
         found.append(
-            Absence(status=NOT_BEGUN, reason=reason, which=_named(later, runs), folders=[run.folder for run in later])
+            Absence(status=NOT_BEGUN, reason=reason, which=_named(later, names), folders=[run.folder for run in later])
         )
     if unreadable:
         reason = "record.json is absent or no record: the run has just begun, or was killed before it could write one"
@@ -66,9 +69,8 @@ def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
     return found
 
 
-def _named(group: Sequence[Run], runs: Sequence[Run]) -> list[str]:
-    """Each of a group by what tells it from the other runs, and by its seed."""
-    names = [name for name in differing_options(runs) if name != "task"] or ["model", "solver", "gradient"]
+def _named(group: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Each run of a group by the options that distinguish it from other runs, and by its seed."""
     return [f"{label({name: value_of(run, name) for name in names})} seed {run.record.seed}" for run in group]
 
 

@@ -1,7 +1,6 @@
 """Checkpoints are whole or refused, and a damaged or full disk costs no more than it must."""
 
 import errno
-import itertools
 import re
 import resource
 import signal
@@ -16,9 +15,8 @@ import pytest
 import torch
 
 from ode_runner.errors import CheckpointRefused
-from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
-from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, in_evaluation, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=4", "trainer.log_every=1", "trainer.save_every_seconds=0", "logger=none")
 
@@ -157,14 +155,7 @@ def test_epochs_shorter_than_the_time_between_saves_write_no_file_of_their_own(
     words = (*TINY, "trainer.epochs=5", "optimizer.lr=1e-12", "trainer.save_every_seconds=1000", "logger=none", *words)
     assert typed(*words, cwd=tmp_path).returncode == 0
     assert [epoch for _, epoch in saved] == epochs
-    evaluate, calls = Experiment.evaluate, itertools.count(1)
-
-    def interrupted(self: Experiment, *positional: Any) -> dict[str, float]:
-        if next(calls) == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return evaluate(self, *positional)
-
-    monkeypatch.setattr(Experiment, "evaluate", interrupted)
+    in_evaluation(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGTERM))
     assert typed(*words, "rerun=true", cwd=tmp_path).returncode == 130
     assert saved[-2:] == [(3, 1), (9, 2)]
 

@@ -1,6 +1,5 @@
 """A run that was killed or stopped and started again is the run that was not."""
 
-import itertools
 import json
 import signal
 import time
@@ -9,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ode_runner.experiment.experiment import Experiment
-from tests.helpers import TINY, Ended, before_step, record_of, run_folder, started, typed
+from tests.helpers import TINY, Ended, before_step, in_evaluation, record_of, run_folder, started, typed
 from tests.resuming import assert_equal, outcome
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
@@ -148,15 +146,8 @@ def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
 def test_a_signal_during_the_evaluation_costs_nothing(
     name: str, nth: int, step: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
-    evaluate, calls = Experiment.evaluate, itertools.count(1)
-
-    def interrupted(self: Experiment, *positional: Any) -> dict[str, float]:
-        if next(calls) == nth:
-            signal.raise_signal(signal.SIGTERM)
-        return evaluate(self, *positional)
-
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Experiment, "evaluate", interrupted)
+        in_evaluation(patched, nth, lambda: signal.raise_signal(signal.SIGTERM))
         assert typed(*COMMANDS[name], cwd=tmp_path).returncode == 130
     assert f"resuming at step {step} of" in typed(*COMMANDS[name], cwd=tmp_path).stdout
     assert_equal(outcome(tmp_path), uninterrupted[name])

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.errors import RefusedInput, as_typed, is_number
 
 COMMENT = "#"
 TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # what pandas says of a row with more cells
@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
     table = _cells(path, separator, above)
     table.columns = [str(name).strip() for name in table.columns]
     table = table[[name for name in table.columns if not UNNAMED.fullmatch(name) or table[name].str.strip().any()]]
-    if all(map(_is_number, heads)):
+    if all(map(is_number, heads)):
         raise RefusedInput(
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
             "Write a row of names above it, or in its place if these only number the columns."
@@ -122,14 +122,6 @@ def _cells(path: Path, separator: str, above: int) -> pd.DataFrame:
             raise
         heads, row, cells = said.groups()
         raise RefusedInput(f"{path}, row {row}: {cells} cells, and {heads} heads. {ONE_HEAD_A_CELL}") from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
