@@ -128,7 +128,7 @@ class TaskSpec:
             raise RefusedInput(f"inputs must be whole numbers from 0 to {self.tokens - 1}, the tokens of this task.")
         return inputs.long()
 
-    def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def split_condition(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Splits inputs (batch, *conditioned_shape) into data (batch, *input_shape), conditions (batch, condition)."""
         data, condition = inputs.flatten(1).tensor_split([math.prod(self.input_shape)], dim=1)
         return data.unflatten(1, self.input_shape), condition

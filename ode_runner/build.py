@@ -19,7 +19,7 @@ from ode_runner.building.regularization import build_objective, check_regularize
 from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.series_choices import check_answer_times, check_series
-from ode_runner.building.teacher import teach
+from ode_runner.building.teacher import load_teacher
 from ode_runner.compatibility import (
     check_answerable,
     check_answers,
@@ -224,7 +224,7 @@ def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torc
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     model: Model = construct(cfg, "model", network).to(device, dtype)
-    teach(model, task, cfg, device)
+    load_teacher(model, task, cfg, device)
     check_fields(choices, model, solver)
     check_fresh_noise(choices, model, solver)
     return model

@@ -74,7 +74,7 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
 
     def fits(other: type[Model]) -> bool:
         driven = task.gives_series or not other.of_series
-        known = task.of_known_law or other.numerics not in (Numerics.SOLVER, Numerics.EQUATION)
+        known = task.has_true_field or other.numerics not in (Numerics.SOLVER, Numerics.EQUATION)
         return task.needs <= other.answers() and driven and known and not of_absent_events(task, other)
 
     able = naming("model", members("model"), fits)

@@ -73,7 +73,7 @@ class KnownJacobian(VectorField):
         """The Jacobian df/dy of every sample, (batch, element, element), without a graph."""
 
 
-Push = Callable[[Tensor], Tensor]  # maps tangents (k, batch or 1, *state) to (df/dy) times each, (k, batch, *state)
+JVP = Callable[[Tensor], Tensor]  # maps tangents (k, batch or 1, *state) to (df/dy) times each, (k, batch, *state)
 
 
 class LinearizableField(VectorField):
@@ -84,7 +84,7 @@ class LinearizableField(VectorField):
     """
 
     @abc.abstractmethod
-    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, JVP]:
         """f(t, y, *given), and the function v -> (df/dy) v at this point. Both are differentiable."""
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:

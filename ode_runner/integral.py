@@ -7,16 +7,15 @@ from types import MappingProxyType
 from typing import Any, Literal, final
 
 import torch
-from torch import Tensor, nn
-from torch.func import jvp, vjp
+from torch import Tensor, func, nn
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import Push
+from ode_runner.field import JVP
 from ode_runner.types import State, Time
 
 Integrand = Callable[..., Tensor]  # of t, y, dy, pull, *given
 Slope = Callable[[Time, State], State]
-Law = Literal["rademacher", "normal"]
+NoiseDistribution = Literal["rademacher", "normal"]
 
 
 @final
@@ -27,7 +26,7 @@ class Integral(nn.Module):
 
     Args:
         g: g(t, y, dy, pull, *given) returns (batch,). dy = f(t, y) is the field's derivative at this point, in the
-            shape of `y`, and `pull` its `Pull`. `t` is (), or (batch,) if every sample has its own steps.
+            shape of `y`, and `vjp` its `VJP`. `t` is (), or (batch,) if every sample has its own steps.
         judged: True: step control also keeps the error of q within the tolerance. An integral that is the objective
             must be judged, or training learns to exploit its error. A penalty need not be; it then causes no steps.
         given: tensors (batch, ...) for `g` alone, after those of the field: for example the noise of an estimator,
@@ -38,12 +37,12 @@ class Integral(nn.Module):
         super().__init__()
         self.g, self.judged, self.given = g, judged, tuple(given)
 
-    def forward(self, t: Tensor, y: State, dy: State, pull: "Pull", *given: Tensor) -> Tensor:
-        return self.g(t, y, dy, pull, *given)
+    def forward(self, t: Tensor, y: State, dy: State, vjp: "VJP", *given: Tensor) -> Tensor:
+        return self.g(t, y, dy, vjp, *given)
 
 
 @final
-class Pull:
+class VJP:
     """Vector-Jacobian products of the field at one (t, y): pull(v) is v^T df/dy, in the shape of `y`.
 
     `v` has the shape of `y`, or (k, *y.shape) for k vectors at once; the result has the shape of `v`. Each vector is
@@ -54,16 +53,16 @@ class Pull:
         t: the time.
         y: the state.
         enter: called with the number of products.
-        push: the field's own Jacobian-vector products (df/dy) v, if it is a LinearizableField; else None.
+        jvp: the field's own Jacobian-vector products (df/dy) v, if it is a LinearizableField; else None.
     """
 
-    def __init__(self, slope: Slope, t: Time, y: State, enter: Callable[[int], None], push: Push | None = None) -> None:
-        self._slope, self._t, self._y, self._enter, self._push = slope, t, y, enter, push
+    def __init__(self, slope: Slope, t: Time, y: State, enter: Callable[[int], None], jvp: JVP | None = None) -> None:
+        self._slope, self._t, self._y, self._enter, self._jvp = slope, t, y, enter, jvp
         self._product: Callable[[Tensor], Any] | None = None
 
     def __call__(self, v: Tensor) -> Tensor:
         if self._product is None:
-            self._product = vjp(partial(self._slope, self._t), self._y)[1]
+            self._product = func.vjp(partial(self._slope, self._t), self._y)[1]
         several = v.dim() > self._y.dim()
         self._enter(len(v) if several else 1)
         return torch.vmap(self._alone)(v) if several else self._alone(v)
@@ -73,11 +72,11 @@ class Pull:
 
         `v` is (k, batch or 1, *state), where 1 stands for the same vector in all samples.
         """
-        if self._push is None:
+        if self._jvp is None:
             parts = v * self(v.expand(len(v), *self._y.shape))
         else:
             self._enter(len(v))
-            parts = v * self._push(v)
+            parts = v * self._jvp(v)
         sums = parts.reshape(*parts.shape[:2], -1).sum(dim=2)
         return sums.expand(len(v), len(self._y))  # a linear field's product is the same for all samples
 
@@ -106,34 +105,34 @@ def _load_jvp() -> None:
     """Call jvp once: the first call loads torch's decompositions, with a warning about a deprecated part of torch."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
-        jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+        func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _along(function: Slope, slope: Slope, t: Time, y: State) -> State:
     """The time derivative of function(t, y) along the solution through this point."""
     directions = (torch.ones_like(t), slope(t, y))
-    tangent: State = jvp(function, (t, y), directions)[1]
+    tangent: State = func.jvp(function, (t, y), directions)[1]
     return tangent
 
 
 NONE: Mapping[str, Integral] = MappingProxyType({})  # no integrals
 
 
-def trace(y: State, pull: Pull) -> Tensor:
+def trace(y: State, vjp: VJP) -> Tensor:
     """The trace of df/dy of every sample, (batch,): one product per element of the state."""
     size = y[0].numel()
     units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
-    return pull.quadratic(units).sum(dim=0)
+    return vjp.quadratic(units).sum(dim=0)
 
 
-def probe(y0: State, law: Law) -> Tensor:
+def probe(y0: State, distribution: NoiseDistribution) -> Tensor:
     """Noise e in the shape of `y0` with E[e e^T] = I, for estimates of traces and norms: random signs, or normal.
 
     It is drawn from torch's global generator, always in single precision, so that an audit in another precision draws
     the same numbers.
     """
     normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
-    return (normal if law == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0)
+    return (normal if distribution == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0)
 
 
 def stacked(rates: Sequence[Tensor], names: Sequence[str], y: State) -> Tensor:

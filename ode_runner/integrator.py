@@ -216,7 +216,7 @@ class Integrator:
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         solver = solver_along(self.solver, field)
-        if self.gradient.as_posed:
+        if self.gradient.takes_breaks:
             return self.gradient.solve(solver, problem)
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
         if moving and issubclass(solver.fields, StochasticField):

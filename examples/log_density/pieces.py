@@ -10,14 +10,14 @@ from ode_runner.tasks.base import Task
 
 
 class ContinuousFlow(Model):
-    """Takes data along a learned field to a standard normal law. The integral is the objective, so it is judged."""
+    """Takes data along a learned field to standard normal noise. The integral is the objective, so it is judged."""
 
     numerics, gives = Numerics.ANY, frozenset({Answer.LOG_DENSITY})
 
     def __init__(self, network):
         super().__init__(network)
         self.stem, self.field = nn.Identity(), network.field()
-        self.divergence = Integral(lambda t, y, dy, pull: trace(y, pull), judged=True)
+        self.divergence = Integral(lambda t, y, dy, vjp: trace(y, vjp), judged=True)
 
     def evolve(self, y0, ts, integrate):
         return integrate(self.field, y0, ts, integrals={"divergence": self.divergence})

@@ -7,7 +7,7 @@ from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 
 
-class PacedField(VectorField):
+class ScaledTimeField(VectorField):
     """A field times a learned positive number."""
 
     batched_time = True  # as the networks' fields are
@@ -28,7 +28,7 @@ class Paced(Model):
 
     def __init__(self, network, *, pace: float) -> None:
         super().__init__(network)
-        self.field, self.head = PacedField(network.field(), pace=pace), network.head()
+        self.field, self.head = ScaledTimeField(network.field(), pace=pace), network.head()
 
     def evolve(self, y0, ts, integrate):  # y0 is an Encoding: the state (batch, *state) is y0.y0
         return integrate(self.field, y0, ts)

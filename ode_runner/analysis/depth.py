@@ -104,7 +104,7 @@ class DepthDiagnostics(Diagnostics):
     def _spectrum(self, before: State, after: State) -> Tensor:
         """The eigenvalues of d(after - before)/d(before), for all samples."""
         jacobian = JacobianProducts(after, before)
-        return ritz_values(lambda v: jacobian.push(v) - v, before.detach(), products=self.products).flatten()
+        return ritz_values(lambda v: jacobian.jvp(v) - v, before.detach(), products=self.products).flatten()
 
 
 @final

@@ -107,7 +107,7 @@ class FlowDiagnostics(Diagnostics):
         for t, state in zip(probe.times, probe.states, strict=True):
             place = state.detach().requires_grad_()
             jacobian = JacobianProducts(probe.field(time_tensor(t, place), place), place)
-            found.append(ritz_values(jacobian.push, place, products=self.products))
+            found.append(ritz_values(jacobian.jvp, place, products=self.products))
         values = torch.stack(found)
         return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
 

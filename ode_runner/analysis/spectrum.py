@@ -14,7 +14,7 @@ from ode_runner.solvers.implicit.krylov import orthogonalised
 from ode_runner.types import State
 
 
-def ritz_values(push: Callable[[State], State], like: State, *, products: int) -> Tensor:
+def ritz_values(jvp: Callable[[State], State], like: State, *, products: int) -> Tensor:
     """Estimates of each sample's eigenvalues, complex (batch, count), from at most `products` products with vectors.
 
     Arnoldi's method: the eigenvalues of the map restricted to the span of v, Jv, JJv, ... If a state has at most
@@ -33,7 +33,7 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
 
     basis, small = [_unit(fresh())], like.new_zeros(batch, count, count)
     for j in range(count):
-        image = push(basis[j].view_as(like)).flatten(1)
+        image = jvp(basis[j].view_as(like)).flatten(1)
         negligible = 100 * torch.finfo(like.dtype).eps * image.norm(dim=1)
         rest, small[:, : j + 1, j] = orthogonalised(image, basis)
         if j + 1 < count:
@@ -52,8 +52,8 @@ def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) 
     """The largest singular value of each sample's Jacobian, (batch,), from below: the power method on J^T J."""
     vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     for _ in range(rounds):
-        vector = map_.pull(map_.push(_unit(vector.flatten(1)).view_as(like)))
-    return map_.push(_unit(vector.flatten(1)).view_as(like)).flatten(1).norm(dim=1)
+        vector = map_.vjp(map_.jvp(_unit(vector.flatten(1)).view_as(like)))
+    return map_.jvp(_unit(vector.flatten(1)).view_as(like)).flatten(1).norm(dim=1)
 
 
 def _unit(vectors: Tensor) -> Tensor:

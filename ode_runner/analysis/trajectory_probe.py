@@ -53,7 +53,7 @@ class ProbeTrajectory(GradientMode):
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
-    as_posed: ClassVar[bool] = True
+    takes_breaks: ClassVar[bool] = True
     to_events: ClassVar[bool] = True
     places: int
     probes: list[TrajectoryProbe] = field(default_factory=list)  # empty, or the probe of the first such solve
@@ -97,8 +97,8 @@ def _through(
 
 def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:
     """Solves from another initial state, at other times."""
-    posed = replace(problem, y0=y0, ts=ts)
-    return solve_between_breaks(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
+    part = replace(problem, y0=y0, ts=ts)
+    return solve_between_breaks(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, part)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

@@ -13,9 +13,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ode_runner.api.answers import check_states, check_told, checked_inputs, mean_of_draws, one_of_test, told_of_inputs
+from ode_runner.api.answers import (
+    check_answers,
+    check_states,
+    checked_inputs,
+    input_answers,
+    mean_of_draws,
+    one_of_test,
+)
 from ode_runner.api.composing import composed
-from ode_runner.api.posed_problems import arguments_like, arguments_of, encoding_of_test, posed_problems, problem_at
+from ode_runner.api.solved_problems import arguments_like, arguments_of, encoding_of_test, problem_at, solved_problems
 from ode_runner.batch import Answer, Batch, Drawn
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
@@ -126,7 +133,7 @@ class Run:
             IncompatibleChoice: the model only draws samples; or times are given, and it has none between its blocks.
             RefusedInput: inputs have another shape, times do not increase, or the first is before the task's first.
         """
-        check_told(self.experiment, self.record.choices["model"])
+        check_answers(self.experiment, self.record.choices["model"])
         given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
         begin = ts[:1] if times is None else self._begin(ts)
         before = begin[begin < ts[0]]
@@ -220,7 +227,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no density.
         """
-        if Answer.LOG_DENSITY not in told_of_inputs(self.experiment):
+        if Answer.LOG_DENSITY not in input_answers(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
         task = self.experiment.task
         if not isinstance(task, DensityTask):
@@ -269,7 +276,7 @@ class Run:
 
     @cached_property
     def _problems(self) -> list[list[Problem]]:
-        return posed_problems(self.experiment, self.record.choices["model"])
+        return solved_problems(self.experiment, self.record.choices["model"])
 
     def _inputs(self, inputs: Any) -> Tensor:
         return checked_inputs(self._as_tensor(inputs), self.experiment)

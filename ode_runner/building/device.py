@@ -64,9 +64,9 @@ def _gpus() -> tuple[int, str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    told = [str(warning.message) for warning in caught if "CUDA" in str(warning.message)]
-    if count or not told:
+    messages = [str(warning.message) for warning in caught if "CUDA" in str(warning.message)]
+    if count or not messages:
         return count, "" if torch.version.cuda or count else ": this torch is built without CUDA"
-    said = " ".join(told[0].split()).removeprefix("CUDA initialization: ")
+    said = " ".join(messages[0].split()).removeprefix("CUDA initialization: ")
     said = said.partition(". ")[0].partition(" (Triggered")[0].rstrip(".")
     return 0, f": {said[:1].lower()}{said[1:]}"

@@ -103,8 +103,8 @@ def _of_inner_object(error: InstantiationException, group: str) -> str:
     """The message about a nested object, with full option names: `solver.base.num_steps`, not `solver.num_steps`."""
     sentence = str(error.__cause__ or error).splitlines()[0]
     place = re.search(r"full_key: (\S+)", str(error))
-    told = re.sub(rf"\b{group}\.(?=\w)", f"{place[1]}.", sentence) if place else sentence
-    return told if told != sentence else f"{group}: {sentence}"
+    renamed = re.sub(rf"\b{group}\.(?=\w)", f"{place[1]}.", sentence) if place else sentence
+    return renamed if renamed != sentence else f"{group}: {sentence}"
 
 
 def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:

@@ -23,8 +23,8 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     used = _used_choices(cfg, choices)
     task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
     contents = task.contents(config["task"]) if _is_sound(cfg, "task") else {}
-    taught = teacher_contents(model, config["model"])
-    identifying = config | {"task": config["task"] | contents, "model": config["model"] | taught}
+    of_teacher = teacher_contents(model, config["model"])
+    identifying = config | {"task": config["task"] | contents, "model": config["model"] | of_teacher}
     return RunRecord(
         choices=used,
         seed=cfg.seed,
@@ -37,7 +37,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
         ),
         status=RunStatus.RUNNING,
         config=config,
-        contents=contents | {f"model.{option}": content for option, content in taught.items()},
+        contents=contents | {f"model.{option}": content for option, content in of_teacher.items()},
     )
 
 

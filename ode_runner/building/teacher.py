@@ -12,7 +12,7 @@ from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.errors import CheckpointRefused, RefusedInput, as_typed
 from ode_runner.models.base import Model
 from ode_runner.models.generator import Generator
-from ode_runner.models.generators.taught import EXACT, TaughtModel
+from ode_runner.models.generators.distilled import EXACT, DistilledModel
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.unfinished import what_became_of
@@ -27,20 +27,20 @@ def teacher_contents(model: type[Model], options: Mapping[str, Any]) -> dict[str
     Empty without a teacher; None if there is no run in the folder.
     """
     folder = options.get("teacher")
-    if not issubclass(model, TaughtModel) or not isinstance(folder, str) or folder == EXACT:
+    if not issubclass(model, DistilledModel) or not isinstance(folder, str) or folder == EXACT:
         return {}
     record = RunRecord.read(Path(folder))
     return {"teacher": None if record is None else f"{record.training}-s{record.seed}"}
 
 
-def teach(model: Model, task: Task, cfg: DictConfig, device: torch.device) -> None:
+def load_teacher(model: Model, task: Task, cfg: DictConfig, device: torch.device) -> None:
     """Give a model the generator of the run that its option `teacher` names, if it names one.
 
     Raises:
         RefusedInput: there is no such run, or it has learned another task.
     """
-    if isinstance(model, TaughtModel) and model.told not in (None, EXACT):
-        model.learn_from(_generator_of(Path(str(model.told)), task, cfg, device))
+    if isinstance(model, DistilledModel) and model.teacher_option not in (None, EXACT):
+        model.learn_from(_generator_of(Path(str(model.teacher_option)), task, cfg, device))
 
 
 def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.device) -> Generator:
@@ -49,7 +49,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
         raise RefusedInput(f"{named} is no run folder: it holds no record.json. A run prints its folder at the end.")
     if record.status is not RunStatus.COMPLETED:
         raise RefusedInput(f"{named}: that run {what_became_of(record, folder)}. Type its command to continue it.")
-    _check_same_law(record, task, cfg, named)
+    _check_same_distribution(record, task, cfg, named)
     config = OmegaConf.create({group: with_present_classes(record.config[group]) for group in ("network", "model")})
     for group in ("network", "model"):
         if not str(config[group].get("_target_")).startswith("ode_runner."):
@@ -65,7 +65,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
     return generator
 
 
-def _check_same_law(record: RunRecord, task: Task, cfg: DictConfig, named: str) -> None:
+def _check_same_distribution(record: RunRecord, task: Task, cfg: DictConfig, named: str) -> None:
     """Raises RefusedInput if the run was trained on another task, or on another distribution by a task option."""
     theirs, ours = record.config["task"], OmegaConf.to_container(cfg.task, resolve=True)
     assert isinstance(ours, dict)

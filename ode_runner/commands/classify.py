@@ -38,8 +38,8 @@ def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | N
     write_csv(folder / FILE, HEADER, rows)
     display = Display()
     for name, label, answer, probability in rows[:SHOWN]:
-        told = f", truly {label}" if label else ""
-        display.say(f"  {name}: {answer} ({probability:.1%}{told})")
+        truth = f", truly {label}" if label else ""
+        display.say(f"  {name}: {answer} ({probability:.1%}{truth})")
     if len(rows) > SHOWN:
         display.say(f"  and {len(rows) - SHOWN} more")
     known = (targets != UNKNOWN).view(len(rows), -1).all(dim=1)

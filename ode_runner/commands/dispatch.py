@@ -34,7 +34,7 @@ from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
-from ode_runner.recording.own_warnings import warnings_told
+from ode_runner.recording.own_warnings import warnings_printed
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import status_with_traceback
 from ode_runner.recording.stored_command import write_command
@@ -55,7 +55,7 @@ def run_command(
         RefusedInput: the command cannot be run as typed, or with the run's files; its folder is removed.
     """
     try:
-        with warnings_told(partial(Display().say, style="yellow")):
+        with warnings_printed(partial(Display().say, style="yellow")):
             command = _plan(cfg, choices, folder)
             if command is None:
                 return None
@@ -118,10 +118,10 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_th
 
 
 def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Experiment:
-    return _told(assemble_experiment(cfg, choices), cfg, choices, folder)
+    return _remarked(assemble_experiment(cfg, choices), cfg, choices, folder)
 
 
-def _told(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
+def _remarked(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
     """The experiment, after printing which typed words have no effect; `folder` is that of the command's run."""
     for clause in idle_words(typed_now(folder), experiment, identify(cfg, choices), choices):
         Display().say(clause)
@@ -170,7 +170,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Co
     if "gradient" in target_of(cfg, "model").unused_axes():
         raise IncompatibleChoice(_without_modes(cfg, choices))
     if cfg.audit is True:
-        experiment, weights = _told(build_experiment(cfg, choices), cfg, choices, None), "untrained"
+        experiment, weights = _remarked(build_experiment(cfg, choices), cfg, choices, None), "untrained"
     else:
         experiment, weights = _trained(cfg, choices, Path(str(cfg.audit)), to_the_end=True).experiment(), "trained"
     check_reference(experiment, asked="audit=")
@@ -198,7 +198,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> C
     record = RunRecord.read(failed)
     if record is None:
         raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")
-    experiment = _told(build_experiment(cfg, choices), cfg, choices, failed)
+    experiment = _remarked(build_experiment(cfg, choices), cfg, choices, failed)
     crash_dump = CrashDump.load(failed, experiment.device)
     now = identify(cfg, choices)
     before, after = (flat(computed(one.config, one.choices)) for one in (record, now))

@@ -27,9 +27,9 @@ def sentence_on_options(names: Sequence[str], recorded: Mapping[str, Any], *, ow
             f"{', '.join(names)}: other test data than the run's, some of which it may have learned; all columns are "
             "of them."
         )
-    told = ", ".join(f"{name} (the run's: {as_typed(recorded.get(name.removeprefix('task.')))})" for name in names)
+    listed = ", ".join(f"{name} (the run's: {as_typed(recorded.get(name.removeprefix('task.')))})" for name in names)
     now_used = "these" if len(names) > 1 else "it"
-    return f"{told}: other than in the run, on the same test data; all columns are measured with {now_used}."
+    return f"{listed}: other than in the run, on the same test data; all columns are measured with {now_used}."
 
 
 def same_test_data(one: Task, other: Task) -> bool:

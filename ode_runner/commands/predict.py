@@ -137,8 +137,8 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
     display = Display()
     if names and len(ts) > 1:
         marked = outputs if events is None else outputs.masked_fill(~events.valid[..., None], torch.nan)
-        told = marked.unflatten(1, (draws, len(given))).mean(dim=1)
-        save_pictures(lambda: [("states", draw_predictions(ts, told, names))], folder=folder, display=display)
+        mean = marked.unflatten(1, (draws, len(given))).mean(dim=1)
+        save_pictures(lambda: [("states", draw_predictions(ts, mean, names))], folder=folder, display=display)
         written += f", {folder / 'states.png'}"
     of_each = f", {draws} draws of each," if draws > 1 else ""
     display.say(

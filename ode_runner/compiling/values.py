@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from ode_runner.field import LinearizableField
 from ode_runner.fields.counted_field import CountedField, fitted
-from ode_runner.integral import Pull, stacked
+from ode_runner.integral import VJP, stacked
 from ode_runner.types import State, Time
 
 Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the values
@@ -64,9 +64,9 @@ class Values:
 
         def found(t: Time, y: State, dy: State, values: Sequence[Tensor]) -> Tensor:
             (given, *own), parameters = named(values)
-            pull = Pull(lambda t, y: slope(t, y, values), t, y, enter=lambda _: None)
+            vjp = VJP(lambda t, y: slope(t, y, values), t, y, enter=lambda _: None)
             each = [
-                functional_call(whole, parameters, (integral, t, y, dy, pull, *given, *more))
+                functional_call(whole, parameters, (integral, t, y, dy, vjp, *given, *more))
                 for integral, more in zip(field.integrals, own, strict=True)
             ]
             return stacked(each, field.names, y)
@@ -108,14 +108,14 @@ def _at_once(
     field: CountedField, t: Time, y: State, given: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
 ) -> tuple[State, Tensor]:
     """A slope and the rates of integrals, by a single pass through the field if it provides `linearize`."""
-    inner, push = field.field, None
+    inner, jvp = field.field, None
     if isinstance(inner, LinearizableField):
-        dy, push = inner.linearize(t, y, *given)
+        dy, jvp = inner.linearize(t, y, *given)
     else:
         dy = inner(t, y, *given)
     dy = fitted(dy, y, inner)
-    pull = Pull(lambda t, y: inner(t, y, *given), t, y, enter=lambda _: None, push=push)
-    each = [integral(t, y, dy, pull, *given, *more) for integral, more in zip(field.integrals, own, strict=True)]
+    vjp = VJP(lambda t, y: inner(t, y, *given), t, y, enter=lambda _: None, jvp=jvp)
+    each = [integral(t, y, dy, vjp, *given, *more) for integral, more in zip(field.integrals, own, strict=True)]
     return dy, stacked(each, field.names, y)
 
 

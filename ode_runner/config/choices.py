@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.config.composition_cost import less_composing, state_of
 from ode_runner.config.help import conf_dir, user_folders
-from ode_runner.config.yaml_faults import told_by_place
+from ode_runner.config.yaml_faults import with_position
 from ode_runner.errors import RefusedInput
 
 
@@ -82,7 +82,7 @@ def content_of(group: str, choice: str) -> Mapping[str, Any]:
 @lru_cache(maxsize=1000)
 def _read_once(path: Path, *_: int) -> Mapping[str, Any]:
     """The content of a yaml, cached by the state of its file: every cell of a sweep asks for the same files."""
-    with told_by_place(str(path)):
+    with with_position(str(path)):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
 

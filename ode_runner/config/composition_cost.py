@@ -18,7 +18,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from ode_runner.config.yaml_faults import told_by_place
+from ode_runner.config.yaml_faults import with_position
 
 _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
@@ -176,7 +176,7 @@ def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[A
             return None
         key = _read_from(config_path, [source])
         if key not in _loaded:
-            with told_by_place(f"{source.path}/{config_path.removesuffix('.yaml')}.yaml"):
+            with with_position(f"{source.path}/{config_path.removesuffix('.yaml')}.yaml"):
                 _loaded[key] = pickle.dumps(load(repository, config_path))
         found: ConfigResult = pickle.loads(_loaded[key])
         return found

@@ -12,7 +12,7 @@ UNKNOWN = r"Could not override '([^']+)'|Key '([^']+)' is not in struct"  # what
 
 
 @contextmanager
-def told_by_place(path: str) -> Iterator[None]:
+def with_position(path: str) -> Iterator[None]:
     """Inside, a yaml that cannot be read raises RefusedInput with its path, line and column."""
     try:
         yield

@@ -169,8 +169,8 @@ def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
     width = max(map(len, found.values))
     for name, value in found.values.items():
         true = f" (true: {truths[name]:g})" if name in truths else ""
-        told = _with_error(value, found.errors.get(name)) if found.freedom > 0 else f"{value:.5g}"
-        yield f"  {name.ljust(width)} = {told}{true}"
+        text = _with_error(value, found.errors.get(name)) if found.freedom > 0 else f"{value:.5g}"
+        yield f"  {name.ljust(width)} = {text}{true}"
     if found.freedom > 0:
         yield f"  {found.freedom} degrees of freedom"
     else:

@@ -85,7 +85,7 @@ class Experiment:
             return {}
         with torch.no_grad():
             found = dict(checked_metrics(self.task, self.task.metrics(loss.outputs, batch)))
-        if both := found.keys() & loss.prices.keys():
+        if both := found.keys() & loss.penalties.keys():
             raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
         return found
 

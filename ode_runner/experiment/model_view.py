@@ -127,8 +127,8 @@ def _generated(
         if paths:
             stop.check()
         with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
-            told = [z[numbers.to(z.device)] for z in given]
-            path, density = _samples(experiment, numbers, times, told, by)
+            chosen = [z[numbers.to(z.device)] for z in given]
+            path, density = _samples(experiment, numbers, times, chosen, by)
         paths.append(path)
         densities += [] if density is None else [density]
         evaluations.add({"of a batch": tally.evaluations})

@@ -64,24 +64,24 @@ def figures_of_sample_paths(experiment: Experiment) -> Iterator[tuple[str, Figur
 @torch.no_grad()
 def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: StopRequest) -> dict[str, float]:
     """The errors of the first samples, batch by batch."""
-    fine, given, compared, taught = _finest(experiment), task.given(len(samples)), Means(), list[Tensor]()
+    fine, given, compared, teacher_samples = _finest(experiment), task.given(len(samples)), Means(), list[Tensor]()
     own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
     if own is None and teacher is None:
         return {}
     for numbers in torch.arange(len(samples)).split(experiment.options.eval_batch_size):
         stop.check()
-        told = [z[numbers.to(z.device)] for z in given]
+        chosen = [z[numbers.to(z.device)] for z in given]
         found = dict[str, float]()
         for whose, generator in (("_teacher", teacher), ("", own)):
             if generator is not None:
-                path = fine.generate(numbers, times=PLACES, given=told, by=generator)
+                path = fine.generate(numbers, times=PLACES, given=chosen, by=generator)
                 found |= _of_ways(path, whose) if own else {}
-                taught += [path[-1]] if generator is teacher else []
+                teacher_samples += [path[-1]] if generator is teacher else []
         found["squares"] = _squared_distance(samples[numbers.to(samples.device)], path[-1])
         compared.add(found, weight=len(numbers))
     means = compared.read()
-    if taught and isinstance(task, DensityTask):
-        means["sw2_teacher"] = task.sample_metrics(torch.cat(taught))["sw2"]
+    if teacher_samples and isinstance(task, DensityTask):
+        means["sw2_teacher"] = task.sample_metrics(torch.cat(teacher_samples))["sw2"]
     return {"endpoint_rmse": means.pop("squares") ** 0.5, **means}
 
 

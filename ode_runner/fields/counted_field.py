@@ -16,12 +16,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field import JVP, LinearizableField, StochasticField, VectorField
 from ode_runner.fields.driving_noise import DrivingNoise
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.observer import Observer, Untouched
 from ode_runner.fields.structured_field import kind_of
-from ode_runner.integral import NONE, Integral, Pull, stacked
+from ode_runner.integral import NONE, VJP, Integral, stacked
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time
 
@@ -64,7 +64,7 @@ class CountedField(VectorField):
         self._driving_noise = DrivingNoise(noise, field) if noise is not None else None
         self.observer: Observer | None = None
         self._untouched = Untouched(partial(name_of, field))
-        self._pushes: MutableMapping[Tensor, Push] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
+        self._jvps: MutableMapping[Tensor, JVP] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
         self.held = [f"given_{i}" for i in range(len(self.given))]  # attributes, replaceable by functional_call
         for name, z in zip(self.held, self.given, strict=True):
             leaf = z.is_floating_point() and not attached
@@ -90,7 +90,7 @@ class CountedField(VectorField):
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
         """f(t, y, *given); keeps the function that computes Jacobian-vector products at this point."""
         assert isinstance(self.field, LinearizableField)
-        dy, self._pushes[dy] = self.field.linearize(t, y, *given)
+        dy, self._jvps[dy] = self.field.linearize(t, y, *given)
         return dy
 
     def evaluate(
@@ -111,9 +111,9 @@ class CountedField(VectorField):
         own = [every[begin:end] for begin, end in pairwise(ends)]
 
         def integrands(t: Any, y: State) -> Tensor:
-            push = partial(self._push, t, y, dy, arguments) if isinstance(self.field, LinearizableField) else None
-            pull = Pull(partial(self._again, arguments), t, y, self._enter_products, push)
-            rates = [g(t, y, dy, pull, *arguments, *more) for g, more in zip(self.integrals, own, strict=True)]
+            jvp = partial(self._jvp, t, y, dy, arguments) if isinstance(self.field, LinearizableField) else None
+            vjp = VJP(partial(self._again, arguments), t, y, self._enter_products, jvp)
+            rates = [g(t, y, dy, vjp, *arguments, *more) for g, more in zip(self.integrals, own, strict=True)]
             return stacked(rates, self.names, y)
 
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
@@ -137,17 +137,17 @@ class CountedField(VectorField):
                 "Jacobian, for which it is evaluated again with other random numbers. Leave dropout out of the field."
             )
 
-    def _push(self, t: Any, y: State, dy: State, arguments: Sequence[Tensor], v: Tensor) -> Tensor:
+    def _jvp(self, t: Any, y: State, dy: State, arguments: Sequence[Tensor], v: Tensor) -> Tensor:
         """(df/dy) v, where dy = f(t, y): from the pass that computed `dy`, if it was kept, else in full precision.
 
         With an observer, the pass is always made again, so that the observer sees all of it in this call.
         """
-        push = self._pushes.get(dy) if self.observer is None else None
-        if push is None:
+        jvp = self._jvps.get(dy) if self.observer is None else None
+        if jvp is None:
             assert isinstance(self.field, LinearizableField)
             with self._nothing_drawn(y.device):
-                push = self.field.linearize(t, y, *arguments)[1]
-        return push(v)
+                jvp = self.field.linearize(t, y, *arguments)[1]
+        return jvp(v)
 
     def between(self, low: float, high: float) -> "CountedField":
         """A copy with the same parameters whose times are clamped to [low, high]."""

@@ -29,7 +29,7 @@ class GradientMode(abc.ABC):
     through_autograd: ClassVar[bool] = False  # True: autograd records all evaluations, each made once
     many_outputs: ClassVar[bool] = False  # True: derivatives of several outputs take no further evaluations
     redraws: ClassVar[bool] = False  # True: recomputed evaluations draw the same random numbers, with fixed steps
-    as_posed: ClassVar[bool] = False  # True: takes a problem whole, with its breaks; for modes that only observe solves
+    takes_breaks: ClassVar[bool] = False  # True: takes a problem whole, with its breaks; for modes that observe solves
     sized_by_batch: ClassVar[bool] = False  # True: `check_size` depends on the number of samples
     each_sample: ClassVar[bool] = False  # True: takes solvers in which every sample has its own steps
     to_events: ClassVar[bool] = False  # True: takes solves that end at an event

@@ -122,8 +122,8 @@ class _Segments:
             batch=self.batch, atol=self.off[0], rtol=self.off[1], sizes=segment.sizes,
         )  # fmt: skip
         ts = self._times(segment)
-        posed = replace(self.problem, field=self._field(segment.samples), y0=segment.y, ts=ts, event=None)
-        solution = self.solve(replace(solver, sought=sought), posed)
+        part = replace(self.problem, field=self._field(segment.samples), y0=segment.y, ts=ts, event=None)
+        solution = self.solve(replace(solver, sought=sought), part)
         found.solutions.append((segment.samples, solution))
         stop = solution.stop or Stop(torch.full((len(segment.samples),), torch.nan, dtype=torch.float64))
         if self.each:

@@ -19,7 +19,7 @@ from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
 from ode_runner.types import State, Times, Trajectory
 
-Pushed = tuple[Tensor, list[Tensor], list[Tensor]]  # tangents of a step's end, its outputs, and integral increments
+StepJVP = tuple[Tensor, list[Tensor], list[Tensor]]  # tangents of a step's end, its outputs, and integral increments
 
 
 @final
@@ -105,7 +105,7 @@ class _Tangents:
         of_integrals = [of_integral]
         for step in self.solver.steps(self.observed, y0, ts):
             gathered.add(step)
-            tangent, due, gains = self._push(step, step.y0.contiguous(), tangent)
+            tangent, due, gains = self._jvp(step, step.y0.contiguous(), tangent)
             of_states += due
             if gains:
                 whole, *parts = gains
@@ -113,11 +113,11 @@ class _Tangents:
                 of_integral = of_integral + whole
         return gathered.solution(), torch.stack(of_states, dim=1), torch.stack(of_integrals, dim=1)
 
-    def _push(self, interval: AcceptedStep, y0: State, tangent: Tensor) -> Pushed:
-        def recompute(y: State, named: dict[str, Tensor]) -> Pushed:
+    def _jvp(self, interval: AcceptedStep, y0: State, tangent: Tensor) -> StepJVP:
+        def recompute(y: State, named: dict[str, Tensor]) -> StepJVP:
             return functional_call(self.retaking, {f"field.{name}": p for name, p in named.items()}, (interval, y))
 
-        def along(dy: Tensor, dnamed: dict[str, Tensor]) -> Pushed:
+        def along(dy: Tensor, dnamed: dict[str, Tensor]) -> StepJVP:
             return jvp(recompute, (y0, self.named), (dy, dnamed))[1]
 
         return vmap(along)(tangent, self.of_parameters)
@@ -141,7 +141,7 @@ class _Recomputation(nn.Module):
         super().__init__()
         self.solver, self.field = solver, field
 
-    def forward(self, interval: AcceptedStep, y0: State) -> Pushed:
+    def forward(self, interval: AcceptedStep, y0: State) -> StepJVP:
         step = self.solver.recompute(self.field, interval, y0)
         return step.y1, self.solver.outputs(step), self.solver.gains(self.field, step)
 

@@ -23,7 +23,7 @@ class RecordProblems(GradientMode):
 
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
-    as_posed: ClassVar[bool] = True
+    takes_breaks: ClassVar[bool] = True
     to_events: ClassVar[bool] = True
     problems: list[Problem] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Drawn, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.integral import Pull, trace
+from ode_runner.integral import VJP, trace
 from ode_runner.models.base import Model
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate
@@ -50,7 +50,7 @@ def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:
     """The data, shaped by the stem, as the state; the condition that follows them in the inputs, if any, as given."""
     if not spec.condition:
         return Encoding(stem(inputs))
-    data, condition = spec.parted(inputs)
+    data, condition = spec.split_condition(inputs)
     return Encoding(stem(data), (condition,))
 
 
@@ -59,7 +59,7 @@ def normal_log_density(y: State) -> Tensor:
     return -0.5 * (y.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
 
 
-def exact_trace(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+def exact_trace(t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
     """The integrand tr df/dy, (batch,)."""
     del t, dy, given
-    return trace(y, pull)
+    return trace(y, vjp)

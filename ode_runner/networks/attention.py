@@ -75,21 +75,21 @@ def turned(x: Tensor, angles: Tensor) -> Tensor:
 
 @final
 class Norm(nn.Module):
-    """Layer normalisation; scale and shift are learned, or are affine functions of `told` conditioning numbers (FiLM).
+    """Layer normalisation; scale and shift are learned, or affine functions of `conditioning` numbers (FiLM).
 
     Perez, Strub, de Vries, Dumoulin, Courville. FiLM. AAAI 2018.
     """
 
-    def __init__(self, features: int, *, told: int) -> None:
+    def __init__(self, features: int, *, conditioning: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features, elementwise_affine=not told)
-        self.film = nn.Linear(told, 2 * features) if told else None
+        self.norm = nn.LayerNorm(features, elementwise_affine=not conditioning)
+        self.film = nn.Linear(conditioning, 2 * features) if conditioning else None
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
         x = self.norm(x)
         if self.film is None:
             return x
-        scale, shift = self.film(told)[:, None].chunk(2, dim=-1)
+        scale, shift = self.film(conditioning)[:, None].chunk(2, dim=-1)
         return torch.addcmul(shift, 1 + scale, x)
 
 
@@ -101,8 +101,8 @@ class Part(nn.Module):
         super().__init__()
         self.norm, self.inner = norm, inner
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        return self.inner(self.norm(x, told))
+    def forward(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
+        return self.inner(self.norm(x, conditioning))
 
 
 @final
@@ -114,12 +114,12 @@ class Layer(nn.Module):
     Xiong et al. On Layer Normalization in the Transformer Architecture. ICML 2020, for its place.
     """
 
-    def __init__(self, features: int, sizes: LayerSizes, *, told: int = 0) -> None:
+    def __init__(self, features: int, sizes: LayerSizes, *, conditioning: int = 0) -> None:
         super().__init__()
         feedforward = nn.Sequential(nn.Linear(features, sizes.hidden), nn.GELU(), nn.Linear(sizes.hidden, features))
-        self.attend: nn.Module = Part(Norm(features, told=told), Attention(features, sizes))
-        self.transform: nn.Module = Part(Norm(features, told=told), feedforward)
+        self.attend: nn.Module = Part(Norm(features, conditioning=conditioning), Attention(features, sizes))
+        self.transform: nn.Module = Part(Norm(features, conditioning=conditioning), feedforward)
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        attended = self.attend(x, told)
-        return attended + self.transform(x + attended, told)
+    def forward(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
+        attended = self.attend(x, conditioning)
+        return attended + self.transform(x + attended, conditioning)

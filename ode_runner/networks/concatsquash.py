@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
-from ode_runner.field import LinearizableField, Push, VectorField
+from ode_runner.field import JVP, LinearizableField, VectorField
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.dense import AffineMap, ResidualMLP, tanh_between
@@ -51,7 +51,7 @@ class ConcatSquashField(LinearizableField):
         self.maps = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
         self.gates, self.shifts = nn.Linear(1, sum(self.outputs)), nn.Linear(1, sum(self.outputs), bias=False)
 
-    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, JVP]:
         return tanh_between(list(self._layers(t.to(y.dtype).reshape(-1, 1))), with_given(y, given))
 
     def _layers(self, t: Tensor) -> Iterator[AffineMap]:

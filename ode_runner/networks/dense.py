@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ode_runner.field import LinearizableField, Push, WrappedField, broadcast_time
+from ode_runner.field import JVP, LinearizableField, WrappedField, broadcast_time
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.types import State, Time
@@ -25,7 +25,7 @@ class MLPField(LinearizableField):
         self.time = time
         self.layers = tanh_layers([sizes[0] + given + time, *sizes[1:]])
 
-    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, JVP]:
         y = with_given(y, given)
         maps = [AffineMap(layer.weight, layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
         return tanh_between(maps, with_time(t, y) if self.time else y)
@@ -63,14 +63,14 @@ class AffineMap(NamedTuple):
             return linear(x, self.weight, self.bias)
         return torch.addcmul(self.bias, self.gate, linear(x, self.weight))
 
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         """Maps tangents (..., n) of the first n inputs to those of the outputs."""
         inputs = v.shape[-1]
         v = linear(v, self.weight if inputs == self.weight.shape[1] else self.weight[:, :inputs])
         return v if self.gate is None else self.gate * v
 
 
-def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
+def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, JVP]:
     """Applies the maps with tanh between them; also returns the map of tangents of the first elements of `x`."""
     first, *others = maps
     hidden = []
@@ -79,13 +79,13 @@ def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
         hidden.append(torch.tanh(x))
         x = affine(hidden[-1])
 
-    def push(v: Tensor) -> Tensor:
-        v = first.push(v)
+    def jvp(v: Tensor) -> Tensor:
+        v = first.jvp(v)
         for h, affine in zip(hidden, others, strict=True):
-            v = affine.push(torch.ops.aten.tanh_backward(v, h))  # v * (1 - h * h), and half as much to save
+            v = affine.jvp(torch.ops.aten.tanh_backward(v, h))  # v * (1 - h * h), and half as much to save
         return v
 
-    return x, push
+    return x, jvp
 
 
 def with_time(t: Time, y: State) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
-from ode_runner.field import LinearizableField, Push, VectorField
+from ode_runner.field import JVP, LinearizableField, VectorField
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.vector import VectorNetwork
@@ -40,7 +40,7 @@ class LinearField(LinearizableField):
         super().__init__()
         self.theta = _matrix(state, state + given)
 
-    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, JVP]:
         theta = self.theta
         return with_given(y, given) @ theta.T, lambda v: v @ theta[:, : v.shape[-1]].T
 

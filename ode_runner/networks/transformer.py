@@ -62,7 +62,8 @@ class Transformer(TokenNetwork):
         self.spec, self.width, self.depth, self.patch = spec, width, depth, patch
         self.causal = causal
         self.sizes = LayerSizes(inner=width, heads=heads, hidden=expansion * width, causal=causal, rotary=rotary)
-        self.absolute, self.told = positions in {"absolute", "both"}, width if time and not spec.autonomous else 0
+        self.absolute = positions in {"absolute", "both"}
+        self.conditioning = width if time and not spec.autonomous else 0
         self.state_is_input = len(spec.input_shape) == 3 and spec.output_shape == ()
         self.state = spec.input_shape[0] if self.state_is_input else width
 
@@ -81,10 +82,10 @@ class Transformer(TokenNetwork):
         return nn.Identity() if self.state_is_input else nn.Sequential(*self._embedding(), FeaturesFirst())
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
-        return self._field(extra=extra, given=given, told=self.told)
+        return self._field(extra=extra, given=given, conditioning=self.conditioning)
 
     def block(self) -> Block:
-        return TransformerBlock(self._field(told=0))
+        return TransformerBlock(self._field(conditioning=0))
 
     def head(self, *, extra: int = 0) -> nn.Module:
         """A linear layer: at each position if outputs are (positions, numbers), else on the mean over positions."""
@@ -98,23 +99,25 @@ class Transformer(TokenNetwork):
 
     def denoiser(self, *, symbols: int, outputs: int, given: int = 0) -> VectorField:
         embedding = nn.Sequential(TokenEmbedding(symbols, self.width), *self._added_positions())
-        return MappingField(embedding, self._layers(given=given, told=self.told), self._read_out(outputs))
+        return MappingField(
+            embedding, self._layers(given=given, conditioning=self.conditioning), self._read_out(outputs)
+        )
 
     def layer(self) -> Layer:
         """One layer, which does not receive the time."""
         return Layer(self.width, self.sizes)
 
-    def _field(self, *, extra: int = 0, given: int = 0, told: int) -> VectorField:
+    def _field(self, *, extra: int = 0, given: int = 0, conditioning: int) -> VectorField:
         if not self.state_is_input:
-            return FeaturesField(self._layers(extra=extra, given=given, told=told))
+            return FeaturesField(self._layers(extra=extra, given=given, conditioning=conditioning))
         height = self.spec.input_shape[1] // self.patch
         numbers = (self.state + extra) * self.patch**2
         embedding = nn.Sequential(ToPatches(self.patch), nn.Linear(numbers, self.width), *self._added_positions())
         last = nn.Sequential(self._read_out(numbers), FromPatches(self.patch, height=height))
-        return MappingField(embedding, self._layers(given=given, told=told), last)
+        return MappingField(embedding, self._layers(given=given, conditioning=conditioning), last)
 
-    def _layers(self, *, extra: int = 0, given: int = 0, told: int) -> "Layers":
-        return Layers(self.width + extra, self.sizes, depth=self.depth, told=told, given=given)
+    def _layers(self, *, extra: int = 0, given: int = 0, conditioning: int) -> "Layers":
+        return Layers(self.width + extra, self.sizes, depth=self.depth, conditioning=conditioning, given=given)
 
     def _embedding(self) -> list[nn.Module]:
         shape = self.spec.input_shape
@@ -135,25 +138,25 @@ class Transformer(TokenNetwork):
 class Layers(nn.Module):
     """The sum of the increments of several layers on features (batch, positions, features).
 
-    If `told` is not 0, an embedding of the time with `told` numbers scales and shifts every normalisation. Given
-    tensors, with `given` numbers for each sample (batch, given) or for each position (batch, given, positions), are
-    added by a linear map.
+    If `conditioning` is not 0, an embedding of the time with so many numbers scales and shifts every normalisation.
+    Given tensors, with `given` numbers for each sample (batch, given) or for each position (batch, given, positions),
+    are added by a linear map.
     """
 
-    def __init__(self, features: int, sizes: LayerSizes, *, depth: int, told: int, given: int) -> None:
+    def __init__(self, features: int, sizes: LayerSizes, *, depth: int, conditioning: int, given: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(features, sizes, told=told) for _ in range(depth))
-        self.time = TimeFeatures(told) if told else None
+        self.layers = nn.ModuleList(Layer(features, sizes, conditioning=conditioning) for _ in range(depth))
+        self.time = TimeFeatures(conditioning) if conditioning else None
         self.condition = nn.Linear(given, features, bias=False) if given else None
 
     def forward(self, t: Time, x: Tensor, given: Sequence[Tensor]) -> Tensor:
-        told = None if self.time is None else self.time(t)
+        conditioning = None if self.time is None else self.time(t)
         if self.condition is not None:
             x = x + self.condition(_at_positions(given, x.shape[1]))
         first, *others = self.layers
-        total = first(x, told)
+        total = first(x, conditioning)
         for layer in others:
-            total = total + layer(x + total, told)
+            total = total + layer(x + total, conditioning)
         return total
 
 

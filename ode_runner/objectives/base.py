@@ -23,16 +23,16 @@ class Loss(NamedTuple):
     total: Scalar
     terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before weighting
     outputs: Outputs | None = None  # the model's outputs, if the objective used them
-    prices: Mapping[str, Scalar] = MappingProxyType({})  # penalties of regularisers, if they are not part of the loss
-    beside: Mapping[str, Scalar] = MappingProxyType({})  # reported with the loss by name, such as bounds and floors
+    penalties: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, if they are not part of the loss
+    reported: Mapping[str, Scalar] = MappingProxyType({})  # reported with the loss by name, such as bounds and floors
 
     def scalars(self) -> dict[str, Scalar]:
         """`loss`; `loss/<term>` for each term if there are several; penalties and others by name. All are detached."""
         several = self.terms if len(self.terms) > 1 else {}
         terms = {f"loss/{name}": value.detach() for name, value in several.items()}
-        prices = {name: price.detach() for name, price in self.prices.items()}
-        beside = {name: value.detach() for name, value in self.beside.items()}
-        return {"loss": self.total.detach()} | terms | prices | beside
+        penalties = {name: penalty.detach() for name, penalty in self.penalties.items()}
+        reported = {name: value.detach() for name, value in self.reported.items()}
+        return {"loss": self.total.detach()} | terms | penalties | reported
 
 
 def floor_text(results: Mapping[str, float]) -> str:

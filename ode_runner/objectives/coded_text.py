@@ -59,15 +59,15 @@ class CodedLikelihood(Objective[CodeLearner]):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             bound = _bound(model, drawn, text, codes, logits.softmax(dim=-1))
             cross = -log_probabilities(logits, text).sum(dim=1).mean()
-            beside = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
+            reported = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
             if not model.training and model.known is not None:
                 posterior = model.known.posterior(
                     evidence(model.field.path, codes, drawn.t, noised).double().softmax(dim=-1)
                 )
                 least = -posterior.gather(2, text[..., None]).log().sum(dim=(1, 2)).mean()
                 floor = _bound(model, drawn, text, codes, posterior.to(codes.dtype))
-                beside |= {FLOOR: (least + model.regression * floor).to(floor.dtype), f"{BOUND}_floor": floor}
-            return Loss(cross + model.regression * bound, beside=beside)
+                reported |= {FLOOR: (least + model.regression * floor).to(floor.dtype), f"{BOUND}_floor": floor}
+            return Loss(cross + model.regression * bound, reported=reported)
 
     def measures(self, model: CodeLearner) -> str:
         ends = f"with noise from t={model.end_time:g} on"

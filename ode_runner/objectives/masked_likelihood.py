@@ -57,7 +57,7 @@ class MaskedLikelihood(Objective[MaskLearner]):
         count, length = masked.sum(dim=1), text.shape[1]
         bound = (length / count * losses).mean()
         total = bound if model.weighting == "elbo" else (losses / count).mean()
-        return Loss(total, beside={BOUND: bound} | bound_scalars(task, bound) | self._floors(model, text, x, masked))
+        return Loss(total, reported={BOUND: bound} | bound_scalars(task, bound) | self._floors(model, text, x, masked))
 
     def measures(self, model: MaskLearner) -> str:
         return "" if model.weighting == "elbo" else "the cross-entropy of a masked token"

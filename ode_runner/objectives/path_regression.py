@@ -92,7 +92,7 @@ class PathRegression(Objective[PathLearner]):
         predicted = model.predict(times, x, given, integrate).to(data.dtype)
         perfect = None if model.training else model.perfect(times, x, given)
         floor = {} if perfect is None else {FLOOR: _mean_square(perfect, target, weight)}
-        return Loss(_mean_square(predicted, target, weight), beside=floor)
+        return Loss(_mean_square(predicted, target, weight), reported=floor)
 
     def measures(self, model: PathLearner) -> str:
         return f"the squared error of {model.regresses}"

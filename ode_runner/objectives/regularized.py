@@ -12,7 +12,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.integral import Integral
 from ode_runner.objectives.base import TASK, Loss, Objective
 from ode_runner.objectives.own_times import OwnTimes
-from ode_runner.objectives.priced_solves import PricedSolves, no_prices
+from ode_runner.objectives.regularized_solves import RegularizedSolves, no_penalties
 from ode_runner.problem import Integrate
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.regularizers.estimates import EstimatedRegularizer
@@ -36,18 +36,18 @@ class Regularized(Objective[nn.Module]):
         if model.training:
             batch = batch._replace(ts=self._times(batch.ts))
         integrals = partial(self._integrals, training=model.training, numbers=batch.numbers)
-        of_states = self._of_states if self._prices_states else no_prices
-        along = PricedSolves(integrate, integrals, of_states=of_states, own=OwnTimes.of(batch))
+        of_states = self._of_states if self._penalises_states else no_penalties
+        along = RegularizedSolves(integrate, integrals, of_states=of_states, own=OwnTimes.of(batch))
         loss = self.objective.loss(model, task, batch, along)
-        prices = self._prices(model, along)
-        if both := {TASK, *loss.terms} & prices.keys():
+        penalties = self._penalties(model, along)
+        if both := {TASK, *loss.terms} & penalties.keys():
             raise RefusedInput(f"a term of the loss has the name of a regulariser: {', '.join(both)}. Rename one.")
         if not model.training:
-            return loss._replace(prices=prices)
+            return loss._replace(penalties=penalties)
         total = loss.total
-        for name, price in prices.items():
-            total = total + self.regularizers[name].weight * price
-        return loss._replace(total=total, terms={**(loss.terms or {TASK: loss.total}), **prices})
+        for name, penalty in penalties.items():
+            total = total + self.regularizers[name].weight * penalty
+        return loss._replace(total=total, terms={**(loss.terms or {TASK: loss.total}), **penalties})
 
     def measures(self, model: nn.Module) -> str:
         return self.objective.measures(model)
@@ -65,31 +65,31 @@ class Regularized(Objective[nn.Module]):
         return found
 
     @property
-    def _prices_states(self) -> bool:
+    def _penalises_states(self) -> bool:
         return any(type(one).of_states is not Regularizer.of_states for one in self.regularizers.values())
 
     def _of_states(self, ts: Times, ys: Trajectory) -> dict[str, Tensor]:
-        prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
-        found = {name: price for name, price in prices.items() if price is not None}
-        for name, price in found.items():
-            _check_price(price, self.regularizers[name], "of_states", shape=ys.shape[1:2])
+        penalties = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
+        found = {name: penalty for name, penalty in penalties.items() if penalty is not None}
+        for name, penalty in found.items():
+            _check_penalty(penalty, self.regularizers[name], "of_states", shape=ys.shape[1:2])
         return found
 
-    def _prices(self, model: nn.Module, along: PricedSolves) -> dict[str, Scalar]:
+    def _penalties(self, model: nn.Module, along: RegularizedSolves) -> dict[str, Scalar]:
         """The penalties by regulariser: those of the solves that were made, plus those on parameters."""
-        prices = dict(along.sums)
+        penalties = dict(along.sums)
         for name, regularizer in self.regularizers.items():
             penalty = regularizer.penalty(model)
             if penalty is not None:
-                _check_price(penalty, regularizer, "penalty", shape=())
-                prices[name] = prices[name] + penalty if name in prices else penalty
-        return prices
+                _check_penalty(penalty, regularizer, "penalty", shape=())
+                penalties[name] = penalties[name] + penalty if name in penalties else penalty
+        return penalties
 
 
-def _check_price(price: object, regularizer: Regularizer, hook: str, *, shape: Sequence[int]) -> None:
+def _check_penalty(penalty: object, regularizer: Regularizer, hook: str, *, shape: Sequence[int]) -> None:
     """Raises RefusedInput unless the result of a regulariser's hook has its shape: others would be averaged too."""
-    if not isinstance(price, Tensor) or price.shape != torch.Size(shape):
-        found = f"one of {tuple(price.shape)}" if isinstance(price, Tensor) else f"a {type(price).__name__}"
+    if not isinstance(penalty, Tensor) or penalty.shape != torch.Size(shape):
+        found = f"one of {tuple(penalty.shape)}" if isinstance(penalty, Tensor) else f"a {type(penalty).__name__}"
         what = "one number for every sample" if shape else "one number"
         raise RefusedInput(
             f"{type(regularizer).__name__}.{hook} gives {what}, a tensor of shape {tuple(shape)}, and gave {found}."

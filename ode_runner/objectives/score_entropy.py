@@ -42,12 +42,12 @@ class ScoreEntropy(Objective[RatioLearner]):
         logits = model.logits(t, x, integrate)
         bound = (2 * u * score_entropy(field, t, x, text, field.log_ratios(t, x, logits))).mean()
         total = bound.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
-        beside = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
+        reported = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
         if not model.training and model.known is not None:
             denoised = model.known.posterior(field.likelihood(t, x))
             true = score_entropy(field, t, x, text, field.ratios_of(t, x, denoised).log())
-            beside |= dict.fromkeys((FLOOR, f"{BOUND}_floor"), (2 * u * true).mean())
-        return Loss(total, beside=beside)
+            reported |= dict.fromkeys((FLOOR, f"{BOUND}_floor"), (2 * u * true).mean())
+        return Loss(total, reported=reported)
 
 
 def score_entropy(field: RatioField, t: Tensor, x: Tensor, text: Tensor, log_ratios: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from ode_runner.batch import Batch, Outputs
 from ode_runner.errors import RefusedInput
 from ode_runner.objectives.base import TASK, Loss, Objective
-from ode_runner.objectives.priced_solves import PricedSolves
+from ode_runner.objectives.regularized_solves import RegularizedSolves
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 
@@ -24,7 +24,7 @@ class Supervised(Objective[nn.Module]):
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         costs = task.running_costs()
-        along = PricedSolves(integrate, lambda y0: costs)
+        along = RegularizedSolves(integrate, lambda y0: costs)
         outputs: Outputs = model(batch.inputs, batch.ts, along)
         outputs = outputs._replace(values=outputs.values.to(batch.ts.dtype))
         if missing := costs.keys() - along.sums.keys():

@@ -79,7 +79,7 @@ class StepLikelihood(Objective[StepDenoiser]):
         bound = model.steps * step_divergence(model.field, t, u, x, text, logits).mean()
         each = -log_probabilities(logits, text).sum(dim=1)
         total = bound.to(each.dtype) + model.cross_entropy * each.mean()
-        return Loss(total, beside={BOUND: bound.detach()} | bound_scalars(task, bound.detach()))
+        return Loss(total, reported={BOUND: bound.detach()} | bound_scalars(task, bound.detach()))
 
     def measures(self, model: StepDenoiser) -> str:
         weight = model.cross_entropy
@@ -92,9 +92,9 @@ def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, te
     guessed = logits.double().softmax(dim=-1)
     true = one_hot(text, field.tokens).double()
     guessed = torch.where(field.certain(x)[..., None], true, guessed)
-    target, law = field.reverse_law(t, u, x, true), field.reverse_law(t, u, x, guessed)
-    law = torch.where(target > 0, law, 1.0)  # avoids NaN derivatives if both are 0
-    return (torch.xlogy(target, target) - torch.xlogy(target, law)).sum(dim=(1, 2))
+    target, distribution = field.reverse_transition(t, u, x, true), field.reverse_transition(t, u, x, guessed)
+    distribution = torch.where(target > 0, distribution, 1.0)  # avoids NaN derivatives if both are 0
+    return (torch.xlogy(target, target) - torch.xlogy(target, distribution)).sum(dim=(1, 2))
 
 
 def draw_corruption(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:

@@ -37,11 +37,11 @@ class TextLikelihood(Objective[TextLearner]):
 
     def loss(self, model: TextLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         loss = -model.log_likelihood(batch.inputs, integrate).mean()
-        beside = {BOUND: loss} | bound_scalars(task, loss)
+        reported = {BOUND: loss} | bound_scalars(task, loss)
         if not model.training and model.known is not None:
             floor = -model.known.log_density(batch.inputs).mean().to(loss.dtype)
-            beside |= {FLOOR: floor, f"{BOUND}_floor": floor}
-        return Loss(loss, beside=beside)
+            reported |= {FLOOR: floor, f"{BOUND}_floor": floor}
+        return Loss(loss, reported=reported)
 
 
 def log_probabilities(logits: Tensor, text: Tensor) -> Tensor:

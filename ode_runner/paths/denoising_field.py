@@ -60,7 +60,7 @@ class ConsistencyField(NoiseDrivenField):
         raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
 
 
-class KnownLaw(DenoisingField):
+class KnownDistribution(DenoisingField):
     """The true field between noise and a distribution whose density is known."""
 
     @abc.abstractmethod
@@ -68,5 +68,5 @@ class KnownLaw(DenoisingField):
         """log p of data, (batch,), nats; log p(x | condition) if a condition is given."""
 
     @abc.abstractmethod
-    def along(self, path: GaussianPath) -> "KnownLaw":
+    def along(self, path: GaussianPath) -> "KnownDistribution":
         """The field of the same distribution along another path."""

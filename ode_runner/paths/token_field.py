@@ -41,12 +41,12 @@ class TokenField(JumpField):
         """x_t of texts (batch, position) at times (batch,), from two uniform random numbers per token."""
         raise NotImplementedError(f"{type(self).__name__} does not say how text becomes noise: define corrupt")
 
-    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+    def reverse_transition(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
         """p(x_u | x_t = x) of each position, (batch, position, state), float64, for u < t.
 
         `denoised` is denoise(t, x).
         """
-        raise NotImplementedError(f"{type(self).__name__} has no steps back of its own: define reverse_law")
+        raise NotImplementedError(f"{type(self).__name__} has no steps back of its own: define reverse_transition")
 
 
 class MaskedField(TokenField):
@@ -86,7 +86,7 @@ class MaskedField(TokenField):
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.pace(t) * self._unmasked(x, self.denoise(t, x, *given).double())
 
-    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+    def reverse_transition(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
         back = self.schedule.recovered(t, u)
         stays = torch.where((x == self.mask)[..., None], 1 - back, 1.0) * one_hot(x, self.tokens + 1)
         return stays + back * self._unmasked(x, denoised.double())
@@ -142,7 +142,7 @@ class ReplacementField(LogitsField):
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.schedule.pace(t) * self._padded(self.denoise(t, x, *given).double())
 
-    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+    def reverse_transition(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
         """Sum over k of denoised(k) q(x_u | x_t = x, x_0 = k), by Bayes' rule; times are () or (batch,)."""
         corrupted, before = (self.schedule.corrupted(time.double()).view(-1, 1, 1) for time in (t, u))
         stays = (1 - corrupted) / (1 - before)  # from u to t

@@ -40,7 +40,10 @@ def draw_samples(path: Trajectory, *, side: Side, drawn: int) -> Figure:
     for i, (axes, points) in enumerate(zip(panels, path, strict=True)):
         _scatter(axes, points, f"{i / (len(path) - 1):.0%} of the way", side)
         axes.label_outer()
-    title, some = "Samples on their way from the normal law to the data", style.part_of(path.shape[1], drawn, "samples")
+    title, some = (
+        "Samples on their way from the normal distribution to the data",
+        style.part_of(path.shape[1], drawn, "samples"),
+    )
     figure.suptitle(style.titled(title, some), fontsize=11)
     return figure
 
@@ -54,7 +57,7 @@ def animate_samples(path: Trajectory, *, side: Side) -> Animation:
 
     def show(i: int) -> None:
         dots.set_offsets(points[i])
-        _finish(axes, f"From the normal law to the data: {i / (len(points) - 1):.0%}", side)
+        _finish(axes, f"From the normal distribution to the data: {i / (len(points) - 1):.0%}", side)
 
     return Animation(figure=figure, show=show, frames=len(points), per_second=12)
 

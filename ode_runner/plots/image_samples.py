@@ -50,7 +50,7 @@ def draw_images_on_the_way(path: Trajectory, *, brightest: int) -> Figure:
     axes.set(xticks=[], yticks=[1 + height / 2 + i * (height + 1) for i in range(times)])
     axes.set_yticklabels([f"{i / (times - 1):.0%}" for i in range(times)])
     some = style.part_of(min(COLUMNS, path.shape[1]), path.shape[1], "samples")
-    axes.set_title(style.titled("Samples on their way from the normal law to the data", some), fontsize=10)
+    axes.set_title(style.titled("Samples on their way from the normal distribution to the data", some), fontsize=10)
     return figure
 
 

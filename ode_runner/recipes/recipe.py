@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ode_runner.config.help import conf_dir, did_you_mean
-from ode_runner.config.yaml_faults import told_by_place
+from ode_runner.config.yaml_faults import with_position
 from ode_runner.errors import RefusedInput
 
 FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from the units of records to those of recipes
@@ -101,7 +101,7 @@ class Recipe:
         Raises:
             RefusedInput: the file cannot be parsed, or the recipe is incomplete.
         """
-        with told_by_place(str(path)):
+        with with_position(str(path)):
             content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         recipe = content.get("recipe") if isinstance(content, dict) else None
         if recipe is None:

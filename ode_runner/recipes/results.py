@@ -118,11 +118,11 @@ def _writer(unit: str, band: Sequence[float]) -> Callable[[float], str]:
     """A format: % with 2 decimals, others with 4 digits or as many as the band needs; from 1000 on, whole numbers."""
     if unit == "%":
         return lambda value: f"{value:.2f}"
-    digits = next((n for n in range(4, MOST_DIGITS) if _told_apart(band, n)), MOST_DIGITS)
+    digits = next((n for n in range(4, MOST_DIGITS) if _distinguishable(band, n)), MOST_DIGITS)
     return lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
-def _told_apart(band: Sequence[float], digits: int) -> bool:
+def _distinguishable(band: Sequence[float], digits: int) -> bool:
     """Whether rounding to `digits` moves the ends of the band by at most a tenth of its width."""
     return all(abs(float(f"{end:.{digits}g}") - end) <= (max(band) - min(band)) / 10 for end in band)
 

@@ -79,8 +79,8 @@ def sentence(config: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
     if not now:
         return ""
     changed = [place for place, value in now.items() if recorded.get(place, value) != value]
-    told = f"imported: {', '.join(now)}"
-    return f"{told}; changed since the run was made: {', '.join(changed)}" if changed else told
+    summary = f"imported: {', '.join(now)}"
+    return f"{summary}; changed since the run was made: {', '.join(changed)}" if changed else summary
 
 
 def _parents(dotted: str) -> list[str]:

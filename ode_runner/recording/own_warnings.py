@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def warnings_told(say: Callable[[str], None]) -> Iterator[None]:
+def warnings_printed(say: Callable[[str], None]) -> Iterator[None]:
     """Pass each warning of this package to `say`, once. Other warnings are shown as before.
 
     Python alone would show one repeatedly: torch changes the warning filters, which resets Python's memory of them.

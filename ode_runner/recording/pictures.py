@@ -30,7 +30,7 @@ def save_pictures(
     The results exist already, so exceptions are caught, as is sys.exit() in a plotting script, but not an interrupt.
     One line says which picture is missing and why. The tracebacks are in a file beside the pictures.
     """
-    with _missing_signs_told(display):
+    with _missing_signs_printed(display):
         return _saved(pictures, folder, display, logger, step)
 
 
@@ -54,7 +54,7 @@ def _saved(pictures: Pictures, folder: Path, display: Display, logger: MetricLog
 
 
 @contextmanager
-def _missing_signs_told(display: Display) -> Iterator[None]:
+def _missing_signs_printed(display: Display) -> Iterator[None]:
     """Print once which characters are boxes in pictures; matplotlib warns at each occurrence."""
     shown, missing = warnings.showwarning, set[str]()
 

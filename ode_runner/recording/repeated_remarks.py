@@ -12,26 +12,26 @@ from pathlib import Path
 
 NUMBER = re.compile(r"\d[\d.,:]*(e[-+]?\d+)?")
 FIRST_WORDS = 50  # characters of a warning that are quoted to identify it
-TOLD = "ODE_RUN_TOLD"  # environment variable: a folder that the processes of a sweep on this machine share
+MADE = "ODE_RUN_TOLD"  # environment variable: a folder that the processes of a sweep on this machine share
 
 
 @contextmanager
 def each_once() -> Iterator[None]:
     """Inside, and in processes that are started inside, `is_first` tells a remark from its repetitions."""
-    before = os.environ.get(TOLD)
+    before = os.environ.get(MADE)
     with tempfile.TemporaryDirectory(prefix="ode-run-") as folder:
-        os.environ[TOLD] = folder
+        os.environ[MADE] = folder
         try:
             yield
         finally:
-            del os.environ[TOLD]
+            del os.environ[MADE]
             if before is not None:
-                os.environ[TOLD] = before
+                os.environ[MADE] = before
 
 
 def is_first(remark: str, *, of: str) -> bool:
     """Whether no cell has made the same remark before, apart from numbers; True if there is no sweep."""
-    folder = os.environ.get(TOLD)
+    folder = os.environ.get(MADE)
     if folder is None or not Path(folder).is_dir():
         return True
     kind = Path(folder) / hashlib.sha256(NUMBER.sub("#", remark).encode()).hexdigest()
@@ -43,7 +43,7 @@ def is_first(remark: str, *, of: str) -> bool:
 
 def summaries() -> list[str]:
     """A sentence for each remark that was printed for one cell and made by others as well."""
-    folder = os.environ.get(TOLD)
+    folder = os.environ.get(MADE)
     kinds = [] if folder is None else [path.read_text(encoding="utf-8") for path in Path(folder).iterdir()]
     return [_summary(lines.splitlines()) for lines in sorted(kinds) if lines.count("\n") > 1]
 

@@ -5,7 +5,7 @@ import abc
 import torch
 from torch import Tensor
 
-from ode_runner.integral import Integral, Law, Pull, probe
+from ode_runner.integral import VJP, Integral, NoiseDistribution, probe
 from ode_runner.noise.brownian_path import BrownianPath, Noise
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.types import State, Time
@@ -21,13 +21,13 @@ class EstimatedRegularizer(PathRegularizer):
     depends only on weights and data, not on the batch that contains a sample.
     """
 
-    def __init__(self, *, weight: float, noise: Law) -> None:
+    def __init__(self, *, weight: float, noise: NoiseDistribution) -> None:
         super().__init__(weight=weight)
-        self.noise: Law = noise
+        self.noise: NoiseDistribution = noise
 
     def integral(self, y0: State, *, training: bool) -> Integral:
         del training
-        return Integral(self.price, judged=False, given=(probe(y0, self.noise),))
+        return Integral(self.integrand, judged=False, given=(probe(y0, self.noise),))
 
     def reported(self, y0: State, numbers: Tensor | None) -> Integral:
         """The integral for a solve outside training, of samples with these numbers (batch,); None: their positions."""
@@ -35,8 +35,8 @@ class EstimatedRegularizer(PathRegularizer):
         noise = Noise(path=PATH, samples=numbers).copies(max(1, len(y0) // len(numbers)))
         uniform = noise.uniform(torch.zeros((), device=numbers.device), 0, y0.shape[1:])
         e = torch.special.ndtri(uniform) if self.noise == "normal" else torch.where(uniform < 0.5, -1.0, 1.0)
-        return Integral(self.price, judged=False, given=(e.to(y0),))
+        return Integral(self.integrand, judged=False, given=(e.to(y0),))
 
     @abc.abstractmethod
-    def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+    def integrand(self, t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
         """The penalty of each sample, (batch,); the last of `given` is the noise."""

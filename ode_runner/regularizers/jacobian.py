@@ -4,7 +4,7 @@ from typing import final
 
 from torch import Tensor
 
-from ode_runner.integral import Pull
+from ode_runner.integral import VJP
 from ode_runner.regularizers.base import squares
 from ode_runner.regularizers.estimates import EstimatedRegularizer
 from ode_runner.types import State, Time
@@ -21,5 +21,5 @@ class Jacobian(EstimatedRegularizer):
     Regularization. ICML 2020.
     """
 
-    def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        return squares(pull(given[-1]))
+    def integrand(self, t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
+        return squares(vjp(given[-1]))

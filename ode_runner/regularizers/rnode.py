@@ -4,7 +4,7 @@ from typing import final
 
 from torch import Tensor
 
-from ode_runner.integral import Pull
+from ode_runner.integral import VJP
 from ode_runner.regularizers.base import squares
 from ode_runner.regularizers.estimates import EstimatedRegularizer
 from ode_runner.types import State, Time
@@ -20,5 +20,5 @@ class RNODE(EstimatedRegularizer):
     Regularization. ICML 2020.
     """
 
-    def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        return 0.5 * squares(dy) + squares(pull(given[-1]))
+    def integrand(self, t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
+        return 0.5 * squares(dy) + squares(vjp(given[-1]))

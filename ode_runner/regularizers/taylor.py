@@ -5,7 +5,7 @@ from typing import final
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.integral import Integral, Pull
+from ode_runner.integral import VJP, Integral
 from ode_runner.regularizers.base import PathRegularizer, squares
 from ode_runner.types import State, Time
 
@@ -32,7 +32,7 @@ class Taylor(PathRegularizer):
     def integral(self, y0: State, *, training: bool) -> Integral:
         return Integral(self._squared, judged=False)
 
-    def _squared(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+    def _squared(self, t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
         """The squared norm of the derivative for each sample, (batch,)."""
-        derivative = dy if self.order == 1 else pull.path_derivative(self.order)
+        derivative = dy if self.order == 1 else vjp.path_derivative(self.order)
         return squares(derivative)

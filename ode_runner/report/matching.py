@@ -28,14 +28,14 @@ class Matching:
 
 def matchings(table: Table) -> Sequence[Matching]:
     """Both matchings; none if one of them has nothing to compare, or rows are of several tasks."""
-    metric = _told_by(table)
+    metric = _first_metric(table)
     if metric is None or not direction(metric.name) or len({row.task for row in table.rows}) != 1:
         return []
     found = [_matching(table, metric, *pair) for pair in ((PARAMETERS, EVALUATIONS), (EVALUATIONS, PARAMETERS))]
     return found if all(matching.groups for matching in found) else []
 
 
-def _told_by(table: Table) -> Column | None:
+def _first_metric(table: Table) -> Column | None:
     """The first metric in which rows differ; if there is none (all at 0 %, for example), the first metric."""
     metrics = [column for column in table.columns if column.is_metric]
     different = (column for column in metrics if len({row.statistic(column.name) for row in table.rows}) > 1)

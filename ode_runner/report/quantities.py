@@ -56,7 +56,7 @@ def quality(runs: Sequence[Run]) -> str | None:
     If something was trained, the error of the samples' solve comes last: it says nothing about what was learned.
     """
     names, first = known(runs), objective(runs)
-    if first in names and direction(first) and not _untold(runs, first):
+    if first in names and direction(first) and not _is_constant(runs, first):
         return first
     found = [name for name in _results(runs) if direction(name) and name != first]
     trained = _trained(runs)
@@ -98,7 +98,7 @@ def _trained(runs: Iterable[Run]) -> bool:
     return any("train_seconds" in run.record.cost for run in runs)
 
 
-def _untold(runs: Iterable[Run], name: str) -> bool:
+def _is_constant(runs: Iterable[Run], name: str) -> bool:
     """Whether runs share a training and have the same value of a metric, so that it does not depend on the sampler."""
     found: dict[tuple[str, int], list[float]] = {}
     for run in runs:

@@ -41,12 +41,12 @@ class AdamsBashforth(FixedStepSolver):
         if len(times) == 1:
             return Solution(ys=torch.stack(ys))
         grid, y, f1 = self.grid(ts), y0, None
-        hair = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
+        rounding = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):
             f0 = field(time_tensor(t0, y), y) if f1 is None else f1
             slopes = [f0, *slopes[: len(self.backward_weights) - 1]]
             y1 = self._step(field, t0, t1, y, slopes)
-            due = due_times(times[1:], t0, t1, hair, first=t0 == grid[0])
+            due = due_times(times[1:], t0, t1, rounding, first=t0 == grid[0])
             f1 = field(time_tensor(t1, y1), y1) if any(t != t1 for t in due) else None
             for t in due:
                 ys.append(y1 if f1 is None or t == t1 else _between((t - t0) / (t1 - t0), t1 - t0, (y, f0), (y1, f1)))

@@ -36,7 +36,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     """
 
     tableau: ClassVar[EmbeddedTableau]
-    suspicion: ClassVar[str]  # for messages: the likely reason if steps become too small
+    likely_cause: ClassVar[str]  # for messages: the likely reason if steps become too small
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,7 +163,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         if statistics.sizes and self.min_step is not None and statistics.sizes[-1] <= self.min_step:
             return f"{where}: the tolerance asks for steps shorter than solver.min_step={self.min_step:g}."
         return (
-            f"{where}: steps shrank to nothing, so {self.suspicion} at "
+            f"{where}: steps shrank to nothing, so {self.likely_cause} at "
             f"rtol={self.rtol:g}, atol={self.atol:g}. Loosen the tolerances."
         )
 
@@ -197,7 +197,7 @@ class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     A pair whose last stage is not f(t1, y1) takes one more per accepted step.
     """
 
-    suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution is unbounded"
+    likely_cause: ClassVar[str] = "the problem is stiff for an explicit method, or its solution is unbounded"
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return up_to_event(self, field, super().steps(field, y0, ts))

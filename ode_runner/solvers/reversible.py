@@ -18,7 +18,7 @@ from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.types import State, Times, Trajectory
 
 Carried = tuple[Tensor, ...]  # the state, and the auxiliary tensors that reversing a step needs
-PARTED = 0.5  # distance of the two states relative to the state's size; large steps or noise alone reach 0.2
+SEPARATED = 0.5  # distance of the two states relative to the state's size; large steps or noise alone reach 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class ReversibleSolver(FixedStepSolver):
         """Warns if the two states are far apart at an output; not on a GPU, which would wait, nor in torch.func."""
         if not distances or ys.device.type != "cpu" or torch._C._are_functorch_transforms_active():
             return
-        if _largest(torch.stack(distances)) > PARTED * _largest(ys):
+        if _largest(torch.stack(distances)) > SEPARATED * _largest(ys):
             warnings.warn(
                 f"the two states that {self.shown_name} carries are more than half of the state's size "
                 "apart at an output time, so its solution may be wrong. Smaller steps help for a "

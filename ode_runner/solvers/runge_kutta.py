@@ -42,9 +42,9 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         if len(times) == 1:
             return []
         grid = self.grid(ts)
-        hair = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
+        rounding = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
         return [
-            AcceptedStep(t0=t0, t1=t1, due=due_times(times[1:], t0, t1, hair, first=t0 == grid[0]))
+            AcceptedStep(t0=t0, t1=t1, due=due_times(times[1:], t0, t1, rounding, first=t0 == grid[0]))
             for t0, t1 in pairwise(grid)
         ]
 
@@ -58,8 +58,8 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
             y0 = taken.y1
 
 
-def due_times(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:
-    """The output times in (t0, t1]; a time within rounding of t1, `hair`, is replaced by t1."""
+def due_times(times: list[float], t0: float, t1: float, rounding: float, *, first: bool) -> list[float]:
+    """The output times in (t0, t1]; a time within rounding of t1, `rounding`, is replaced by t1."""
     sign = 1 if t1 >= t0 else -1
-    within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]
-    return [t1 if abs(t - t1) <= hair else t for t in within]
+    within = [t for t in times if (first or sign * (t - t0) > rounding) and sign * (t - t1) <= rounding]
+    return [t1 if abs(t - t1) <= rounding else t for t in within]

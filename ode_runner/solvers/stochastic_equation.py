@@ -102,7 +102,7 @@ class StochasticEquation:
             y = y if graph and y.requires_grad else y.detach().requires_grad_()
             g = self.diffusion(t, y)
             scalar = self.kind is NoiseKind.SCALAR
-            along = _pushed(g, y, g) if scalar else _pulled(g, y, g, graph=graph)
+            along = _jvp(g, y, g) if scalar else _pulled(g, y, g, graph=graph)
         self.field.ledger.tally.products += 2 if scalar else 1
         return (g, along) if graph else (g.detach(), along.detach())
 
@@ -115,7 +115,7 @@ def _pulled(g: Tensor, y: State, v: Tensor, *, graph: bool) -> Tensor:
     return product
 
 
-def _pushed(g: Tensor, y: State, v: Tensor) -> Tensor:
+def _jvp(g: Tensor, y: State, v: Tensor) -> Tensor:
     """(dg/dy) v, as the derivative of u^T dg/dy with respect to u, in which it is linear (double backward)."""
     u = torch.zeros_like(g, requires_grad=True)
     return _pulled(_pulled(g, y, u, graph=True), u, v, graph=True)

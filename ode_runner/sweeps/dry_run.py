@@ -16,7 +16,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.fields.ledger import Phase
-from ode_runner.recording.own_warnings import warnings_told
+from ode_runner.recording.own_warnings import warnings_printed
 from ode_runner.tasks.base import Task
 from ode_runner.training.prepare_compiled import check_compilable
 from ode_runner.training.trainer import Trainer
@@ -37,7 +37,7 @@ class DryRun:
     trainer: Trainer | None  # None: there is nothing to learn
 
     @classmethod
-    @warnings_told(unsaid)
+    @warnings_printed(unsaid)
     def of(cls, cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> "DryRun":
         """Make the objects; `task` is the task if it has been made already.
 
@@ -57,7 +57,7 @@ class DryRun:
             check_compilable(experiment, processes=cfg.processes)
         return cls(experiment=experiment, trainer=trainer)
 
-    @warnings_told(unsaid)
+    @warnings_printed(unsaid)
     def evaluations(self) -> float:
         """Evaluations of the forward pass of a first step with few samples; 0 if it fails numerically.
 

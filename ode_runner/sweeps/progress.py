@@ -38,7 +38,7 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=utc_now)
     waits: bool = False
-    told: set[Path] = field(default_factory=set)  # folders of cells that have ended and whose line is printed
+    reported: set[Path] = field(default_factory=set)  # folders of cells that have ended and whose line is printed
     bar: SweepBar | None = None
 
     def announce(self, cells: Sequence[SweepCell]) -> None:
@@ -74,14 +74,14 @@ class Progress:
         def look() -> None:
             while not ended.wait(LOOK_SECONDS):
                 for cell in cells:
-                    if cell.folder not in self.told and (result := self.recorded(cell)) is not None:
+                    if cell.folder not in self.reported and (result := self.recorded(cell)) is not None:
                         self._tell(cell, result)
 
         watcher = threading.Thread(target=look, daemon=True)
         if len(cells) > 1:
             watcher.start()
         elif self.is_of_commands():  # which print themselves
-            self._say(f"\n[{len(self.told) + 1}/{self._total()}] {cells[0].name}")
+            self._say(f"\n[{len(self.reported) + 1}/{self._total()}] {cells[0].name}")
         try:
             yield
         finally:
@@ -92,11 +92,11 @@ class Progress:
     def tell(self, cells: Sequence[SweepCell]) -> None:
         """Print a line for each of the cells that has ended and has no line yet."""
         for cell in cells:
-            if cell.result is not None and cell.result.status != IN_USE and cell.folder not in self.told:
+            if cell.result is not None and cell.result.status != IN_USE and cell.folder not in self.reported:
                 self._tell(cell, cell.result)
 
     def _tell(self, cell: SweepCell, result: JobResult) -> None:
-        self.told.add(cell.folder)
+        self.reported.add(cell.folder)
         if self.bar is not None:
             self.bar.cell_ended()
         if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self.is_of_commands():  # printed already
@@ -106,7 +106,7 @@ class Progress:
         if result.status == RunStatus.COMPLETED:
             record = cell.recorded()
             came = _result(record, cell.folder) if record is not None else "completed"
-        self._say(f"[{len(self.told)}/{self._total()}] {cell.name:<{width}}  {came}")
+        self._say(f"[{len(self.reported)}/{self._total()}] {cell.name:<{width}}  {came}")
 
     def _total(self) -> int:
         return self.expected or len(due_cells(self.cells))
@@ -120,7 +120,7 @@ class Progress:
         for cell in cells:
             if (result := self.recorded(cell)) is not None:
                 cell.result = result
-                self.told.add(cell.folder)
+                self.reported.add(cell.folder)
                 text = f"{result.status} by another process meanwhile: {cell.name}"
                 self._say("\n".join(with_folder(text, cell.folder)))
         return [cell for cell in cells if cell.result is None or cell.result.status == IN_USE]
@@ -206,9 +206,9 @@ def _result(record: RunRecord, folder: Path) -> str:
     run = Run(folder=folder, record=record)
     results = [name for name in usual([run]) if name.startswith("test/")]
     name = next((name for name in (*wanted, *results) if name in record.metrics), None)
-    told = [name, quality_of_samples(run) if chosen else None]
+    reported = [name, quality_of_samples(run) if chosen else None]
     numbers = [
-        f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  " for name in dict.fromkeys(told) if name
+        f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  " for name in dict.fromkeys(reported) if name
     ]
     return "".join(numbers) + ended
 

@@ -85,7 +85,7 @@ class Task(abc.ABC):
     gives_images: ClassVar[bool] = False  # True: inputs are images (channels, height, width)
     gives_tokens: ClassVar[bool] = False  # True: inputs are tokens, integers below `spec.tokens`
     gives_points: ClassVar[bool] = False  # True: the state is a vector (dimensions,), without spatial positions
-    of_known_law: ClassVar[bool] = False  # True: the task has a true field, at least with some of its options
+    has_true_field: ClassVar[bool] = False  # True: the task has a true field, at least with some of its options
     suffices: ClassVar[frozenset[Answer]] = frozenset()  # outputs that are accepted if `needs` cannot be had
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that affect only the test split and pictures
     of_true_field: ClassVar[frozenset[str]] = frozenset()  # options used only by a model that solves the true field

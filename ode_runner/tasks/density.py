@@ -93,11 +93,11 @@ class DensityTask(SampledTask):
         """For the first samples only; empty if sampling gives no log density."""
         if drawn.log_density is None or not view.tells:
             return {}
-        told = drawn.log_density[:COMPARED].double()
-        samples, given = drawn.path[-1][: len(told)], self.given(len(told))
+        log_density = drawn.log_density[:COMPARED].double()
+        samples, given = drawn.path[-1][: len(log_density)], self.given(len(log_density))
         inputs = torch.cat([samples.flatten(1), *(z.to(samples) for z in given)], dim=1) if given else samples
         fine = in_parts(view.predict_finely, inputs)
-        return {"log_prob_error": float((told - fine.to(told)).square().mean().sqrt())}
+        return {"log_prob_error": float((log_density - fine.to(log_density)).square().mean().sqrt())}
 
     def _likelihood(self, view: ModelView) -> dict[str, float]:
         test = self.points[Split.TEST]
@@ -109,15 +109,15 @@ class DensityTask(SampledTask):
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         """Metrics of samples, which were drawn under the conditions of the test split if there are any."""
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
-        test, train = (self.spec.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
+        test, train = (self.spec.split_condition(inputs)[0] for inputs in (self.points[Split.TEST], learned))
         return with_floors({"sw2": distance_from_data(samples, test, others=train)})
 
     def spread(self) -> float:
-        return spread(self.spec.parted(self.points[Split.TEST])[0])
+        return spread(self.spec.split_condition(self.points[Split.TEST])[0])
 
     def sampled_conditions(self) -> Tensor:
         """The conditions of the test split."""
-        return self.spec.parted(self.points[Split.TEST])[1]
+        return self.spec.split_condition(self.points[Split.TEST])[1]
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
         if view.sample is not None:
@@ -128,15 +128,15 @@ class DensityTask(SampledTask):
         inputs = drawn.path[-1]
         samples = self.own_units(inputs)
         given = [z.to(samples) for z in self.given(len(samples))]
-        told = []
+        log_density = []
         if drawn.log_density is not None:
-            told = [(drawn.log_density + self.log_determinant(inputs))[:, None]]
-        columns = torch.cat([samples.flatten(1), *given, *told], dim=1)
-        yield "samples", Table([*self.elements, *self._conditions, *["log_prob"] * len(told)], columns.tolist())
+            log_density = [(drawn.log_density + self.log_determinant(inputs))[:, None]]
+        columns = torch.cat([samples.flatten(1), *given, *log_density], dim=1)
+        yield "samples", Table([*self.elements, *self._conditions, *["log_prob"] * len(log_density)], columns.tolist())
 
     def density_table(self, log_density: Tensor) -> Table:
         """Points of the test split in their own units, their conditions, and the log density of each."""
-        data, given = self.spec.parted(self.points[Split.TEST])
+        data, given = self.spec.split_condition(self.points[Split.TEST])
         columns = torch.cat([self.own_units(data).flatten(1), given, log_density[:, None]], dim=1)
         rows = [[name, *row] for name, row in zip(self.sample_names, columns.tolist(), strict=True)]
         return Table(["sample", *self.elements, *self._conditions, "log_prob"], rows)

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 
-def total_variation(law: Tensor, other: Tensor) -> Tensor:
+def total_variation(p: Tensor, q: Tensor) -> Tensor:
     """Half the sum of the absolute differences, from 0 to 1."""
-    return (law - other).abs().sum() / 2
+    return (p - q).abs().sum() / 2
 
 
-def expected_variation(law: Tensor, count: int) -> float:
+def expected_variation(distribution: Tensor, count: int) -> float:
     """The exact mean distance between a distribution and the frequencies of `count` independent samples from it.
 
     De Moivre: the mean absolute deviation of a binomial variable from n p is 2 k C(n, k) p^k (1 - p)^(n - k + 1), with
@@ -17,7 +17,7 @@ def expected_variation(law: Tensor, count: int) -> float:
 
     Diaconis, Zabell. Closed Form Summation for Classical Distributions. Statistical Science 6, 1991.
     """
-    p = law.double().clamp(0, 1)
+    p = distribution.double().clamp(0, 1)
     p = p[(p > 0) & (p < 1)]
     k, n = (count * p).floor() + 1, torch.tensor(float(count), dtype=p.dtype)
     ways = torch.lgamma(n + 1) - torch.lgamma(k) - torch.lgamma(n - k + 1)  # log k C(n, k)

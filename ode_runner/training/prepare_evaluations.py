@@ -20,7 +20,7 @@ from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
 from ode_runner.training.prepare_compiled import FEWEST_SOLVES, repaid
-from ode_runner.training.training_problems import check_posed, undisturbed
+from ode_runner.training.training_problems import check_recorded, undisturbed
 
 
 class Kind(NamedTuple):
@@ -82,7 +82,7 @@ def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> bool:
     Raises:
         CannotCompile: there is no C code for it, and PyTorch's compiler would take too long for an evaluation.
     """
-    check_posed(wanted, experiment)
+    check_recorded(wanted, experiment)
     stochastic = isinstance(wanted.field.field, StochasticField)  # the solve itself finds out if it has C code
     if not stochastic and not has_c_code(wanted):
         raise CannotCompile("an operation of the field has no C code")

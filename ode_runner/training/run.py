@@ -19,7 +19,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock, may_lock
 from ode_runner.recording.logger import EVENTS, METRICS
-from ode_runner.recording.own_warnings import warnings_told
+from ode_runner.recording.own_warnings import warnings_printed
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
@@ -59,7 +59,7 @@ def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
             _say_imported(plan, display, done)
         plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
         anew = plan.rerun or (done is not None and done.status is RunStatus.FAILED)
-        with attempt(folder, anew=anew), warnings_told(partial(display.say, style="yellow")):
+        with attempt(folder, anew=anew), warnings_printed(partial(display.say, style="yellow")):
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         if goes_on and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:

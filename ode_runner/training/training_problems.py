@@ -52,7 +52,7 @@ def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[
     """
     problems = training_problems(experiment, batch)
     for problem in problems:
-        check_posed(problem, experiment)
+        check_recorded(problem, experiment)
     return problems
 
 
@@ -65,7 +65,7 @@ def training_problems(experiment: Experiment, batch: Batch | None = None) -> lis
     return recorded.problems
 
 
-def check_posed(problem: Problem, experiment: Experiment) -> None:
+def check_recorded(problem: Problem, experiment: Experiment) -> None:
     """Raises CannotCompile unless the field is a module of the model, and the problem has no noise, breaks or event."""
     if not any(problem.field.field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")

@@ -30,7 +30,7 @@ from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.rk38 import RK38
-from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians
+from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, gaussians
 from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
@@ -139,8 +139,8 @@ def trained(*, batch: int, width: int) -> tuple[ContinuousFlow, Tensor]:
     """A flow that bends, and the points of the step that is timed."""
     plane = TaskSpec(input_shape=(2,), output_shape=(2,))
     model = ContinuousFlow(ConcatSquash(plane, width=width, depth=3), trace="exact", noise="rademacher")
-    law = gaussians(*GAUSSIANS["8gaussians"])
-    batches = law.draw(batch * TRAINED, torch.Generator().manual_seed(0))[0].float().split(batch)
+    distribution = gaussians(*GAUSSIANS["8gaussians"])
+    batches = distribution.draw(batch * TRAINED, torch.Generator().manual_seed(0))[0].float().split(batch)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for points in batches:
         ours(model, points, dopri5(TOLERANCE)).step()

@@ -35,7 +35,7 @@ def test_a_sweep_is_planned_cell_by_cell_and_nothing_is_left_behind(tmp_path: Pa
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not list(tmp_path.iterdir())
     planned = lines(ended.stdout)
-    assert {outlook: len(cells) for outlook, cells in planned.items()} == {
+    assert {error_ratio: len(cells) for error_ratio, cells in planned.items()} == {
         "will run": 4,
         "same run": 1,
         "incompatible": 3,

@@ -269,11 +269,11 @@ def test_evaluations_are_recorded_once_they_are_made_again_and_again(solver: Any
     assert ledgers[0] == ledgers[1]
 
 
-def _height(t: Any, y: Tensor, dy: Tensor, pull: Any, *_: Tensor) -> Tensor:
+def _height(t: Any, y: Tensor, dy: Tensor, vjp: Any, *_: Tensor) -> Tensor:
     return y.sum(dim=1)
 
 
-def _speed(t: Any, y: Tensor, dy: Tensor, pull: Any, *_: Tensor) -> Tensor:
+def _speed(t: Any, y: Tensor, dy: Tensor, vjp: Any, *_: Tensor) -> Tensor:
     return dy.square().sum(dim=1)
 
 
@@ -288,7 +288,7 @@ def test_recorded_solves_are_told_apart_by_their_integrands_not_by_the_names() -
     found = {}
     for records in (False, True):
         integrate = Integrator(solver=RK4(num_steps=3, step_size=None), gradient=Backprop(), records=records)
-        integrals = [height, speed] * 4 + [Integral(lambda t, y, dy, pull, *_: y.amax(dim=1), judged=False)] * 4
+        integrals = [height, speed] * 4 + [Integral(lambda t, y, dy, vjp, *_: y.amax(dim=1), judged=False)] * 4
         with torch.no_grad(), integrate.ledger.phase(Phase.EVALUATION):
             found[records] = [
                 integrate(field, y0, ts, given=[z, z], integrals={"q": q}).integrals["q"] for q in integrals

@@ -17,7 +17,7 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
-from ode_runner.integral import NONE, Integral, Pull
+from ode_runner.integral import NONE, VJP, Integral
 from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
@@ -175,8 +175,8 @@ class Toll(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.linspace(0.5, 1.5, 3))
 
-    def forward(self, t: Tensor, y: Tensor, dy: Tensor, pull: Pull) -> Tensor:
-        del dy, pull
+    def forward(self, t: Tensor, y: Tensor, dy: Tensor, vjp: VJP) -> Tensor:
+        del dy, vjp
         return (self.weight * y.square()).sum(dim=1) * torch.cos(t)
 
 

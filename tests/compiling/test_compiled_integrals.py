@@ -153,7 +153,7 @@ def test_an_adjoint_equation_along_integrals_in_machine_code_is_the_same(monkeyp
 
 
 def test_an_integrand_of_one_solve_has_no_compiled_form() -> None:
-    mode, integrals = Backprop(), {"q": Integral(lambda t, y, dy, pull: dy.sum(dim=1), False)}
+    mode, integrals = Backprop(), {"q": Integral(lambda t, y, dy, vjp: dy.sum(dim=1), False)}
     with pytest.raises(CannotCompile, match="integrand of q is neither a module nor a method nor"):
         compiled(mode, DOPRI5, counted(mode, SmallNet(), integrals))
 

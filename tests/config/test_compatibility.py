@@ -68,7 +68,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
-    """The built-in models that give this and one's own, as listed; none of series, events or a law that is given."""
+    """The built-in models that give this and one's own, as listed; none of series, events or a given distribution."""
     models = {name: named_class("model", name) for name in options("model")}
     models = {name: model for name, model in models.items() if name not in ("hybrid", "exact", "parametric")}
     fitting = {

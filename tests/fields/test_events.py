@@ -466,8 +466,8 @@ def test_every_other_pair_is_refused_by_name() -> None:
             solved(solver, Backprop(), ONWARDS, y0, event)
     with pytest.raises(IncompatibleChoice, match=r"steps common to the whole batch, here of 2 samples"):
         solved(TIGHT, Backprop(), ONWARDS, torch.zeros(2, 1), event)
-    price = {"q": Integral(lambda t, y, dy, pull: y[:, 0], False)}
-    for others in ({"integrals": price}, {"breaks": (0.3,)}):
+    penalty = {"q": Integral(lambda t, y, dy, vjp: y[:, 0], False)}
+    for others in ({"integrals": penalty}, {"breaks": (0.3,)}):
         with pytest.raises(IncompatibleChoice, match=r"a solve with an event takes no"):
             solved(TIGHT, Backprop(), ONWARDS, y0, event, **others)
 

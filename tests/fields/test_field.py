@@ -149,8 +149,8 @@ def test_a_derivative_of_another_precision_is_one_of_the_states(composed: Compos
 
 def test_a_derivative_that_nobody_needs_is_freed() -> None:
     """Though a field of layers remembers of each how to push tangents through them."""
-    price = Integral(lambda t, y, dy, pull: dy[:, 0], judged=False)
-    field = CountedField(LinearField(2), Ledger(), integrals={"price": price})
+    penalty = Integral(lambda t, y, dy, vjp: dy[:, 0], judged=False)
+    field = CountedField(LinearField(2), Ledger(), integrals={"price": penalty})
     dy = weakref.ref(field(torch.tensor(0.0), torch.ones(3, 2)))
     assert dy() is None
 
@@ -159,7 +159,7 @@ def test_a_trace_is_taken_by_the_pass_that_made_the_derivative(monkeypatch: pyte
     passes, linearize = list[Any](), LinearField.linearize
     monkeypatch.setattr(LinearField, "linearize", lambda *given: passes.append(given) or linearize(*given))
     net, t, y = LinearField(2), torch.tensor(0.0), torch.ones(3, 2)
-    field = CountedField(net, Ledger(), integrals={"trace": Integral(lambda t, y, dy, pull: trace(y, pull), True)})
+    field = CountedField(net, Ledger(), integrals={"trace": Integral(lambda t, y, dy, vjp: trace(y, vjp), True)})
     dy = field(t, y)
     for derivative, count in ((dy, 1), (dy.clone(), 2)):  # of another tensor nothing is remembered
         torch.testing.assert_close(field.rates(t, y, derivative), net.theta.trace().expand(3, 1))

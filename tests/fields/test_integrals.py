@@ -15,7 +15,7 @@ from ode_runner.fields.ledger import Ledger, Phase, Tally
 from ode_runner.fields.structured_field import SeparableField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
-from ode_runner.integral import Integral, Pull, trace
+from ode_runner.integral import VJP, Integral, trace
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
@@ -38,16 +38,16 @@ class Price(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([0.3, 1.2, -0.4]))
 
-    def forward(self, t: Time, y: State, dy: State, pull: Pull, z: Tensor, *others: Tensor) -> Tensor:
+    def forward(self, t: Time, y: State, dy: State, vjp: VJP, z: Tensor, *others: Tensor) -> Tensor:
         return ((y[:, :3] * self.weight).sum(dim=1) * torch.cos(3 * t) * z[:, 0]).square()
 
 
-def kinetic(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+def kinetic(t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
     return dy.flatten(1).square().sum(dim=1)
 
 
-def divergence(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-    return trace(y, pull)
+def divergence(t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
+    return trace(y, vjp)
 
 
 def solved(
@@ -56,17 +56,17 @@ def solved(
     """Gradients of y0, field, encoder and price, the solution and its cost; `judged` None: without integrals."""
     torch.manual_seed(0)
     field: Any = Conditioned() if isinstance(Conditioned(), solver.fields) else ConditionedHalves()
-    encoder, price, x = nn.Linear(3, 2), Price(), torch.randn(4, 3)
+    encoder, penalty, x = nn.Linear(3, 2), Price(), torch.randn(4, 3)
     y0 = torch.randn(4, 3 if isinstance(field, Conditioned) else 4, requires_grad=True)
     given = (torch.tanh(encoder(x)), torch.rand(4, 3) + 0.5, torch.tensor([1, 0, -1, 2]))
-    integrands = {} if judged is None else {"kinetic": kinetic, "price": price, "divergence": divergence}
+    integrands = {} if judged is None else {"kinetic": kinetic, "price": penalty, "divergence": divergence}
     integrals = {name: Integral(g, bool(judged)) for name, g in integrands.items()}
     integrate = Integrator(solver=solver, gradient=mode)
     with integrate.ledger.phase(Phase.FORWARD) as tally:
         solution = integrate(field, y0, torch.tensor(ts), given=given, integrals=integrals)
     parts = [solution.ys, *solution.integrals.values()]
     loss = sum((i + 1) * (x * torch.linspace(0.5, 1.5, x.numel()).view_as(x)).sum() for i, x in enumerate(parts))
-    wanted = [y0, *field.parameters(), *encoder.parameters(), *price.parameters()]
+    wanted = [y0, *field.parameters(), *encoder.parameters(), *penalty.parameters()]
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)), solution, tally
 
 
@@ -200,7 +200,7 @@ class Oscillator(SeparableField):
 
 @pytest.mark.parametrize("name", [name for name in SEPARABLE if name in offering(FixedStepSolver, SeparableField)])
 def test_the_third_flow_of_a_splitting_is_of_its_order(name: str, composed: Compose) -> None:
-    def potential(t: Time, y: State, dy: State, pull: Pull) -> Tensor:
+    def potential(t: Time, y: State, dy: State, vjp: VJP) -> Tensor:
         return y[:, 0].square() + dy[:, 0].pow(4)
 
     end, errors, sizes = 1.3, [], [8, 16, 32]
@@ -215,7 +215,7 @@ def test_the_third_flow_of_a_splitting_is_of_its_order(name: str, composed: Comp
 
 @pytest.mark.parametrize("name", ["dopri5", "dopri8", "bosh3", "torchdiffeq"])
 def test_step_control_keeps_the_error_of_what_it_judges(name: str, composed: Compose) -> None:
-    def clock(t: Time, y: State, dy: State, pull: Pull) -> Tensor:
+    def clock(t: Time, y: State, dy: State, vjp: VJP) -> Tensor:
         return torch.cos(40 * t).expand(len(y))
 
     taken, errors = [], []
@@ -241,7 +241,7 @@ class Galerkin(VectorField):
         return torch.tanh(y @ a.T + b) @ c.T + d
 
 
-def tracking(t: Time, y: State, dy: State, pull: Pull | None) -> Tensor:
+def tracking(t: Time, y: State, dy: State, vjp: VJP | None) -> Tensor:
     """l = |z - gamma(s)|^2 + 0.1 |f|^2."""
     gamma = torch.stack([torch.cos(2 * math.pi * t), torch.sin(2 * math.pi * t)])
     return (y - gamma).square().sum(dim=1) + 0.1 * dy.square().sum(dim=1)
@@ -342,7 +342,7 @@ def test_several_products_count_each_and_an_integrand_that_pulls_none_counts_non
 
 def test_an_integrand_that_is_not_one_number_a_sample_is_refused_by_name() -> None:
     integrate = Integrator(solver=DOPRI5, gradient=Backprop())
-    for wrong in (lambda t, y, dy, pull: dy, lambda t, y, dy, pull: dy.sum(dim=1, keepdim=True), lambda *_: 1.0):
+    for wrong in (lambda t, y, dy, vjp: dy, lambda t, y, dy, vjp: dy.sum(dim=1, keepdim=True), lambda *_: 1.0):
         with pytest.raises(RefusedInput, match=r"the integrand of 'cost' must give one number for every sample"):
             integrate(Linear(), Y0, torch.tensor([0.0, 1.0]), integrals={"cost": Integral(wrong, False)})
 
@@ -383,8 +383,8 @@ def test_an_integrand_that_reads_a_tensor_with_a_history_or_draws_is_refused(mod
     integrate = Integrator(solver=DOPRI5, gradient=build(composed, "gradient", mode))
     scale = torch.ones((), requires_grad=True) * 2
     for g, said in (
-        (lambda t, y, dy, pull: scale * dy.sum(dim=1), "reads a tensor"),
-        (lambda t, y, dy, pull: torch.randn(len(y)) * dy.sum(dim=1), "an integral along Linear draws random numbers"),
+        (lambda t, y, dy, vjp: scale * dy.sum(dim=1), "reads a tensor"),
+        (lambda t, y, dy, vjp: torch.randn(len(y)) * dy.sum(dim=1), "an integral along Linear draws random numbers"),
     ):
         with pytest.raises(IncompatibleChoice, match=said):
             integrate(Linear(), Y0, torch.tensor([0.0, 1.0]), integrals={"q": Integral(g, False)})
@@ -441,9 +441,9 @@ def test_an_empty_batch_has_integrals_of_no_samples() -> None:
 def test_pulls_are_products_with_the_jacobian() -> None:
     field, y = Linear(), Y0.clone()
     entered: list[int] = []
-    pull = Pull(field, torch.tensor(0.0), y, entered.append)
-    torch.testing.assert_close(pull(Y0), Y0 @ field.matrix)
-    torch.testing.assert_close(pull(torch.stack([Y0, 2 * Y0])), torch.stack([Y0, 2 * Y0]) @ field.matrix)
+    vjp = VJP(field, torch.tensor(0.0), y, entered.append)
+    torch.testing.assert_close(vjp(Y0), Y0 @ field.matrix)
+    torch.testing.assert_close(vjp(torch.stack([Y0, 2 * Y0])), torch.stack([Y0, 2 * Y0]) @ field.matrix)
     assert entered == [1, 2]
 
 

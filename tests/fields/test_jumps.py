@@ -61,8 +61,8 @@ def known(k: Tensor, dose: Tensor, y0: Tensor, t: float) -> Tensor:
 def test_doses_add_up_and_an_output_at_one_is_the_state_before(solver: Any) -> None:
     field, dose, y0 = Decay(), Dose(), torch.tensor([[1.0], [2.0]])
     jumps = Jumps([1.5, 0.3, 1.0, 7.0], dose)
-    price = {"area": Integral(lambda t, y, dy, pull: y[:, 0], judged=False)}
-    solution = Integrator(solver=solver, gradient=Backprop())(field, y0, TS, jumps=jumps, integrals=price)
+    penalty = {"area": Integral(lambda t, y, dy, vjp: y[:, 0], judged=False)}
+    solution = Integrator(solver=solver, gradient=Backprop())(field, y0, TS, jumps=jumps, integrals=penalty)
     expected = torch.stack([known(field.k, dose.dose, y0, t) for t in TS.tolist()])
     torch.testing.assert_close(solution.ys, expected, rtol=0, atol=1e-8)
     area = (y0[:, 0] + 3 * dose.dose - solution.ys[-1, :, 0]) / field.k  # what has been given and is gone

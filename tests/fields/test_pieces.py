@@ -140,9 +140,9 @@ def gradients(solver: Solver, mode: GradientMode) -> list[Tensor]:
     """Of y0 and the field's parameters; then the integral of |y|^2's."""
     field: Any = Pieces() if isinstance(Pieces(), solver.fields) else SeparablePieces()
     y0 = torch.tensor([[0.3, 1.0], [-1.0, 0.5]], requires_grad=True)
-    price = {"q": Integral(lambda t, y, dy, pull: y.square().sum(dim=1), False)}
+    penalty = {"q": Integral(lambda t, y, dy, vjp: y.square().sum(dim=1), False)}
     ts = torch.tensor([0.0, 0.4, 0.5, 1.0])
-    solution = Integrator(solver=solver, gradient=mode)(field, y0, ts, breaks=BREAKS, integrals=price)
+    solution = Integrator(solver=solver, gradient=mode)(field, y0, ts, breaks=BREAKS, integrals=penalty)
     wanted = [y0, *field.parameters()]
     of_ends = torch.autograd.grad(solution.ys[-1].square().sum(), wanted, retain_graph=True)
     of_price = torch.autograd.grad(
@@ -159,10 +159,10 @@ def test_integrals_and_counts_go_on_over_breaks(options: dict[str, bool], compos
         def forward(self, t: Time, y: State) -> State:
             return torch.cos(t) + 0 * y
 
-    price = {"q": Integral(lambda t, y, dy, pull: y.square().sum(dim=1), True)}
+    penalty = {"q": Integral(lambda t, y, dy, vjp: y.square().sum(dim=1), True)}
     ts = torch.tensor([0.0, 0.1, 0.25, 0.6, 1.0])
     with integrate.ledger.each_sample() as each, integrate.ledger.phase(Phase.FORWARD) as tally:
-        found = integrate(Sine(), torch.zeros(3, 1), ts, breaks=BREAKS, integrals=price)
+        found = integrate(Sine(), torch.zeros(3, 1), ts, breaks=BREAKS, integrals=penalty)
     torch.testing.assert_close(found.ys[:, :, 0], torch.sin(ts)[:, None].expand(-1, 3), rtol=1e-6, atol=1e-6)
     expected = ts / 2 - torch.sin(2 * ts) / 4
     torch.testing.assert_close(found.integrals["q"], expected[:, None].expand(-1, 3), rtol=1e-6, atol=1e-6)

@@ -33,8 +33,8 @@ class Unmappable(torch.autograd.Function):
         return 2 * cotangent
 
 
-Law = Callable[[Tensor, Tensor, Tensor], Tensor]  # parameters k, time and state
-HANDING_ON: dict[str, Law] = {
+Equation = Callable[[Tensor, Tensor, Tensor], Tensor]  # parameters k, time and state
+HANDING_ON: dict[str, Equation] = {
     "y + k sin t": lambda k, t, y: y + k * torch.sin(t),
     "y - k": lambda k, t, y: y - k,
     "y": lambda k, t, y: y,
@@ -42,7 +42,7 @@ HANDING_ON: dict[str, Law] = {
     "y seen otherwise": lambda k, t, y: y.flatten().view_as(y) + k,
     "y and its neighbour": lambda k, t, y: y.roll(1, dims=1) + y + k,
 }
-OTHERS: dict[str, Law] = {
+OTHERS: dict[str, Equation] = {
     "k y^3": lambda k, t, y: k * y**3 + y.flip(1),
     "of time alone": lambda k, t, y: (k * t).expand_as(y),
     "constant in y": lambda k, t, y: 0 * y + k,
@@ -53,10 +53,10 @@ OTHERS: dict[str, Law] = {
 @pytest.mark.parametrize("size", [1, 3, BATCHED_FROM, AT_ONCE + 6])
 @pytest.mark.parametrize("name", [*HANDING_ON, *OTHERS])
 def test_every_row_is_its_own(size: int, name: str) -> None:
-    law, k, t = (HANDING_ON | OTHERS)[name], torch.randn(size, requires_grad=True), torch.tensor(0.7)
+    equation, k, t = (HANDING_ON | OTHERS)[name], torch.randn(size, requires_grad=True), torch.tensor(0.7)
     y = torch.randn(3, size, requires_grad=True)
-    expected = torch.stack([torch.autograd.functional.jacobian(lambda x: law(k, t, x[None])[0], one) for one in y])
-    torch.testing.assert_close(jacobian(law(k, t, y), y), expected.detach())
+    expected = torch.stack([torch.autograd.functional.jacobian(lambda x: equation(k, t, x[None])[0], one) for one in y])
+    torch.testing.assert_close(jacobian(equation(k, t, y), y), expected.detach())
 
 
 def test_states_of_any_shape_have_one() -> None:
@@ -68,14 +68,14 @@ def test_states_of_any_shape_have_one() -> None:
 
 
 class Field(Formula):
-    def __init__(self, law: Law) -> None:
-        super().__init__(lambda t, y: law(self.k, t, y))
+    def __init__(self, equation: Equation) -> None:
+        super().__init__(lambda t, y: equation(self.k, t, y))
         self.k = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
 
 
-def gradient(solver: Any, mode: GradientMode, law: Law) -> Tensor:
+def gradient(solver: Any, mode: GradientMode, equation: Equation) -> Tensor:
     """dL/d(y0, k)."""
-    field, y0 = Field(law), torch.tensor([[1.0, 2.0, -1.0], [0.3, 0.0, 1.0]], requires_grad=True)
+    field, y0 = Field(equation), torch.tensor([[1.0, 2.0, -1.0], [0.3, 0.0, 1.0]], requires_grad=True)
     ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor([0.0, 0.4])).ys
     loss = (ys[-1] * torch.tensor([[1.0, 3.0, -2.0], [0.5, 1.0, 4.0]])).sum()
     found = torch.autograd.grad(loss, [y0, field.k], allow_unused=True, materialize_grads=True)
@@ -90,16 +90,16 @@ def test_implicit_solvers_have_the_gradient_of_fields_that_hand_the_cotangent_on
 ) -> None:
     solver = build(composed, "solver", name)
     monkeypatch.setattr(linearised, "LARGEST", largest)
-    for law in (HANDING_ON["y + k sin t"], HANDING_ON["y and its neighbour"]):
-        expected = gradient(Dopri8(rtol=1e-9, atol=1e-9, max_steps=1000), Backprop(), law)
+    for equation in (HANDING_ON["y + k sin t"], HANDING_ON["y and its neighbour"]):
+        expected = gradient(Dopri8(rtol=1e-9, atol=1e-9, max_steps=1000), Backprop(), equation)
         for mode in (Backprop(), Checkpoint()):
-            found = gradient(solver, mode, law)
+            found = gradient(solver, mode, equation)
             assert float((found - expected).norm() / expected.norm()) < 0.05  # implicit Euler's own error
 
 
 def test_the_spectrum_of_a_field_that_hands_the_cotangent_on_is_seen() -> None:
     y = torch.randn(2, 4, requires_grad=True)
     derivative = JacobianProducts(y + 3.0, y)
-    values = ritz_values(derivative.push, y, products=4)
+    values = ritz_values(derivative.jvp, y, products=4)
     torch.testing.assert_close(values, torch.ones_like(values))
-    torch.testing.assert_close(derivative.pull(torch.ones(2, 4)), torch.ones(2, 4))
+    torch.testing.assert_close(derivative.vjp(torch.ones(2, 4)), torch.ones(2, 4))

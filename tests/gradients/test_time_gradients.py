@@ -107,10 +107,10 @@ def test_every_time_costs_an_evaluation_and_only_where_it_has_a_gradient() -> No
 def test_an_output_that_moves_off_a_break_or_a_jump_leaves_later_states_as_they_are(edge: str) -> None:
     kinked = Formula(lambda t, y: torch.where(t >= 1, 2.0, 0.0) - y)
     options: SolveOptions = {"breaks": [1.0]} if edge == "break" else {"jumps": Jumps([1.0], lambda t, y: t * y)}
-    price = {"area": Integral(lambda t, y, dy, pull: y[:, 0] + dy[:, 0], judged=False)}
+    penalty = {"area": Integral(lambda t, y, dy, vjp: y[:, 0] + dy[:, 0], judged=False)}
     ts = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
     integrate = Integrator(solver=Dopri5(rtol=1e-8, atol=1e-8, max_steps=100), gradient=Checkpoint())
-    solution = integrate(kinked, torch.ones(1, 1), ts, integrals=price, **options)
+    solution = integrate(kinked, torch.ones(1, 1), ts, integrals=penalty, **options)
     here, later = (
         torch.autograd.grad(solution.ys[i].sum() + solution.integrals["area"][i], ts, retain_graph=True)[0][1]
         for i in (1, 2)

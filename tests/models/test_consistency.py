@@ -46,7 +46,7 @@ class ClosedFlow(VectorField):
 
 
 def taught(composed: Compose, factor: float = 1.0, **options: Any) -> Consistency:
-    """A model that has learned from the field of one normal law, but for the factor."""
+    """A model that has learned from the field of one normal distribution, but for the factor."""
     spec = TaskSpec(input_shape=(2,), output_shape=(2,), field=NORMAL)
     model: Consistency = model_of(composed, "consistency", spec, teacher="exact", **options)
     for function in (model.field, model.follower):

@@ -69,7 +69,7 @@ def test_the_estimated_trace_is_right_in_the_mean(
         signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     estimates = []
     for sign in signs:
-        monkeypatch.setattr(cnf, "probe", lambda y0, law, sign=sign: sign.expand_as(y0))
+        monkeypatch.setattr(cnf, "probe", lambda y0, distribution, sign=sign: sign.expand_as(y0))
         estimates.append(model(x, TS, integrate).values)
     assert not torch.allclose(estimates[0], exact, atol=1e-3)
     torch.testing.assert_close(torch.stack(estimates).mean(dim=0), exact, rtol=0, atol=1e-7)
@@ -121,7 +121,7 @@ def test_the_density_of_samples_is_that_which_sampling_reports(name: str, compos
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_a_conditional_flow_is_affine_in_data_that_its_condition_moves(trace: str, composed: Compose) -> None:
-    """x' = A x + B c: the condition has no part in the trace, and log p(x | c) is that of a normal law."""
+    """x' = A x + B c: the condition has no part in the trace, and log p(x | c) is that of a normal distribution."""
     spec = TaskSpec(input_shape=(2,), output_shape=(2,), condition=2)
     model, matrix = flow(composed, "linear", spec, trace=trace), 0.3 * torch.randn(2, 4)
     with torch.no_grad():

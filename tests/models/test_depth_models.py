@@ -16,7 +16,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.fields.structured_field import SeparableField
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.depth.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
+from ode_runner.models.depth.adaptive_depth import AdaptiveDepth, EndTime, ScaledTimeField, ScaledTimeSeparable
 from ode_runner.models.depth.data_controlled import DataControlled
 from ode_runner.models.depth.input_layer import InputLayer
 from ode_runner.models.depth.second_order import DampedField, SecondOrder, UndampedField
@@ -153,8 +153,8 @@ def test_the_field_of_a_sample_depends_on_time_through_its_depth_alone(composed:
     field = AdaptiveDepth(build(composed, "network", network, PLANE), shortest=0.1, longest=10.0).field
     t, y, end = torch.tensor(0.5), torch.rand(3, 2), torch.full((3,), 1.5)
     torch.testing.assert_close(field(t, y, end), field(t / 2, y, 2 * end) / 2)
-    assert isinstance(field, PacedSeparable) == (network == "separable")
-    if isinstance(field, PacedSeparable):
+    assert isinstance(field, ScaledTimeSeparable) == (network == "separable")
+    if isinstance(field, ScaledTimeSeparable):
         halves = [field.drift(t, y[:, 1:], end), field.kick(t, y[:, :1], end)]
         torch.testing.assert_close(field(t, y, end), torch.cat(halves, dim=1))
 
@@ -242,7 +242,7 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
     inner = Paced()
     for field in [kind(inner) for kind in (DampedField, UndampedField)]:
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__
-    for paced in [kind(inner, depth_given=False, longest=10.0) for kind in (PacedField, PacedSeparable)]:
+    for paced in [kind(inner, depth_given=False, longest=10.0) for kind in (ScaledTimeField, ScaledTimeSeparable)]:
         assert (paced.longest_step, paced.batched_time) == (0.025, True), "its clock may run ten times as fast"
 
 

@@ -193,8 +193,8 @@ def test_the_change_of_a_residual_block_keeps_its_bound(bound: float) -> None:
     assert float(torch.linalg.matrix_norm(found, ord=2).max()) <= bound
     unbounded = jacobians([AffineMap(layer.weight, layer.bias) for layer in change.maps])
     assert float(torch.linalg.matrix_norm(unbounded, ord=2).max()) > 1
-    _, push = change.linearize(change.bounded(), x, given)
-    torch.testing.assert_close(push(x), (found @ x[:, :, None])[..., 0], rtol=0, atol=1e-12)
+    _, jvp = change.linearize(change.bounded(), x, given)
+    torch.testing.assert_close(jvp(x), (found @ x[:, :, None])[..., 0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("exact_terms", [0, 2])
@@ -202,7 +202,7 @@ def test_roulette_is_right_in_the_mean(exact_terms: int, monkeypatch: pytest.Mon
     """Over all signs, and all numbers of terms with their probabilities, up to one that is never reached."""
     jacobian = torch.tensor([[0.5, -0.4], [0.6, 0.3]])
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    monkeypatch.setattr(residual_flow, "probe", lambda x, law: signs)
+    monkeypatch.setattr(residual_flow, "probe", lambda x, distribution: signs)
     roulette, total = Roulette(exact_terms=exact_terms, stop=0.4), 0.0
     for further in range(1, 120):
         monkeypatch.setattr(Roulette, "further", lambda self, further=further: further)

@@ -15,15 +15,15 @@ from ode_runner.models.texts.masked_diffusion import MaskedDiffusion
 from ode_runner.objectives.masked_likelihood import BOUND, COPIES, MaskedLikelihood, masks
 from ode_runner.solvers.markov_chains.gillespie import Gillespie
 from ode_runner.tasks.texts.markov_text import MarkovText
-from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_distributions import MarkovDistribution, random_transition
 from tests.composition import Compose
 from tests.problems import build
 
-LAW = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
+DISTRIBUTION = MarkovDistribution(random_transition(8, scale=2.0, seed=3), length=16)
 
 
 def model(composed: Compose, *, known: bool = True, **options: Any) -> MaskedDiffusion:
-    spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8, field=LAW if known else None)
+    spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8, field=DISTRIBUTION if known else None)
     network = build(composed, "network", "transformer", spec, width=16, heads=2, positions="relative", time=False)
     every = {"schedule": "linear", "weighting": "elbo"} | options
     return MaskedDiffusion(network, **every)
@@ -44,19 +44,19 @@ def test_equal_guesses_are_bounded_by_the_logarithm_of_all_texts(schedule: str, 
     for made_in in (made.train(), made.eval()):
         loss, evaluations = bound_of(made_in, torch.randint(8, (40, 16)))
         assert float(loss.total.detach()) == pytest.approx(16 * math.log(8), rel=1e-6)
-        assert float(loss.beside[BOUND].detach()) == pytest.approx(33.2711, abs=1e-3)
+        assert float(loss.reported[BOUND].detach()) == pytest.approx(33.2711, abs=1e-3)
     assert evaluations == 1
 
 
 def test_the_true_fields_bound_is_the_entropy_and_only_masked_tokens_count(composed: Compose) -> None:
-    text = LAW.draw(4000, torch.Generator().manual_seed(1))
+    text = DISTRIBUTION.draw(4000, torch.Generator().manual_seed(1))
     made = model(composed).eval()
     loss, _ = bound_of(made, text)
-    assert float(loss.beside["nelbo_floor"]) == pytest.approx(-float(LAW.log_density(text).mean()), abs=0.12)
+    assert float(loss.reported["nelbo_floor"]) == pytest.approx(-float(DISTRIBUTION.log_density(text).mean()), abs=0.12)
     assert loss.scalars().keys() == {"loss", "nelbo", "nelbo_floor", "loss_floor"}
-    assert float(loss.beside[BOUND].detach()) > float(loss.beside["nelbo_floor"])
+    assert float(loss.reported[BOUND].detach()) > float(loss.reported["nelbo_floor"])
     by_token, _ = bound_of(model(composed, weighting="mean").eval(), text)
-    assert float(by_token.beside["loss_floor"]) == pytest.approx(float(loss.beside["nelbo_floor"]) / 16, rel=1e-6)
+    assert float(by_token.reported["loss_floor"]) == pytest.approx(float(loss.reported["nelbo_floor"]) / 16, rel=1e-6)
 
 
 def test_numbers_of_masks_are_spread_evenly_and_the_same_outside_training() -> None:

@@ -16,7 +16,7 @@ from ode_runner.models.depth.depth_blocks import LayerField
 from ode_runner.models.depth.ode_transformer import ODETransformer
 from ode_runner.models.depth.odenet import ODENet
 from ode_runner.networks.attention import Layer
-from ode_runner.objectives.priced_solves import PricedSolves
+from ode_runner.objectives.regularized_solves import RegularizedSolves
 from ode_runner.regularizers.smooth_parameters import SmoothParameters
 from ode_runner.regularizers.smooth_states import SmoothStates
 from ode_runner.solvers.explicit.euler import Euler
@@ -271,7 +271,7 @@ def test_sweeps_that_move_little_are_shown_and_left_out_in_the_test(make: Callab
 
 def test_states_and_parameters_are_priced_by_how_much_they_change(make: Callable[..., ODETransformer]) -> None:
     model, tokens = make(), torch.randint(5, (4, 6))
-    along = PricedSolves(
+    along = RegularizedSolves(
         integrator(), lambda y0: {}, of_states=lambda ts, ys: {"smooth": SmoothStates(weight=1.0).of_states(ts, ys)}
     )
     states = model.path(model.encode(tokens), TS, along, times=9)

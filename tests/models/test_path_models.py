@@ -109,21 +109,21 @@ def test_a_perfect_model_has_the_loss_that_is_said_to_be_the_least(
     name: str, options: dict[str, Any], composed: Compose
 ) -> None:
     """And one that is not has a larger one; in training nothing is said."""
-    law = GaussianMixture(path_named("cosine"), means=torch.zeros(1, 2), std=STD)
-    spec = TaskSpec(input_shape=(2,), output_shape=(2,), std=STD, field=law)
+    distribution = GaussianMixture(path_named("cosine"), means=torch.zeros(1, 2), std=STD)
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), std=STD, field=distribution)
     model, data = model_of(composed, name, spec, **options).eval(), STD * torch.randn(3000, 2)
     objective, batch, bound = PathRegression(), batch_of(data), integrator(composed)
     worse = objective.loss(model, None, batch, bound)  # type: ignore[arg-type]
-    assert worse.beside[FLOOR] < worse.total.detach()
+    assert worse.reported[FLOOR] < worse.total.detach()
     model.field.inner = NormalData(model.field.path, model.field.head)
     found = objective.loss(model, None, batch, bound)  # type: ignore[arg-type]
-    torch.testing.assert_close(found.total, found.beside[FLOOR], rtol=1e-3, atol=1e-5)
-    assert FLOOR not in objective.loss(model.train(), None, batch, bound).beside  # type: ignore[arg-type]
+    torch.testing.assert_close(found.total, found.reported[FLOOR], rtol=1e-3, atol=1e-5)
+    assert FLOOR not in objective.loss(model.train(), None, batch, bound).reported  # type: ignore[arg-type]
 
 
 def test_the_floor_is_not_known_of_pairs_that_belong_together(composed: Compose) -> None:
-    law = GaussianMixture(path_named("linear"), means=torch.zeros(1, 2), std=STD)
-    spec = TaskSpec(input_shape=(2,), output_shape=(2,), field=law)
+    distribution = GaussianMixture(path_named("linear"), means=torch.zeros(1, 2), std=STD)
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), field=distribution)
     model = model_of(composed, "flow_matching", spec, coupling="minibatch_ot").eval()
     assert model.perfect(torch.tensor(0.5), torch.zeros(1, 2), []) is None
     assert model.learned_field() is None
@@ -229,7 +229,7 @@ def test_the_likelihood_of_a_known_field_is_that_of_its_law(
 ) -> None:
     """Of what is noised up to the end time, to rounding; that of the data differs by little.
 
-    The field scales its states, so that the law at its start, which is taken for normal noise, is known too.
+    The field scales its states, so that the distribution at its start, which is taken for normal noise, is known too.
     """
     model = known(composed, name, **options)
     x = torch.randn(20, 2) * STD
@@ -266,8 +266,8 @@ def test_the_mass_tells_of_steps_that_are_too_long_where_twice_as_many_change_ha
         found = model(
             x, torch.tensor([0.0, 1.0]), Integrator(solver=method, gradient=build(composed, "gradient", "backprop"))
         )
-    law = torch.exp(-0.5 * (x[:, 0] / STD) ** 2) / math.sqrt(2 * math.pi * STD**2)
-    assert float(-(law * found.values).sum() * apart) == pytest.approx(nll, abs=6e-5)
+    distribution = torch.exp(-0.5 * (x[:, 0] / STD) ** 2) / math.sqrt(2 * math.pi * STD**2)
+    assert float(-(distribution * found.values).sum() * apart) == pytest.approx(nll, abs=6e-5)
     assert float(found.values.exp().sum() * apart) == pytest.approx(mass, abs=6e-4)
 
 
@@ -303,8 +303,10 @@ def test_samples_are_told_the_density_of_the_law_that_they_are_drawn_from(
     path, density = generator.path_with_density(y0, ts, noise, integrator(composed), ())
     ends = torch.tensor([model.start_time, model.end_time])
     spread = (model.field.path.alpha(ends) * STD).hypot(model.field.path.sigma(ends))  # of the data on their way
-    law = torch.distributions.Normal(0.0, model.field.path.noise_std * spread[1] / spread[0])  # from normal noise
-    torch.testing.assert_close(density, law.log_prob(path[-1]).sum(dim=1), rtol=0, atol=1e-6)
+    distribution = torch.distributions.Normal(
+        0.0, model.field.path.noise_std * spread[1] / spread[0]
+    )  # from normal noise
+    torch.testing.assert_close(density, distribution.log_prob(path[-1]).sum(dim=1), rtol=0, atol=1e-6)
     fixed = Integrator(solver=build(composed, "solver", "heun", num_steps=4), gradient=integrator(composed).gradient)
     with fixed.ledger.phase(Phase.SAMPLING) as told:
         path, _ = generator.path_with_density(y0, ts[[0, -1]], noise, fixed, ())
@@ -314,7 +316,7 @@ def test_samples_are_told_the_density_of_the_law_that_they_are_drawn_from(
         )
     assert (told.evaluations, told.products > 0) == (untold.evaluations, True)
     guided = model_of(composed, "flow_matching", TOLD, guidance=2.0, hidden=0.1).generator()
-    assert not isinstance(guided, DensityGenerator), "a guided field is that of no law"
+    assert not isinstance(guided, DensityGenerator), "a guided field is that of no distribution"
 
 
 def test_noise_is_paired_among_data_of_one_condition(composed: Compose) -> None:

@@ -42,7 +42,7 @@ def reflowed(composed: Compose, **options: Any) -> tuple[RectifiedFlow, dict[str
 
 @pytest.mark.usefixtures("float64")
 def test_pairs_of_a_known_field_keep_their_order(composed: Compose) -> None:
-    """The flow of a normal law is a multiple of the noise, in every coordinate."""
+    """The flow of a normal distribution is a multiple of the noise, in every coordinate."""
     _, made = reflowed(composed)
     torch.testing.assert_close(made["data"], STD * made["noise"], rtol=1e-5, atol=1e-6)
     assert float(made["noise"].std()) == pytest.approx(1, abs=0.1)

@@ -18,14 +18,14 @@ from ode_runner.paths.corruption import LinearCorruption
 from ode_runner.paths.token_field import RatioField
 from ode_runner.solvers.markov_chains.gillespie import Gillespie
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_distributions import MarkovDistribution, random_transition
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build
 
 Kernel = Literal["absorbing", "uniform"]
-LAW = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-ENTROPY = -float((LAW * LAW.log()).sum())
+DISTRIBUTION = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+ENTROPY = -float((DISTRIBUTION * DISTRIBUTION.log()).sum())
 KERNELS: tuple[Kernel, ...] = ("absorbing", "uniform")
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64)
 
@@ -38,11 +38,11 @@ class KnownRatioField(RatioField):
         self.wrong = torch.zeros(3, dtype=torch.float64) if wrong is None else wrong
 
     def marginal(self, t: Tensor) -> Tensor:
-        return (1 - t) * torch.cat([LAW, self.noise[3:] * 0]) + t * self.noise
+        return (1 - t) * torch.cat([DISTRIBUTION, self.noise[3:] * 0]) + t * self.noise
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        law, (kept, gone) = self.marginal(t), self.shares(t)
-        ratios = (law / law[x][..., None]).log()[..., :3]
+        distribution, (kept, gone) = self.marginal(t), self.shares(t)
+        ratios = (distribution / distribution[x][..., None]).log()[..., :3]
         found = ratios - (kept / gone / 3).log() if len(self.noise) > 3 else ratios / kept
         return found + self.wrong
 
@@ -58,7 +58,7 @@ def entropy_at(field: RatioField, t: Tensor) -> Tensor:
     for token in range(3):
         likely = (1 - t) * (x[:, 0] == token) + t * field.noise
         each = score_entropy(field, t, x, torch.full_like(x, token), log_ratios)
-        total = total + LAW[token] * torch.where(likely > 0, likely * each, 0.0).sum()
+        total = total + DISTRIBUTION[token] * torch.where(likely > 0, likely * each, 0.0).sum()
     return total
 
 
@@ -73,12 +73,12 @@ def bound(field: RatioField) -> float:
 @pytest.mark.parametrize("t", TIMES)
 def test_the_true_ratios_are_those_of_the_marginals_and_of_the_true_denoiser(kernel: Kernel, t: Tensor) -> None:
     field = KnownRatioField(kernel)
-    x, law = states(field), field.marginal(t)
+    x, distribution = states(field), field.marginal(t)
     likelihood = field.likelihood(t, x)[:, 0]
-    posterior = LAW * likelihood / (LAW * likelihood).sum(dim=1, keepdim=True)
+    posterior = DISTRIBUTION * likelihood / (DISTRIBUTION * likelihood).sum(dim=1, keepdim=True)
     torch.testing.assert_close(field.denoise(t, x)[:, 0], posterior)
     jumping = field.noise > 0  # where noise draws what stands
-    expected = law / law[:, None]
+    expected = distribution / distribution[:, None]
     torch.testing.assert_close(field.ratios_of(t, x, posterior[:, None])[jumping, 0], expected[jumping])
     found = field.log_ratios(t, x, field.logits(t, x)).exp()
     torch.testing.assert_close(found[jumping, 0], expected[jumping])
@@ -86,28 +86,28 @@ def test_the_true_ratios_are_those_of_the_marginals_and_of_the_true_denoiser(ker
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_step_back_is_that_of_staggered_ratios(kernel: Kernel) -> None:
-    """Lou et al.: (ratios exp(-noise of the step))(y) times q(x | y), of any ratios that are of some law."""
+    """Lou et al.: (ratios exp(-noise of the step))(y) times q(x | y), of any ratios that are of some distribution."""
     field, [u, t, _] = KnownRatioField(kernel), TIMES
     x, kept = states(field), (1 - TIMES[1]) / (1 - TIMES[0])
     ratios = field.log_ratios(t, x, field.logits(t, x)).exp()[:, 0]
     staggered = (ratios - (1 - kept) * field.noise * ratios.sum(dim=1, keepdim=True)) / kept
     onward = kept * torch.eye(len(field.noise)) + (1 - kept) * field.noise[:, None]
-    law = field.reverse_law(t, u, x, field.denoise(t, x))[:, 0]
+    distribution = field.reverse_transition(t, u, x, field.denoise(t, x))[:, 0]
     jumping = field.noise > 0
-    torch.testing.assert_close(law[jumping], (staggered * onward)[jumping])
+    torch.testing.assert_close(distribution[jumping], (staggered * onward)[jumping])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rates_turn_the_noise_round(kernel: Kernel) -> None:
     """dp/d(-t) = p R, in steps of the midpoint rule."""
     field, steps = KnownRatioField(kernel), 400
-    law, x, dt = field.marginal(torch.tensor(0.95).double()), states(field), (0.95 - 0.1) / steps
+    distribution, x, dt = field.marginal(torch.tensor(0.95).double()), states(field), (0.95 - 0.1) / steps
     for i in range(steps):
         rates = field.rates(torch.tensor(0.95 - (i + 0.5) * dt).double(), x)[:, 0].clone()
         rates.fill_diagonal_(0.0)
         generator = rates - rates.sum(dim=1).diag()
-        law = law @ torch.linalg.matrix_exp(dt * generator)
-    torch.testing.assert_close(law, field.marginal(torch.tensor(0.1).double()), atol=1e-4, rtol=0)
+        distribution = distribution @ torch.linalg.matrix_exp(dt * generator)
+    torch.testing.assert_close(distribution, field.marginal(torch.tensor(0.1).double()), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -121,8 +121,8 @@ def test_the_bound_of_the_true_ratios_is_the_entropy_and_every_other_is_more(ker
 
 def made(composed: Compose, kernel: Kernel, *, known: bool = False) -> SEDD:
     torch.manual_seed(0)
-    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16) if known else None
-    spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8, field=law)
+    distribution = MarkovDistribution(random_transition(8, scale=2.0, seed=3), length=16) if known else None
+    spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8, field=distribution)
     return SEDD(build(composed, "network", "transformer", spec, width=8, heads=2, positions="relative"), kernel=kernel)
 
 
@@ -147,7 +147,7 @@ def test_ratios_of_equally_likely_texts_have_the_logarithm_of_their_number(compo
 def test_the_floor_is_the_entropy_and_gradients_are_finite(composed: Compose, kernel: Kernel) -> None:
     model = made(composed, kernel, known=True)
     assert model.known is not None
-    text = cast(MarkovLaw, model.known).draw(600, torch.Generator().manual_seed(0))
+    text = cast(MarkovDistribution, model.known).draw(600, torch.Generator().manual_seed(0))
     total, _ = loss_of(model, text)
     total.backward()
     for name, parameter in model.named_parameters():

@@ -40,9 +40,9 @@ def every_text() -> Tensor:
 @torch.no_grad()
 def test_samples_follow_the_likelihood_which_sums_to_one(composed: Compose, kind: type[PassModel], passes: int) -> None:
     model, along, texts = made(composed, kind, causal=kind is Autoregressive), integrator(), every_text()
-    law = model.log_likelihood(texts, along).exp()
+    distribution = model.log_likelihood(texts, along).exp()
     assert along.ledger.tally.evaluations == 1
-    assert float(law.sum()) == pytest.approx(1, abs=1e-12)
+    assert float(distribution.sum()) == pytest.approx(1, abs=1e-12)
     generator = model.generator()
     assert generator is not None
     path = generator.generate(sample_noise(0, torch.arange(20000)), along, times=LENGTH + 1, dtype=torch.float64)
@@ -50,7 +50,7 @@ def test_samples_follow_the_likelihood_which_sums_to_one(composed: Compose, kind
     assert bool((path[0] == TOKENS).all())
     places = path[-1] @ TOKENS ** torch.arange(LENGTH - 1, -1, -1)
     found = torch.bincount(places, minlength=len(texts)) / len(places)
-    assert float((found - law).abs().sum() / 2) < 0.04  # of 81 texts, by chance 0.02
+    assert float((found - distribution).abs().sum() / 2) < 0.04  # of 81 texts, by chance 0.02
 
 
 @torch.no_grad()
@@ -61,9 +61,9 @@ def test_beginnings_are_completed_and_other_blanks_are_refused(composed: Compose
     [_, found] = generator.completing(begun).generate(noise, along, times=2, dtype=torch.float64)
     assert bool((found[:, :2] == begun[:2]).all())
     texts = every_text()
-    law = model.log_likelihood(texts, along).exp() * (texts[:, :2] == begun[:2]).all(dim=1)
+    distribution = model.log_likelihood(texts, along).exp() * (texts[:, :2] == begun[:2]).all(dim=1)
     shares = torch.bincount(found @ TOKENS ** torch.arange(LENGTH - 1, -1, -1), minlength=len(texts)) / len(found)
-    assert float((shares - law / law.sum()).abs().sum() / 2) < 0.04
+    assert float((shares - distribution / distribution.sum()).abs().sum() / 2) < 0.04
     with pytest.raises(RefusedInput, match="all blanks must be at the end"):
         generator.completing(begun.flip(0))
 

@@ -346,11 +346,11 @@ def test_tangents_are_pushed_as_autograd_pushes_them(name: str, given: int, comp
     assert isinstance(field, LinearizableField)
     y, z, v = torch.randn(5, 2), [torch.randn(5, given)] * bool(given), torch.randn(3, 5, 2)
     for t in (torch.tensor(0.7), torch.linspace(0, 1, 5)):
-        dy, push = field.linearize(t, y, *z)
+        dy, jvp = field.linearize(t, y, *z)
         torch.testing.assert_close(dy, field(t, y, *z), rtol=0, atol=0)
         jacobian = torch.autograd.functional.jacobian(lambda y, t=t: field(t, y, *z).sum(dim=0), y)
-        torch.testing.assert_close(push(v), torch.einsum("ibj,kbj->kbi", jacobian, v))
-        torch.testing.assert_close(push(v[:, :1]).expand_as(v), push(v[:, :1].expand_as(v)))
+        torch.testing.assert_close(jvp(v), torch.einsum("ibj,kbj->kbi", jacobian, v))
+        torch.testing.assert_close(jvp(v[:, :1]).expand_as(v), jvp(v[:, :1].expand_as(v)))
 
 
 @pytest.mark.usefixtures("float64")

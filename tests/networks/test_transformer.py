@@ -172,7 +172,7 @@ def test_time_scales_and_shifts_unless_it_is_not_told(composed: Compose) -> None
     torch.testing.assert_close(told(times, y), each)
     assert not torch.allclose(told(times[0], y), told(times[1], y))
     assert torch.equal(untold(times[0], y), untold(times[1], y))
-    norm = Norm(4, told=0)
+    norm = Norm(4, conditioning=0)
     assert {name for name, _ in norm.named_parameters()} == {"norm.weight", "norm.bias"}
 
 

@@ -23,7 +23,7 @@ from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
 from ode_runner.solvers.stochastic import StochasticMethod
 from ode_runner.tasks.densities.density2d import by_noise_level
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
-from ode_runner.tasks.densities.plane_laws import GAUSSIANS, gaussians
+from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, gaussians
 from tests.helpers import options
 from tests.problems import Compose, build, named_class, slope
 
@@ -37,10 +37,10 @@ NOISE = sample_noise(0, torch.arange(50))
 
 
 def eight(name: PathName) -> GaussianMixture:
-    law = gaussians(*GAUSSIANS["8gaussians_narrow"])
-    assert law.centres is not None
-    assert law.std is not None
-    return GaussianMixture(path_named(name), means=law.centres, std=law.std)
+    distribution = gaussians(*GAUSSIANS["8gaussians_narrow"])
+    assert distribution.centres is not None
+    assert distribution.std is not None
+    return GaussianMixture(path_named(name), means=distribution.centres, std=distribution.std)
 
 
 def single(name: PathName, std: float) -> GaussianMixture:
@@ -76,16 +76,16 @@ def test_the_mixture_is_that_of_torch() -> None:
     alpha, sigma = field.path.alpha(t), field.path.sigma(t)
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
-    def law(alpha: Tensor, std: Tensor) -> Any:
+    def distribution(alpha: Tensor, std: Tensor) -> Any:
         normal = torch.distributions.Normal(alpha * field.means, std)
         weights = torch.distributions.Categorical(logits=torch.zeros(8, dtype=torch.float64))
         return torch.distributions.MixtureSameFamily(weights, torch.distributions.Independent(normal, 1))
 
-    [score] = torch.autograd.grad(law(alpha, (alpha * field.std).hypot(sigma)).log_prob(x).sum(), x)
+    [score] = torch.autograd.grad(distribution(alpha, (alpha * field.std).hypot(sigma)).log_prob(x).sum(), x)
     close(to_score(field.path, Head.X0, t, x, field.denoise(t, x)), score, 1e-9)
     close(field(t, x), super(GaussianMixture, field).forward(t, x), 1e-10)
     one = torch.ones((), dtype=torch.float64)
-    close(field.log_density(x), law(one, one * field.std).log_prob(x), 1e-10)
+    close(field.log_density(x), distribution(one, one * field.std).log_prob(x), 1e-10)
 
 
 def test_a_condition_says_which_components_count() -> None:
@@ -185,7 +185,7 @@ def test_the_mean_of_a_step_of_euler_maruyama_nears_that_of_ddpm(composed: Compo
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [*SAMPLERS, "euler_maruyama"])
 def test_a_single_gaussian_is_scaled_exactly_as_steps_grow(composed: Compose, name: str) -> None:
-    """x_u = x_t sqrt((a_u^2 c^2 + s_u^2) / (a_t^2 c^2 + s_t^2)); of a noisy sampler, the law has that spread."""
+    """x_u = x_t sqrt((a_u^2 c^2 + s_u^2) / (a_t^2 c^2 + s_t^2)); samples of a noisy one have that spread."""
     field, solver = single("vp", 0.5), build(composed, "solver", name, num_steps=100)
     ends = [Level.at(field.path, t) for t in (1.0, 1e-3)]
     spreads = [math.hypot(0.5 * level.alpha, level.sigma) for level in ends]

@@ -12,7 +12,7 @@ import torch
 
 from ode_runner.recording import own_warnings
 from ode_runner.recording.display import Display, summary_rows
-from ode_runner.recording.own_warnings import warnings_told
+from ode_runner.recording.own_warnings import warnings_printed
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.status import status_of
 from tests.helpers import TINY, Ended, before_step, own_models, record_of, rows_of, run_folder, typed
@@ -261,12 +261,12 @@ def test_a_loss_that_is_not_finite_in_evaluation_only_is_null_in_the_files(
 
 
 def test_warnings_of_this_program_are_told_and_those_of_others_shown_as_they_were() -> None:
-    told: list[str] = []
-    with warnings.catch_warnings(record=True) as shown, warnings_told(told.append):
+    printed: list[str] = []
+    with warnings.catch_warnings(record=True) as shown, warnings_printed(printed.append):
         warnings.simplefilter("always")
         for place in (own_warnings.PACKAGE / "field.py", own_warnings.PACKAGE / "field.py", Path("elsewhere.py")):
             warnings.warn_explicit(f"from {place.name}", UserWarning, str(place), 1)
-    assert (told, [str(one.message) for one in shown]) == (["from field.py"], ["from elsewhere.py"])
+    assert (printed, [str(one.message) for one in shown]) == (["from field.py"], ["from elsewhere.py"])
 
 
 def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:

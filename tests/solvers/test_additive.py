@@ -88,7 +88,7 @@ def solved(
 
 
 def squares() -> Integral:
-    return Integral(lambda t, y, dy, pull: (y * dy).sum(dim=1) + t * y.square().sum(dim=1), judged=False)
+    return Integral(lambda t, y, dy, vjp: (y * dy).sum(dim=1) + t * y.square().sum(dim=1), judged=False)
 
 
 def square(rows: tuple[tuple[Fraction, ...], ...]) -> Matrix:

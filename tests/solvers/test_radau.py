@@ -102,9 +102,9 @@ def test_tight_tolerances_take_few_steps() -> None:
 def test_a_step_over_no_time_has_derivatives() -> None:
     """Of an integral too, which would be made of increments divided by its length."""
     field, y0 = Formula(lambda t, y: -y), torch.ones(2, 1, requires_grad=True)
-    price = Integral(lambda t, y, dy, pull: y[:, 0] ** 2, judged=True)
+    penalty = Integral(lambda t, y, dy, vjp: y[:, 0] ** 2, judged=True)
     solution = Integrator(solver=RADAU, gradient=Checkpoint())(
-        field, y0, torch.tensor([0.5, 0.5]), integrals={"price": price}
+        field, y0, torch.tensor([0.5, 0.5]), integrals={"price": penalty}
     )
     (solution.integrals["price"].sum() + solution.ys[-1].sum()).backward()
     assert torch.equal(y0.grad, torch.ones(2, 1))

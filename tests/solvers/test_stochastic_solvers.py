@@ -19,7 +19,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
-from ode_runner.integral import Integral, Integrand, Pull
+from ode_runner.integral import VJP, Integral, Integrand
 from ode_runner.integrator import Integrator
 from ode_runner.models.equations.latent_sde import PosteriorEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
@@ -236,7 +236,7 @@ def gradients(cls: type[FixedStepSolver], kind: NoiseKind, mode: GradientMode, s
     torch.manual_seed(0)
     field, y0 = Learned(kind, cls.calculus), torch.rand(4, 3, requires_grad=True)  # type: ignore[attr-defined]
     z, ts = torch.rand(4, 3, requires_grad=True), torch.tensor([0.0, 0.3, 0.3, 1.0])
-    cost = {"cost": Integral(lambda t, y, dy, pull, z: (dy.square() * z + t * y).sum(dim=1), judged=False)}
+    cost = {"cost": Integral(lambda t, y, dy, vjp, z: (dy.square() * z + t * y).sum(dim=1), judged=False)}
     solution = solved(cls, steps, field, y0, mode, ts=ts, given=(z,), integrals=cost)
     loss = (solution.ys.square() * torch.arange(4).view(-1, 1, 1)).mean() + solution.integrals["cost"].mean()
     return list(torch.autograd.grad(loss, [y0, z, *field.parameters()]))
@@ -263,8 +263,8 @@ class Cost(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.rand(3))
 
-    def forward(self, t: Tensor, y: Tensor, dy: Tensor, pull: Pull, z: Tensor, own: Tensor) -> Tensor:
-        return ((dy.square() + t) * z * self.weight + pull(y) * own * y).sum(dim=1)
+    def forward(self, t: Tensor, y: Tensor, dy: Tensor, vjp: VJP, z: Tensor, own: Tensor) -> Tensor:
+        return ((dy.square() + t) * z * self.weight + vjp(y) * own * y).sum(dim=1)
 
 
 def compiled_and_not(
@@ -434,14 +434,14 @@ class Relaxing(VectorField):
 
 def test_the_divergence_of_two_paths_is_an_integral() -> None:
     """Of rates 2 and 0.5 from x = 1, over a unit of time: 0.7757. A latent path's is the same integral."""
-    price = Integral(lambda t, y, dy, pull: ((dy + 0.5 * y) / 0.7).square().sum(dim=1) / 2, judged=False)
+    penalty = Integral(lambda t, y, dy, vjp: ((dy + 0.5 * y) / 0.7).square().sum(dim=1) / 2, judged=False)
     latent = PosteriorEquation(Relaxing(2.0), Relaxing(0.5), ConstantDiffusion(1))
     torch.nn.init.constant_(latent.get_parameter("of_noise.bias"), math.log(math.expm1(0.7)))
     context = (torch.zeros(PATHS, 1, 1), torch.zeros(PATHS, 1))
     asked: dict[str, Any] = {"given": context, "integrals": {"kl": Integral(latent.divergence, judged=True)}}
     found = [float(solved(HeunSDE, 128, latent, torch.ones(PATHS, 1), **asked).integrals["kl"][-1].detach().mean())]
     for cls in (StochasticRungeKutta, ReversibleHeunSDE):
-        kl = solved(cls, 128, Decaying(), torch.ones(PATHS, 1), integrals={"kl": price}).integrals["kl"][-1]
+        kl = solved(cls, 128, Decaying(), torch.ones(PATHS, 1), integrals={"kl": penalty}).integrals["kl"][-1]
         found.append(float(kl.mean()))
         assert abs(found[-1] - 0.7757) < 3 * float(kl.std()) / math.sqrt(PATHS)
     assert found == pytest.approx([found[1]] * 3, rel=0.02)

@@ -98,7 +98,7 @@ def reference(composed: Compose, field: VectorField, **options: Any) -> Solution
 
 
 def squares() -> Integral:
-    return Integral(lambda t, y, dy, pull: (y * dy).sum(dim=1) + t * y.square().sum(dim=1), judged=False)
+    return Integral(lambda t, y, dy, vjp: (y * dy).sum(dim=1) + t * y.square().sum(dim=1), judged=False)
 
 
 @pytest.mark.sampled(3)

@@ -1,4 +1,4 @@
-"""Texts of files: pieces, vocabulary, laws that count, and what is refused."""
+"""Texts of files: pieces, vocabulary, distributions that count, and what is refused."""
 
 import math
 import re
@@ -113,22 +113,22 @@ def test_laws_that_count_are_witten_and_bells() -> None:
     after = (2 + alone) / (2 + 1)  # of b after a
     assert counted.bits(torch.tensor([[0, 1]]), order=2) == pytest.approx(-(math.log2(alone) + math.log2(after)) / 2)
     never = (2 / 3) / 6
-    laws = [2 ** -counted.bits(torch.tensor([[token]]), order=1) for token in range(3)]
-    assert laws[2] == pytest.approx(never)
-    assert sum(laws) == pytest.approx(1)
+    distributions = [2 ** -counted.bits(torch.tensor([[token]]), order=1) for token in range(3)]
+    assert distributions[2] == pytest.approx(never)
+    assert sum(distributions) == pytest.approx(1)
 
 
 def exact_bits(learned: Sequence[str], judged: Sequence[str], *, tokens: int, order: int) -> float:
     """The same by searching the texts for every context, in fractions."""
 
-    def law(token: str, context: str) -> Fraction:
-        shorter = law(token, context[1:]) if context else Fraction(1, tokens)
+    def distribution(token: str, context: str) -> Fraction:
+        shorter = distribution(token, context[1:]) if context else Fraction(1, tokens)
         places = [(text, i) for text in learned for i in range(len(context), len(text))]
         after = [text[i] for text, i in places if text[i - len(context) : i] == context]
         different = len(set(after))
         return (after.count(token) + different * shorter) / (len(after) + different) if after else shorter
 
-    each = [law(text[i], text[max(0, i - order + 1) : i]) for text in judged for i in range(len(text))]
+    each = [distribution(text[i], text[max(0, i - order + 1) : i]) for text in judged for i in range(len(text))]
     return -sum(math.log2(p) for p in each) / len(each)
 
 
@@ -150,7 +150,7 @@ BITS = [4.12, 3.37, 2.58, 1.99, 1.85, 1.90]  # by 0 to 5 characters before, of t
 @pytest.mark.slow
 @pytest.mark.skipif(content_of_text(PYTHON_HELP) != MEASURED, reason="another Python has other help texts")
 def test_bits_of_pythons_help_are_those_that_were_measured_elsewhere() -> None:
-    """Of small letters with a space for all else, each law by the first nine tenths."""
+    """Of small letters with a space for all else, each distribution by the first nine tenths."""
     folded = re.sub("[^a-z]+", " ", read_text(PYTHON_HELP, "characters").lower())
     assert len(folded) == 375_757
     tokens = torch.tensor([" abcdefghijklmnopqrstuvwxyz".index(letter) for letter in folded])

@@ -20,37 +20,52 @@ from ode_runner.paths.linear import Linear
 from ode_runner.solvers.explicit.heun import Heun
 from ode_runner.solvers.samplers.ddpm import Ddpm
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.texts.token_laws import MarkovLaw, TableLaw, TextLaw, random_table, random_transition
+from ode_runner.tasks.texts.token_distributions import (
+    MarkovDistribution,
+    TableDistribution,
+    TextDistribution,
+    random_table,
+    random_transition,
+)
 from ode_runner.types import State, Time
 from tests.composition import Compose
 from tests.problems import build
 
-TABLE = TableLaw(random_table(3, 2, concentration=0.5, seed=1))
+TABLE = TableDistribution(random_table(3, 2, concentration=0.5, seed=1))
 TEXTS = torch.tensor(list(itertools.product(range(3), repeat=2)))
 
 
 class KnownCodes(CodedField):
-    """The true field of a law of texts."""
+    """The true field of a distribution of texts."""
 
     batched_time = True
 
-    def __init__(self, law: TextLaw, *, scale: float) -> None:
+    def __init__(self, distribution: TextDistribution, *, scale: float) -> None:
         super().__init__()
-        self.law, self.points, self.path = law, logit_codes(law.tokens, scale).double(), Linear()
+        self.distribution, self.points, self.path = (
+            distribution,
+            logit_codes(distribution.tokens, scale).double(),
+            Linear(),
+        )
 
     def codes(self) -> Tensor:
         return self.points
 
     def logits(self, t: Time, x: State, *given: Tensor) -> Tensor:
-        return self.law.posterior(evidence(self.path, self.points, t, x).softmax(dim=-1)).log()
+        return self.distribution.posterior(evidence(self.path, self.points, t, x).softmax(dim=-1)).log()
 
 
 class KnownLearner(CodeLearner):
-    """A model that knows the true law."""
+    """A model that knows the true distribution."""
 
-    def __init__(self, law: TextLaw) -> None:
+    def __init__(self, distribution: TextDistribution) -> None:
         super().__init__()
-        self.field, self.known, self.end_time, self.regression = KnownCodes(law, scale=3.0), law, 0.2, 1.0
+        self.field, self.known, self.end_time, self.regression = (
+            KnownCodes(distribution, scale=3.0),
+            distribution,
+            0.2,
+            1.0,
+        )
 
     def codes(self) -> Tensor:
         return self.field.codes()
@@ -81,10 +96,10 @@ def test_the_true_field_is_the_mean_over_all_texts() -> None:
 
 
 def test_the_bound_of_the_true_law_is_its_entropy() -> None:
-    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
-    text = law.draw(1000, torch.Generator().manual_seed(0))
-    _, numbers = loss_of(KnownLearner(law).double().eval(), text)
-    assert float(numbers["nelbo"]) == pytest.approx(-float(law.log_density(text).mean()), abs=0.25)
+    distribution = MarkovDistribution(random_transition(8, scale=2.0, seed=3), length=16)
+    text = distribution.draw(1000, torch.Generator().manual_seed(0))
+    _, numbers = loss_of(KnownLearner(distribution).double().eval(), text)
+    assert float(numbers["nelbo"]) == pytest.approx(-float(distribution.log_density(text).mean()), abs=0.25)
     assert float(numbers["nelbo_floor"]) == pytest.approx(float(numbers["nelbo"]), rel=1e-9)
     assert float(numbers["loss_floor"]) == pytest.approx(float(numbers["loss"]), rel=1e-9)
 

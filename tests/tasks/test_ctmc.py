@@ -23,7 +23,7 @@ from ode_runner.tasks.dynamics.chains import (
     ChainJumps,
     ReverseChainJumps,
     ReverseMasterEquation,
-    law_at,
+    distribution_at,
     random_generator,
     reverse_generator,
     uniform_generator,
@@ -45,12 +45,12 @@ def followed(solver: Solver, field: JumpField, x0: Tensor, ts: Tensor, *, first:
     return Integrator(solver=solver, gradient=Backprop())(field, x0, ts, noise=noise).ys
 
 
-def drawn(law: Tensor, count: int = PATHS) -> Tensor:
+def drawn(distribution: Tensor, count: int = PATHS) -> Tensor:
     places = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return torch.searchsorted(law.cumsum(0), places)[:, None]
+    return torch.searchsorted(distribution.cumsum(0), places)[:, None]
 
 
-def law_of(x: Tensor, states: int = 5) -> Tensor:
+def distribution_of(x: Tensor, states: int = 5) -> Tensor:
     return torch.bincount(x.flatten(), minlength=states).double() / x.numel()
 
 
@@ -73,7 +73,10 @@ def test_a_chain_and_the_same_seen_backwards_have_one_law() -> None:
     assert float(q.sum(dim=1).abs().max()) < 1e-14
     assert bool((q - torch.diag(q.diagonal()) >= 0).all())
     h, t = 1e-5, torch.tensor(0.4)
-    p, slope_of_p = law_at(q, START, t), (law_at(q, START, t + h) - law_at(q, START, t - h)) / (2 * h)
+    p, slope_of_p = (
+        distribution_at(q, START, t),
+        (distribution_at(q, START, t + h) - distribution_at(q, START, t - h)) / (2 * h),
+    )
     torch.testing.assert_close(q.T @ p, slope_of_p, rtol=0, atol=1e-9)
     torch.testing.assert_close(reverse_generator(q, START, t).T @ p, -slope_of_p, rtol=0, atol=1e-9)
 
@@ -91,13 +94,13 @@ def test_probabilities_converge_at_the_order_and_keep_their_sum(solver: str, com
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_the_floor_of_few_paths_is_their_mean_distance_itself(count: int) -> None:
     """By enumeration; the central limit says more than 1 where states are many and paths few."""
-    law = torch.tensor([0.6, 0.25, 0.1, 0.05, 0.0])
+    distribution = torch.tensor([0.6, 0.25, 0.1, 0.05, 0.0])
     counts = torch.cartesian_prod(*[torch.arange(count + 1)] * 4)
     counts = torch.nn.functional.pad(counts[counts.sum(dim=1) == count], (0, 1)).double()
     ways = math.lgamma(count + 1) - torch.lgamma(counts + 1).sum(dim=1)
-    chances = (ways + torch.xlogy(counts, law).sum(dim=1)).exp()
-    expected = chances @ (counts / count - law).abs().sum(dim=1) / 2
-    assert expected_variation(law, count) == pytest.approx(float(expected), rel=1e-12)
+    chances = (ways + torch.xlogy(counts, distribution).sum(dim=1)).exp()
+    expected = chances @ (counts / count - distribution).abs().sum(dim=1) / 2
+    assert expected_variation(distribution, count) == pytest.approx(float(expected), rel=1e-12)
     assert expected_variation(torch.full((1000,), 0.001), count) < 1
 
 
@@ -127,18 +130,18 @@ def test_gillespies_paths_have_the_law_of_the_chain() -> None:
     states = followed(Gillespie(num_steps=1, step_size=None), ChainJumps(q), drawn(START), ts)
     assert states.dtype is torch.int64
     for t, x in zip(ts, states, strict=True):
-        expected = law_at(q, START, t)
-        assert float(total_variation(law_of(x), expected)) < 2.5 * expected_variation(expected, PATHS)
+        expected = distribution_at(q, START, t)
+        assert float(total_variation(distribution_of(x), expected)) < 2.5 * expected_variation(expected, PATHS)
     joint = torch.bincount(5 * states[1, :, 0] + states[2, :, 0], minlength=25).double() / PATHS
-    between = (law_at(q, START, ts[1])[:, None] * torch.linalg.matrix_exp(0.7 * q)).flatten()
+    between = (distribution_at(q, START, ts[1])[:, None] * torch.linalg.matrix_exp(0.7 * q)).flatten()
     assert float(total_variation(joint, between)) < 2.5 * expected_variation(between, PATHS)
 
 
 def test_a_chain_of_constant_rates_may_begin_at_any_time() -> None:
     q, ts = random_generator(5, seed=0), torch.tensor([2.0, 2.3])
     states = followed(Gillespie(num_steps=1, step_size=None), ChainJumps(q), drawn(START), ts)
-    expected = law_at(q, START, torch.tensor(0.3))
-    assert float(total_variation(law_of(states[1]), expected)) < 2.5 * expected_variation(expected, PATHS)
+    expected = distribution_at(q, START, torch.tensor(0.3))
+    assert float(total_variation(distribution_of(states[1]), expected)) < 2.5 * expected_variation(expected, PATHS)
 
 
 def test_gillespies_evaluations_are_one_more_than_the_most_jumps_of_a_path() -> None:
@@ -158,12 +161,12 @@ def test_gillespies_evaluations_are_one_more_than_the_most_jumps_of_a_path() -> 
 
 
 def leading(q: Tensor, steps: int) -> float:
-    """How far the law of tau-leaping backwards from t = 4 is off that at 0, by its own steps, without drawing."""
-    law, size, every = law_at(q, START, torch.tensor(4.0)), 4 / steps, torch.arange(5)[:, None]
+    """How far tau-leaping backwards from t = 4 ends from the distribution at 0, without drawing."""
+    distribution, size, every = distribution_at(q, START, torch.tensor(4.0)), 4 / steps, torch.arange(5)[:, None]
     for i in range(steps):
         rates = TauLeap(num_steps=1, step_size=None).rates(ReverseChainJumps(q, START), 4 - i * size, every)[:, 0]
-        law = law + size * (law @ rates - law * rates.sum(dim=1))
-    return float(total_variation(law, START))
+        distribution = distribution + size * (distribution @ rates - distribution * rates.sum(dim=1))
+    return float(total_variation(distribution, START))
 
 
 def test_tau_leaping_backwards_is_of_order_one_with_the_errors_that_are_known() -> None:

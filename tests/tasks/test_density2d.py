@@ -1,4 +1,4 @@
-"""The task `density2d`: laws with known entropies, and what a run says of its density."""
+"""The task `density2d`: distributions with known entropies, and what a run says of its density."""
 
 import math
 import re
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.models.density import normal_log_density
-from ode_runner.tasks.densities.density2d import NEAR, law_of
-from ode_runner.tasks.densities.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
+from ode_runner.tasks.densities.density2d import NEAR, distribution_of
+from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, OTHERS, gaussians_entropy
 from tests.helpers import record_of, run_folder, run_folders, typed
 
 POINTS = 20_000
@@ -22,7 +22,7 @@ SMALL = (
     "trainer.epochs=1", "network.width=8", "logger=none",
 )  # fmt: skip
 PLANE = (*SMALL, "task=density2d", "task.grid=60")
-# Entropy, and the mean of -log N under the best normal law and under the standard one.
+# Entropy, and the mean of -log N under the best normal distribution and under the standard one.
 KNOWN = {
     "8gaussians": (2.832, 4.256, 5.966),
     "8gaussians_narrow": (0.3121, None, None),
@@ -49,14 +49,16 @@ def test_every_law_has_known_numbers() -> None:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_points_of_a_law_have_its_entropy_and_its_moments(name: Any) -> None:
-    law = law_of(name, None, None)
-    points, component = law.draw(POINTS, torch.Generator().manual_seed(1))
-    assert component.bincount(minlength=law.components).min() > 0.9 * POINTS / law.components
+    distribution = distribution_of(name, None, None)
+    points, component = distribution.draw(POINTS, torch.Generator().manual_seed(1))
+    assert component.bincount(minlength=distribution.components).min() > 0.9 * POINTS / distribution.components
     entropy, best_normal, standard = KNOWN[name]
-    assert law.entropy == pytest.approx(entropy, abs=5e-4)  # radius and std of FFJORD's are sqrt(2) / 1.414 of ours
+    assert distribution.entropy == pytest.approx(
+        entropy, abs=5e-4
+    )  # radius and std of FFJORD's are sqrt(2) / 1.414 of ours
     assert nearest_neighbour_entropy(points) == pytest.approx(entropy, abs=0.05)
-    if law.centres is not None and law.std is not None:
-        near = torch.cdist(points, law.centres).amin(dim=1) < NEAR * law.std
+    if distribution.centres is not None and distribution.std is not None:
+        near = torch.cdist(points, distribution.centres).amin(dim=1) < NEAR * distribution.std
         assert float(near.double().mean()) == pytest.approx(1 - math.exp(-4.5), abs=0.003)
     if best_normal is not None and standard is not None:
         fitted = 0.5 * float((2 * math.pi * math.e * points.T.cov()).logdet())
@@ -84,7 +86,7 @@ def test_the_entropy_of_eight_gaussians_is_that_of_one_where_they_meet_and_of_ei
 )
 def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sentence: str) -> None:
     with pytest.raises(RefusedInput, match=sentence):
-        law_of(*options)
+        distribution_of(*options)
 
 
 @pytest.mark.sampled(2)

@@ -1,4 +1,4 @@
-"""The task `digits_density`: units, noise within a level, known laws."""
+"""The task `digits_density`: units, noise within a level, known distributions."""
 
 import math
 from pathlib import Path
@@ -108,8 +108,8 @@ def test_by_logits_too_a_uniform_law_has_the_logarithm_of_its_levels(composed: C
 def test_the_standard_normal_law_has_the_nll_of_a_normal_law_with_these_moments(task: DigitsDensity) -> None:
     batch = next(task.batches(Split.TEST, batch_size=360, epoch=0))
     assert isinstance(task.scale, Standardised)
-    law = torch.distributions.Normal(task.scale.mean, task.scale.std)
-    expected = -float(law.log_prob(images(task, batch.inputs)).flatten(1).sum(dim=1).mean())
+    distribution = torch.distributions.Normal(task.scale.mean, task.scale.std)
+    expected = -float(distribution.log_prob(images(task, batch.inputs)).flatten(1).sum(dim=1).mean())
     found = task.metrics(Outputs(normal_log_density(batch.inputs)), batch)
     assert float(found["nll"]) == pytest.approx(expected, rel=1e-5)
 

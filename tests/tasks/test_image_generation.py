@@ -69,11 +69,11 @@ def test_a_model_is_given_noisy_levels_between_minus_1_and_1() -> None:
         for epoch in (0, 1)
     )
     assert first.shape == (1150, 64 + 10)
-    images, conditions = task.spec.parted(first)
+    images, conditions = task.spec.split_condition(first)
     assert images.min() >= -1
     assert images.max() < 1
     assert images.std() == pytest.approx(task.spec.std, rel=1e-3)
-    levels = [task.own_units(x) for x in (images, task.spec.parted(again)[0])]
+    levels = [task.own_units(x) for x in (images, task.spec.split_condition(again)[0])]
     sums = [found.flatten(1).sum(dim=1).sort().values for found in levels]
     assert torch.equal(*sums), "noise within a level is anew in each epoch, and rounded off"
     stored = task.splits[Split.TRAIN].inputs

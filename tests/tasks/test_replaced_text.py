@@ -1,4 +1,4 @@
-"""Texts whose tokens noise has replaced: laws one step before, bounds, and what is learned."""
+"""Texts whose tokens noise has replaced: distributions one step before, bounds, and what is learned."""
 
 from typing import Any, cast
 
@@ -22,14 +22,14 @@ from ode_runner.solvers.markov_chains.ancestral import Ancestral
 from ode_runner.solvers.markov_chains.gillespie import Gillespie
 from ode_runner.solvers.markov_chains.tau_leap import TauLeap
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_distributions import MarkovDistribution, random_transition
 from ode_runner.tasks.texts.token_metrics import frequencies
 from ode_runner.tasks.variation import total_variation
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build
 
-LAW = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+DISTRIBUTION = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 KERNELS: tuple[Kernel, ...] = ("absorbing", "uniform", "hybrid")
 
 
@@ -37,27 +37,27 @@ class KnownToken(ReplacementField):
     """The true field of texts of one token, by Bayes' rule."""
 
     def __init__(self, kernel: Kernel, schedule: CorruptionName = "linear") -> None:
-        noise = kernel_noise(kernel, len(LAW), masked=0.4)
-        super().__init__(noise, tokens=len(LAW), schedule=corruption_named(schedule))
+        noise = kernel_noise(kernel, len(DISTRIBUTION), masked=0.4)
+        super().__init__(noise, tokens=len(DISTRIBUTION), schedule=corruption_named(schedule))
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         gone = self.schedule.corrupted(t.double()).view(-1, 1, 1)
         here = (1 - gone) * self._states(x)[..., :3] + gone * self.noise[x][..., None]
-        return (LAW * here).log()
+        return (DISTRIBUTION * here).log()
 
 
 class KnownTexts(ReplacementField):
-    """The true field of a law of texts, by Bayes' rule."""
+    """The true field of a distribution of texts, by Bayes' rule."""
 
-    def __init__(self, law: MarkovLaw, kernel: Kernel) -> None:
-        noise = kernel_noise(kernel, law.tokens, masked=0.4)
-        super().__init__(noise, tokens=law.tokens, schedule=corruption_named("linear"))
-        self.law = law
+    def __init__(self, distribution: MarkovDistribution, kernel: Kernel) -> None:
+        noise = kernel_noise(kernel, distribution.tokens, masked=0.4)
+        super().__init__(noise, tokens=distribution.tokens, schedule=corruption_named("linear"))
+        self.distribution = distribution
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         gone = self.schedule.corrupted(t.double()).view(-1, 1, 1)
         evidence = (1 - gone) * self._states(x)[..., : self.tokens] + gone * self.noise[x][..., None]
-        return self.law.posterior(evidence).log()
+        return self.distribution.posterior(evidence).log()
 
 
 def states(field: ReplacementField) -> Tensor:
@@ -66,35 +66,39 @@ def states(field: ReplacementField) -> Tensor:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_steps_back_by_the_true_field_lead_from_noise_to_the_law(kernel: Kernel, schedule: CorruptionName) -> None:
+def test_steps_back_by_the_true_field_lead_from_noise_to_the_distribution(
+    kernel: Kernel, schedule: CorruptionName
+) -> None:
     field = KnownToken(kernel, schedule)
-    law, times = field.noise, torch.linspace(1, 0, 6, dtype=torch.float64)
+    distribution, times = field.noise, torch.linspace(1, 0, 6, dtype=torch.float64)
     for t, u in zip(times[:-1], times[1:], strict=True):
         x = states(field)
-        back = field.reverse_law(t, u, x, field.denoise(t, x))[:, 0]
-        likely = law > 0
+        back = field.reverse_transition(t, u, x, field.denoise(t, x))[:, 0]
+        likely = distribution > 0
         torch.testing.assert_close(back.sum(dim=1)[likely], torch.ones(int(likely.sum()), dtype=torch.float64))
-        law = law @ torch.where(likely[:, None], back, 0.0)
+        distribution = distribution @ torch.where(likely[:, None], back, 0.0)
         gone = float(field.schedule.corrupted(u))
-        torch.testing.assert_close(law[:3], (1 - gone) * LAW + gone * field.noise[:3])
-    torch.testing.assert_close(law[:3], LAW)
+        torch.testing.assert_close(distribution[:3], (1 - gone) * DISTRIBUTION + gone * field.noise[:3])
+    torch.testing.assert_close(distribution[:3], DISTRIBUTION)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rates_carry_the_same_laws(kernel: Kernel) -> None:
     field = KnownToken(kernel)
-    law, x = 0.01 * torch.cat([LAW, field.noise[3:] * 0]) + 0.99 * field.noise, states(field)
+    distribution, x = 0.01 * torch.cat([DISTRIBUTION, field.noise[3:] * 0]) + 0.99 * field.noise, states(field)
 
-    def change(t: float, law: torch.Tensor) -> torch.Tensor:
+    def change(t: float, distribution: torch.Tensor) -> torch.Tensor:
         rates = field.rates(torch.tensor(t, dtype=torch.float64), x)[:, 0].nan_to_num(0.0).clone()
         rates.fill_diagonal_(0.0)
-        return law @ rates - law * rates.sum(dim=1)
+        return distribution @ rates - distribution * rates.sum(dim=1)
 
     dt = (0.99 - 0.5) / 200
     for i in range(200):  # the midpoint rule
         t = 0.99 - i * dt
-        law = law + dt * change(t - dt / 2, law + dt / 2 * change(t, law))
-    torch.testing.assert_close(law, 0.5 * torch.cat([LAW, field.noise[3:] * 0]) + 0.5 * field.noise, atol=2e-4, rtol=0)
+        distribution = distribution + dt * change(t - dt / 2, distribution + dt / 2 * change(t, distribution))
+    torch.testing.assert_close(
+        distribution, 0.5 * torch.cat([DISTRIBUTION, field.noise[3:] * 0]) + 0.5 * field.noise, atol=2e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -111,26 +115,32 @@ def test_the_bound_of_the_true_field_is_the_entropy(kernel: Kernel, steps: int) 
                 likely = (1 - t) * (state == token) + t * field.noise[state]
                 if float(likely) > 0:
                     apart = step_divergence(field, t, u, x, text, field.logits(t, x))
-                    bound += (LAW[token] * likely * apart).squeeze()
-    assert float(bound) == pytest.approx(-float((LAW * LAW.log()).sum()), rel=1e-9)
+                    bound += (DISTRIBUTION[token] * likely * apart).squeeze()
+    assert float(bound) == pytest.approx(-float((DISTRIBUTION * DISTRIBUTION.log()).sum()), rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("kernel", "solver", "steps"), [("absorbing", TauLeap, 60), ("uniform", Ancestral, 20), ("hybrid", Gillespie, 6)]
 )
 @torch.no_grad()
-def test_given_tokens_stand_and_draw_the_blanks_towards_their_law(kernel: Kernel, solver: Any, steps: int) -> None:
-    """Masks are drawn by the law given these tokens; under other noise two thirds of the way to it, or more."""
-    law, text, count = MarkovLaw(random_transition(3, scale=2.0, seed=1), length=4), torch.tensor([0, 3, 3, 0]), 4000
+def test_given_tokens_stand_and_draw_the_blanks_towards_their_distribution(
+    kernel: Kernel, solver: Any, steps: int
+) -> None:
+    """Masks are drawn by the distribution given these tokens; under other noise two thirds of the way, or more."""
+    distribution, text, count = (
+        MarkovDistribution(random_transition(3, scale=2.0, seed=1), length=4),
+        torch.tensor([0, 3, 3, 0]),
+        4000,
+    )
     integrate = Integrator(solver=solver(num_steps=steps, step_size=None), gradient=Backprop())
-    generator = TokenGenerator(field=KnownTexts(law, kernel), shape=(4,), start=1.0, end=0.0).completing(text)
+    generator = TokenGenerator(field=KnownTexts(distribution, kernel), shape=(4,), start=1.0, end=0.0).completing(text)
     path = generator.generate(sample_noise(0, torch.arange(count)), integrate, times=3, dtype=torch.float64)
     assert bool((path[:, :, [0, 3]] == 0).all())
     assert int(path[-1].max()) < 3
-    blanks = law.evidence(torch.tensor([[0, 3, 3, 0]]))
+    blanks = distribution.evidence(torch.tensor([[0, 3, 3, 0]]))
     texts = torch.cartesian_prod(torch.tensor([0]), torch.arange(3), torch.arange(3), torch.tensor([0]))
-    true = (law.log_density(texts).exp() / law.likelihood(blanks)).view(3, 3)
-    unconditional = frequencies(law.draw(count, torch.Generator().manual_seed(0))[:, 1:3], 3)
+    true = (distribution.log_density(texts).exp() / distribution.likelihood(blanks)).view(3, 3)
+    unconditional = frequencies(distribution.draw(count, torch.Generator().manual_seed(0))[:, 1:3], 3)
     apart = float(total_variation(frequencies(path[-1][:, 1:3], 3), true))
     assert apart < (0.03 if kernel == "absorbing" else float(total_variation(unconditional, true)) / 3)
 

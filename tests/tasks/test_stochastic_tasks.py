@@ -1,4 +1,4 @@
-"""Tasks of stochastic equations and the models that learn them: laws, errors, likelihoods, runs made again."""
+"""Tasks of stochastic equations and the models that learn them: distributions, errors, likelihoods, runs made again."""
 
 import math
 import shutil

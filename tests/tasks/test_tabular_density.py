@@ -55,7 +55,7 @@ def standard_normal(inputs: Tensor) -> Tensor:
 
 
 def normal_view(folder: Path) -> ModelView:
-    """The view of a model that says that its inputs have a standard normal law, and draws nothing."""
+    """The view of a model that says that its inputs have a standard normal distribution, and draws nothing."""
     unused: Any = dict.fromkeys(["answer", "encode", "decode", "path", "sample"])
     return ModelView(
         history=[],
@@ -96,10 +96,10 @@ def test_units_are_those_of_the_training_rows(make: Make, tmp_path: Path) -> Non
 
 def test_the_entropy_of_the_points_that_are_drawn_is_right(make: Make) -> None:
     task = make(log=["price"])
-    height, load, price = torch.tensor(task.read.values).T
+    height, load, penalty = torch.tensor(task.read.values).T
     z = (height - 170) / 15
-    parts = [(z, 15.0), ((load - z.square()) / 0.5, 0.5), ((price.log() - z) / 0.5, 0.5)]
-    log_density = sum(torch.distributions.Normal(0, 1).log_prob(x) - math.log(std) for x, std in parts) - price.log()
+    parts = [(z, 15.0), ((load - z.square()) / 0.5, 0.5), ((penalty.log() - z) / 0.5, 0.5)]
+    log_density = sum(torch.distributions.Normal(0, 1).log_prob(x) - math.log(std) for x, std in parts) - penalty.log()
     assert isinstance(log_density, Tensor)
     error = float(log_density.std()) / len(z) ** 0.5
     assert task.entropy == pytest.approx(-float(log_density.mean()), abs=4 * error)

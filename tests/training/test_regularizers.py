@@ -21,8 +21,8 @@ from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.models.depth.odenet import ODENet
 from ode_runner.objectives.base import Loss, Objective
-from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.objectives.regularized import Regularized
+from ode_runner.objectives.regularized_solves import RegularizedSolves
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.problem import Solution
 from ode_runner.recording.record import RunRecord
@@ -134,16 +134,16 @@ def test_kinetic_energy_of_paths_in_closed_form(
     y0 = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
     ts = torch.tensor(span, dtype=torch.float64)
     for field, expected in ((Still(), 25 / 2 * 2), (Turning(), 4 * (1 + 9) / 2 / 2 * 2)):
-        along = PricedSolves(integrate, kinetic)
+        along = RegularizedSolves(integrate, kinetic)
         along(field, y0, ts)
         assert float(along.sums["kinetic"]) == pytest.approx(expected, rel=tolerance)
 
 
 def test_prices_of_several_solves_are_summed_and_the_model_sees_none_of_them(composed: Compose) -> None:
     integrate = Integrator(solver=build(composed, "solver", "rk4"), gradient=Backprop())
-    along = PricedSolves(integrate, kinetic)
+    along = RegularizedSolves(integrate, kinetic)
     y0, ts = torch.ones(3, 2, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
-    length = Integral(lambda t, y, dy, pull: dy.norm(dim=1), judged=False)
+    length = Integral(lambda t, y, dy, vjp: dy.norm(dim=1), judged=False)
     solutions = [along(Still(), y0, ts, integrals={"length": length}) for _ in range(2)]
     assert [list(solution.integrals) for solution in solutions] == [["length"]] * 2
     assert float(solutions[0].integrals["length"][-1, 0]) == pytest.approx(5)
@@ -325,7 +325,7 @@ def test_records_of_before_there_was_a_choice_have_none(tmp_path: Path) -> None:
 def test_a_task_may_ask_for_costs_along_the_way(composed: Compose) -> None:
     fine = build(composed, "solver", "rk4", num_steps=100, step_size=None)
     integrate = Integrator(solver=fine, gradient=Backprop())
-    cost = Integral(lambda t, y, dy, pull: y.square().sum(dim=1), judged=True)
+    cost = Integral(lambda t, y, dy, vjp: y.square().sum(dim=1), judged=True)
     task = SimpleNamespace(running_costs=lambda: {"squares": cost}, loss=lambda outputs, batch: outputs.values.sum())
     y0, ts = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64), torch.tensor([0.0, 2.0], dtype=torch.float64)
     batch = Batch(y0, ts, y0, weights={"squares": 0.5})

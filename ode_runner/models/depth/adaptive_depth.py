@@ -48,7 +48,7 @@ class AdaptiveDepth(Model):
                 f"model=adaptive_depth has a time for each sample, and {type(inner).__name__} takes one for all. "
                 "Declare batched_time = True in it once it takes t of shape (batch,), or use model=odenet."
             )
-        kind = PacedSeparable if isinstance(inner, SeparableField) else PacedField
+        kind = ScaledTimeSeparable if isinstance(inner, SeparableField) else ScaledTimeField
         self.field = kind(inner, depth_given=depth_given, longest=longest)
         self.head = network.head()
         self.end_time = EndTime(network.state, shortest=shortest, longest=longest)
@@ -74,7 +74,7 @@ class AdaptiveDepth(Model):
         yield "end_times", draw_end_times(self.end_time(y0), y0, bounds=bounds)
 
 
-class PacedField(WrappedField):
+class ScaledTimeField(WrappedField):
     """T f(T t, y), where T is the last given tensor, (batch,).
 
     Args:
@@ -92,27 +92,27 @@ class PacedField(WrappedField):
         return None if self.inner.longest_step is None else self.inner.longest_step / self.longest
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.paced(self.inner, t, y, given)
+        return self.scaled(self.inner, t, y, given)
 
-    def paced(self, function: Callable[..., State], t: Time, y: State, given: Sequence[Tensor]) -> State:
+    def scaled(self, function: Callable[..., State], t: Time, y: State, given: Sequence[Tensor]) -> State:
         """T times a function of T t and the state; `t` is the elapsed fraction of T."""
         *others, end = given
         depth = t * end
-        told = [broadcast_time(depth, y).expand(len(y), 1, *y.shape[2:])] if self.depth_given else []
-        return broadcast_time(end, y) * function(depth, y, *others, *told)
+        depth_input = [broadcast_time(depth, y).expand(len(y), 1, *y.shape[2:])] if self.depth_given else []
+        return broadcast_time(end, y) * function(depth, y, *others, *depth_input)
 
 
 @final
-class PacedSeparable(PacedField, SeparableField):
+class ScaledTimeSeparable(ScaledTimeField, SeparableField):
     """A separable field with a time scale T for each sample."""
 
     inner: SeparableField
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
-        return self.paced(self.inner.drift, t, p, given)
+        return self.scaled(self.inner.drift, t, p, given)
 
     def kick(self, t: Time, q: State, *given: Tensor) -> State:
-        return self.paced(self.inner.kick, t, q, given)
+        return self.scaled(self.inner.kick, t, q, given)
 
 
 @final

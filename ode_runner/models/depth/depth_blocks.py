@@ -15,14 +15,14 @@ Gamma = Literal["fixed", "learned", "gated"]  # the kind of stage weights
 Evaluate = Callable[..., Tensor]  # of a field, a time and features; `call` names a part
 
 
-class PartedField(VectorField):
+class TwoPartField(VectorField):
     """A kind of field with two parts, each of which counts as half an evaluation."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "attend": 0.5, "transform": 0.5}
 
 
 @final
-class LayerField(PartedField):
+class LayerField(TwoPartField):
     """The increment F of a layer at features (batch, positions, features), or one of its parts."""
 
     batched_time = True

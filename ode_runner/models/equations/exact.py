@@ -15,7 +15,7 @@ from ode_runner.models.events import with_events
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.texts.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
-from ode_runner.paths.denoising_field import KnownLaw
+from ode_runner.paths.denoising_field import KnownDistribution
 from ode_runner.paths.token_field import KnownTokenField
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
@@ -80,7 +80,7 @@ class Exact(Model):
     def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         if isinstance(self.field, KnownTokenField):
             return self.field.log_density(encoding.y0)
-        if isinstance(self.field, KnownLaw):
+        if isinstance(self.field, KnownDistribution):
             return self.field.log_density(encoding.y0, *encoding.given)
         return super().decode(encoding, ts, integrate)
 
@@ -90,7 +90,7 @@ class Exact(Model):
         start, end = self.sampled
         if isinstance(self.field, KnownTokenField):
             return TokenGenerator(field=self.field, shape=self.shape, start=start, end=end)
-        if not isinstance(self.field, KnownLaw):
+        if not isinstance(self.field, KnownDistribution):
             return None
         return Generator(field=self.field, shape=self.shape, start=start, end=end)
 

@@ -9,7 +9,7 @@ from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.integral import Integral, Pull
+from ode_runner.integral import VJP, Integral
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.diffusion import ConstantDiffusion, Form, learned_diffusion
@@ -100,11 +100,11 @@ class PosteriorEquation(StochasticField):
         found: Tensor = self.of_noise(y)
         return found
 
-    def divergence(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+    def divergence(self, t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
         """|(f - h) / g|^2 / 2, (batch,), nats per unit of time.
 
         The drift is evaluated again, because a solver's drift may be in the other calculus.
         """
-        del dy, pull
+        del dy, vjp
         apart = self.drift(t, y, *given) - self.prior(t, y)
         return (apart / self.diffusion(t, y, *given)).square().sum(dim=1) / 2

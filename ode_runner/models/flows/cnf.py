@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
-from ode_runner.integral import Integral, Law, Pull, probe
+from ode_runner.integral import VJP, Integral, NoiseDistribution, probe
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import TRACE, DensityModel, data_shape, encode_data, exact_trace, normal_log_density
 from ode_runner.networks.base import Network
@@ -34,7 +34,7 @@ class ContinuousFlow(DensityModel):
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES, Answer.STATES})
     takes_integrals: ClassVar[bool] = True
 
-    def __init__(self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Law) -> None:
+    def __init__(self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: NoiseDistribution) -> None:
         super().__init__(network)
         self.head = nn.Identity()
         self.spec, self.shape = network.spec, data_shape(network)
@@ -69,7 +69,7 @@ class ContinuousFlow(DensityModel):
         return integrate(self.field, y0, ts, given=given, integrals={TRACE: along})
 
 
-def _estimated(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+def _estimated(t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
     del t, dy
-    [estimate] = pull.quadratic(given[-1][None])
+    [estimate] = vjp.quadratic(given[-1][None])
     return estimate

@@ -143,17 +143,17 @@ class SqueezedPart(FlowLayer):
         return self._on_part(self.layer.inverse, y, given)
 
     def initialise(self, x: State, given: Sequence[Tensor]) -> None:
-        part, _ = self._parted(x)
+        part, _ = self._halves(x)
         self.layer.initialise(part, given)
 
     def _on_part(self, layer: Callable[..., Mapped], x: State, given: Sequence[Tensor]) -> Mapped:
-        part, others = self._parted(x)
+        part, others = self._halves(x)
         y, log_det = layer(part, given)
         for other in reversed(others):
             y = torch.cat([pixel_shuffle(y, 2), other], dim=1)
         return Mapped(pixel_shuffle(y, 2), log_det)
 
-    def _parted(self, x: State) -> tuple[Tensor, list[Tensor]]:
+    def _halves(self, x: State) -> tuple[Tensor, list[Tensor]]:
         """The part, and the halves that were split off before, in the order of levels."""
         part, others = pixel_unshuffle(x, 2), []
         for _ in range(self.level - 1):

@@ -62,10 +62,10 @@ class LipschitzMLP(nn.Module):
             slopes.append((gate + beta * x * gate * (1 - gate)) / STEEPEST)
             x = affine(x * gate / STEEPEST)
 
-        def push(v: Tensor) -> Tensor:
+        def jvp(v: Tensor) -> Tensor:
             v = linear(v, first.weight)
             for slope, affine in zip(slopes, others, strict=True):
                 v = linear(slope * v, affine.weight)
             return v
 
-        return x, push
+        return x, jvp

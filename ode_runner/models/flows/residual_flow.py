@@ -82,12 +82,12 @@ class Roulette:
         """The random number of further terms, one or more, for the whole batch; from torch's CPU generator."""
         return 1 + math.floor(math.log1p(-float(torch.rand(()))) / math.log1p(-self.stop))
 
-    def estimate(self, push: Function, x: Tensor) -> Tensor:
-        """The estimate, (batch,); `push` multiplies vectors like x (batch, size) by J."""
+    def estimate(self, jvp: Function, x: Tensor) -> Tensor:
+        """The estimate, (batch,); `jvp` multiplies vectors like x (batch, size) by J."""
         v = probe(x, "rademacher")
         power, total = v, x.new_zeros(len(x))
         for k in range(1, self.exact_terms + self.further() + 1):
-            power = push(power)
+            power = jvp(power)
             taken = (1 - self.stop) ** max(0, k - 1 - self.exact_terms)  # the probability of this term
             total = total + (-1) ** (k + 1) / (k * taken) * (power * v).sum(dim=1)
         return total
@@ -103,11 +103,11 @@ class ResidualLayer(FlowLayer):
 
     def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
         flat = x.flatten(1)
-        change, push = self.change.linearize(self.change.bounded(), flat, given)
+        change, jvp = self.change.linearize(self.change.bounded(), flat, given)
         if self.training and self.roulette is not None:
-            log_det = self.roulette.estimate(push, flat)
+            log_det = self.roulette.estimate(jvp, flat)
         else:
-            log_det = exact_log_det(push, flat)
+            log_det = exact_log_det(jvp, flat)
         return Mapped((flat + change).view_as(x), log_det)
 
     def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
@@ -119,12 +119,12 @@ class ResidualLayer(FlowLayer):
             x = after
             if not 0 < moved < before:
                 break
-        _, push = self.change.linearize(maps, x, given)
-        return Mapped(x.view_as(y), -exact_log_det(push, x))
+        _, jvp = self.change.linearize(maps, x, given)
+        return Mapped(x.view_as(y), -exact_log_det(jvp, x))
 
 
-def exact_log_det(push: Function, x: Tensor) -> Tensor:
-    """log |det(I + J)|, (batch,), from the whole J; `push` multiplies vectors like x (batch, size) by J."""
+def exact_log_det(jvp: Function, x: Tensor) -> Tensor:
+    """log |det(I + J)|, (batch,), from the whole J; `jvp` multiplies vectors like x (batch, size) by J."""
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    columns = push(identity[:, None].expand(-1, *x.shape))  # (column, batch, row)
+    columns = jvp(identity[:, None].expand(-1, *x.shape))  # (column, batch, row)
     return torch.linalg.slogdet(identity + columns.movedim(0, -1)).logabsdet

@@ -14,13 +14,13 @@ from ode_runner.field import VectorField, WrappedField, broadcast_time
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import data_shape, encode_data
 from ode_runner.models.generator import Generator
+from ode_runner.models.generators.distilled import EXACT, DistilledModel
 from ode_runner.models.generators.rescaled_field import rescaled
-from ode_runner.models.generators.taught import EXACT, TaughtModel
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.consistency import ConsistencyLearner, ConsistencyTraining
 from ode_runner.paths.base import KARRAS, GaussianPath
-from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField, KnownLaw
+from ode_runner.paths.denoising_field import ConsistencyField, DenoisingField, KnownDistribution
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
@@ -29,7 +29,7 @@ FEWEST = 2  # initial number of levels in training without a teacher
 
 
 @final
-class Consistency(TaughtModel, ConsistencyLearner):
+class Consistency(DistilledModel, ConsistencyLearner):
     """Learns the function that maps y = x_0 + rho e, at any rho, to the end of the ODE trajectory through it.
 
     Args:
@@ -139,7 +139,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
     @torch.no_grad()
     def begin_step(self, progress: float) -> None:
         """Update the target; without a teacher, also the number of levels."""
-        if self.told is None:
+        if self.teacher_option is None:
             self.level_count.fill_(levels_at(progress, self.levels))
         for followed, weight in zip(self.follower.parameters(), self.field.parameters(), strict=True):
             followed.lerp_(weight, 1 - self.target_decay)
@@ -157,7 +157,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
         return torch.where(number == 0, torch.zeros_like(rho), self.levels_path.time_of_rho(rho))
 
     def _true(self, field: VectorField | None) -> Generator:
-        if not isinstance(field, KnownLaw):
+        if not isinstance(field, KnownDistribution):
             raise IncompatibleChoice(
                 "model.teacher=exact needs a task whose density is known. Use task=density2d "
                 "task.name=8gaussians_narrow, or the folder of a run: model.teacher=FOLDER."

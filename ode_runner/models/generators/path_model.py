@@ -19,7 +19,7 @@ from ode_runner.models.generators.predicted_field import GuidedField, PredictedF
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
-from ode_runner.paths.denoising_field import KnownLaw
+from ode_runner.paths.denoising_field import KnownDistribution
 from ode_runner.paths.heads import Head, convert
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times
@@ -109,13 +109,13 @@ class PathModel(Model, PathLearner):
         return self.field if self.of_path else None
 
     def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
-        if not self.of_path or not isinstance(self.spec.field, KnownLaw):
+        if not self.of_path or not isinstance(self.spec.field, KnownDistribution):
             return None
         path, head = self.field.path, self.field.head
-        law = self.spec.field.along(path)
+        true = self.spec.field.along(path)
         if head is Head.V:
-            return law(t, x, *given)
-        return convert(path, Head.X0, head, broadcast_time(t, x), x, law.denoise(t, x, *given))
+            return true(t, x, *given)
+        return convert(path, Head.X0, head, broadcast_time(t, x), x, true.denoise(t, x, *given))
 
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         return Coupled(data, noise, given)

@@ -77,10 +77,10 @@ class RectifiedFlow(PathModel, StagedModel):
         drawn = torch.Generator().manual_seed((seed << 8) + int(self.reached) + 1)
         noise = torch.randn(self.pairs, *self.shape, generator=drawn).to(inputs)
         rows = torch.randint(len(inputs), (self.pairs,), generator=drawn).to(inputs.device)
-        condition = self.spec.parted(inputs)[1][rows]
+        condition = self.spec.split_condition(inputs)[1][rows]
         ts, given = noise.new_tensor([1.0, 0.0]), [condition] if self.spec.condition else []
         parts = [[z[part] for z in (noise, *given)] for part in torch.arange(self.pairs).split(AT_ONCE)]
-        data = torch.cat([integrate(self.field, begin, ts, given=told).ys[-1] for begin, *told in parts])
+        data = torch.cat([integrate(self.field, begin, ts, given=conditions).ys[-1] for begin, *conditions in parts])
         return {"noise": noise, "data": data, "condition": condition}
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ class ODERNN(SeriesModel):
         self.field = GapField(network.flow(), unit=network.spec.duration)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        rows, told = y0.given
+        rows, observed = y0.given
         places = self.places(ts, rows=rows.shape[1])
         h = y0.y0
         states = [h] * int((places == 0).sum())
@@ -49,7 +49,7 @@ class ODERNN(SeriesModel):
             due = places[(places > row - 1) & (places < row)]
             times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
             flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
-            h = torch.where(told[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
+            h = torch.where(observed[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
             states += [*flowed[1:-1], *[h] * int((places == row).sum())]
         return Solution(ys=torch.stack(states))
 
@@ -77,7 +77,7 @@ class RowStem(nn.Module):
 
     def forward(self, rows: Tensor) -> Encoding:
         series = Series.of_rows(rows)
-        told = features(series)
-        first = told[:, 0]
-        some = series.observed.any(dim=-1).to(told)
-        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (told, some))
+        observed = features(series)
+        first = observed[:, 0]
+        some = series.observed.any(dim=-1).to(observed)
+        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (observed, some))

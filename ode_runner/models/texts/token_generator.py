@@ -78,9 +78,9 @@ class ClampedText(TokenField):
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return torch.where(self._stands()[:, None], 0.0, self.inner.rates(t, x, *given))
 
-    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
-        law = self.inner.reverse_law(t, u, x, denoised)
-        return torch.where(self._stands()[:, None], one_hot(x, law.shape[-1]).to(law), law)
+    def reverse_transition(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+        distribution = self.inner.reverse_transition(t, u, x, denoised)
+        return torch.where(self._stands()[:, None], one_hot(x, distribution.shape[-1]).to(distribution), distribution)
 
     def _stands(self) -> Tensor:
         return self.text < self.tokens

@@ -93,7 +93,7 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
     """
 
     kind: ClassVar[str] = "adaptive and implicit"
-    suspicion: ClassVar[str] = "the solution is unbounded, or the field is not smooth,"
+    likely_cause: ClassVar[str] = "the solution is unbounded, or the field is not smooth,"
     exactly: bool = False  # to rounding though no graph is recorded; for gradient modes to set
 
     @property

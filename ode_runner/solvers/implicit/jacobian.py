@@ -23,7 +23,7 @@ def differentiated_further() -> AbstractContextManager[None]:
 class JacobianProducts:
     """Matrix-free products with d(output)/d(place), from a graph that connects both.
 
-    `push` needs a second derivative: evaluate fields with attention inside `differentiated_further`. It differentiates
+    `jvp` needs a second derivative: evaluate fields with attention inside `differentiated_further`. It differentiates
     the vector-Jacobian product, which is linear in the covector, with respect to the covector. These two reverse passes
     replace forward-mode differentiation, for which some operations have no rules.
     """
@@ -34,13 +34,13 @@ class JacobianProducts:
             self._covector = torch.zeros_like(output, requires_grad=True)
             self._pulled = self._gradient(output, place, self._covector, create_graph=True)
 
-    def push(self, vector: State) -> State:
+    def jvp(self, vector: State) -> State:
         """The Jacobian-vector product: the derivative of `output` along `vector`."""
         if not self._pulled.requires_grad:  # output does not depend on place
             return torch.zeros_like(self._output)
         return self._gradient(self._pulled, self._covector, vector)
 
-    def pull(self, covector: State) -> State:
+    def vjp(self, covector: State) -> State:
         """The vector-Jacobian product with `covector`."""
         return self._gradient(self._output, self._place, covector)
 

@@ -135,20 +135,20 @@ class _Products(Linearised):
         return _by_stage(gmres(flat, _by_sample(b), **accuracy), b)
 
     def _product(self, x: Tensor) -> Tensor:
-        pushed = torch.stack([self._pushed(i, part) for i, part in enumerate(x)])
+        pushed = torch.stack([self._jvp(i, part) for i, part in enumerate(x)])
         return x - torch.tensordot(self.coupling, pushed, dims=1)
 
     def _transposed(self, x: Tensor) -> Tensor:
         mixed = torch.tensordot(self.coupling.T, x, dims=1)
         return x - torch.stack([self._pulled_back(i, part) for i, part in enumerate(mixed)])
 
-    def _pushed(self, i: int, tangent: Tensor) -> Tensor:
+    def _jvp(self, i: int, tangent: Tensor) -> Tensor:
         """(df/dy at states[i]) tangent."""
         slope, state = self.slopes[i], self.states[i]
         if not slope.requires_grad:
             return torch.zeros_like(state)
         self._enter()
-        return JacobianProducts(slope, state).push(tangent)
+        return JacobianProducts(slope, state).jvp(tangent)
 
 
 class _Solved(torch.autograd.Function):

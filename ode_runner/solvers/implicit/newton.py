@@ -92,7 +92,7 @@ class Newton(FieldAround):
         self.field, self.patient = field, patient
         self.implicit = field if part is None else part
         self.frozen: FrozenJacobian | None = None
-        self.outlook = 1.0  # remaining error relative to the last update, by the last convergence rate
+        self.error_ratio = 1.0  # remaining error relative to the last update, by the last convergence rate
         self.attempt: Step | None = None  # the last attempt and the last accepted step, for initial guesses
         self.before: Step | None = None
         self.undefined = False  # True: since the last solution, the field was not finite at a finite state
@@ -125,9 +125,9 @@ class Newton(FieldAround):
         """The solution to rounding, from one within a tolerance; the kept Jacobian does not change."""
         tolerance, found = StageTolerance.rounding(y[0]), None
         if is_small(self.implicit, len(y), y[0]):
-            frozen, outlook = self.at(begin), self.outlook
+            frozen, error_ratio = self.at(begin), self.error_ratio
             found = self._with_the_same(frozen, equations, y, tolerance)
-            self.frozen, self.outlook = frozen, outlook
+            self.frozen, self.error_ratio = frozen, error_ratio
         return self._linearised_anew(equations, y, tolerance) if found is None else found
 
     @torch.no_grad()
@@ -141,14 +141,14 @@ class Newton(FieldAround):
     def at(self, begin: tuple[Time, State]) -> FrozenJacobian:
         """The kept Jacobian, or a new one at `begin`."""
         if self.frozen is None:
-            self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.implicit, *begin)), 1.0
+            self.frozen, self.error_ratio = FrozenJacobian(jacobian_at(self.implicit, *begin)), 1.0
         return self.frozen
 
     def _with_the_same(
         self, frozen: FrozenJacobian, equations: Equations, y: Tensor, tolerance: StageTolerance
     ) -> Tensor | None:
         """The solution with a fixed Jacobian, or None if that fails; if it fails or is slow, drop the Jacobian."""
-        outlook, before, best = max(self.outlook, LEAST) ** 0.8, math.inf, 1.0
+        error_ratio, before, best = max(self.error_ratio, LEAST) ** 0.8, math.inf, 1.0
         self.frozen = None
         for left in reversed(range(tolerance.iterations)):
             slopes = equations.slopes(self.implicit, y)
@@ -159,16 +159,16 @@ class Newton(FieldAround):
                 self._note(slopes, y)
                 return None
             if best < FAST and rate > 0.5 and tolerance.scale is None and size < NOISE * tolerance.limit:
-                outlook = 0.0  # rounding noise: converged
+                error_ratio = 0.0  # rounding noise: converged
             elif before < math.inf:
                 if rate >= 1 or rate**left / (1 - rate) * size > tolerance.limit:
                     return None
-                best, outlook = min(best, rate), rate / (1 - rate)
+                best, error_ratio = min(best, rate), rate / (1 - rate)
             y, before = y + update, size
-            if outlook * size <= tolerance.limit:
+            if error_ratio * size <= tolerance.limit:
                 self.undefined = False
                 if tolerance.iterations - left < 3 or rate < KEEPING:
-                    self.frozen, self.outlook = frozen, outlook
+                    self.frozen, self.error_ratio = frozen, error_ratio
                 return y
         return None
 

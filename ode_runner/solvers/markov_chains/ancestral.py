@@ -31,5 +31,5 @@ class Ancestral(TokenSampler):
         chain, (_, t, u) = uncounted(field), times
         assert isinstance(chain, TokenField)
         before, after = torch.tensor([t, u], dtype=torch.float64, device=now.x.device)
-        law = chain.reverse_law(before, after, now.x, self.denoised(field, t, now.x))
-        return now._replace(x=draw_categorical(law, self.uniform(field, t, 0, now.x)))
+        distribution = chain.reverse_transition(before, after, now.x, self.denoised(field, t, now.x))
+        return now._replace(x=draw_categorical(distribution, self.uniform(field, t, 0, now.x)))

@@ -13,7 +13,7 @@ from ode_runner.batch import Drawn, Split, TaskSpec
 from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.field import VectorField
 from ode_runner.paths.base import END_TIME, GaussianPath
-from ode_runner.paths.denoising_field import DenoisingField, KnownLaw
+from ode_runner.paths.denoising_field import DenoisingField, KnownDistribution
 from ode_runner.paths.heads import LATEST
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.paths.noise_level import NoiseLevel
@@ -23,7 +23,7 @@ from ode_runner.plots.density import animate_samples, draw_density, draw_samples
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
-from ode_runner.tasks.densities.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
+from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, OTHERS, PlaneDistribution, gaussians
 from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts, split_sizes
 
@@ -48,7 +48,7 @@ CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of pictures: cells, samples,
 
 @final
 class Density2D(DensityTask):
-    """Points of a distribution in the plane, chosen by `name` from those of `plane_laws`.
+    """Points of a distribution in the plane, chosen by `name` from those of `plane_distributions`.
 
     `mass` is the integral of the learned density over a square around the data, by the run's own solver, as a sum over
     `grid` times `grid` cells: it is 1 for an accurately solved flow. `mass_error` is the error of the sum.
@@ -67,7 +67,7 @@ class Density2D(DensityTask):
         clock: variable of integration of the true field: `rho` = sigma / alpha, for the state x / alpha; None: t.
     """
 
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"grid"})
     of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time", "clock"})
 
@@ -91,20 +91,20 @@ class Density2D(DensityTask):
     ) -> None:
         sizes = split_sizes(train=train, validation=validation, test=test)
         check_counts(2, MOST_EACH_WAY, grid=grid)
-        law = law_of(name, radius, std)
-        if conditional and law.components == 1:
+        distribution = distribution_of(name, radius, std)
+        if conditional and distribution.components == 1:
             raise RefusedInput(
                 f"task.conditional=true needs a distribution with several components; task.name={name} has one."
             )
-        points, component = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed))
+        points, component = distribution.draw(sum(sizes.values()), torch.Generator().manual_seed(seed))
         if conditional:
-            points = torch.cat([points, one_hot(component, law.components)], dim=1)
+            points = torch.cat([points, one_hot(component, distribution.components)], dim=1)
         drawn = points.float().split(list(sizes.values()))
-        entropy = law.entropy_within if conditional else law.entropy
+        entropy = distribution.entropy_within if conditional else distribution.entropy
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
-        self.grid, self.law = grid, law
-        self.conditions = torch.eye(law.components if conditional else 0, device=device)
-        field, sampled = _known_field(law, path, start_time, end_time, name=name, clock=clock)
+        self.grid, self.distribution = grid, distribution
+        self.conditions = torch.eye(distribution.components if conditional else 0, device=device)
+        field, sampled = _known_field(distribution, path, start_time, end_time, name=name, clock=clock)
         self.spec = TaskSpec(
             input_shape=(2,),
             output_shape=(2,),
@@ -120,11 +120,13 @@ class Density2D(DensityTask):
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
         """The root mean square difference between a path model's field and the true one, at noised data."""
-        law = self.spec.field
-        if not isinstance(law, KnownLaw) or not isinstance(field, DenoisingField) or isinstance(field, KnownLaw):
+        known = self.spec.field
+        if not isinstance(field, DenoisingField) or isinstance(field, KnownDistribution):
             return {}
-        true, drawn = law.along(field.path), torch.Generator().manual_seed(FIELD)
-        data, condition = self.spec.parted(self.points[Split.TEST])
+        if not isinstance(known, KnownDistribution):
+            return {}
+        true, drawn = known.along(field.path), torch.Generator().manual_seed(FIELD)
+        data, condition = self.spec.split_condition(self.points[Split.TEST])
         noise = torch.randn(data.shape, generator=drawn).to(data)
         given = [condition] if self.spec.condition else []
         squares = {}
@@ -136,10 +138,10 @@ class Density2D(DensityTask):
         return {"field_rmse": fmean(squares.values()) ** 0.5} | named
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
-        if self.law.centres is None or self.law.std is None:
+        if self.distribution.centres is None or self.distribution.std is None:
             return super().sample_metrics(samples)
-        apart, nearest = torch.cdist(samples.cpu().double(), self.law.centres).min(dim=1)
-        found = {"near_centres": float((apart < NEAR * self.law.std).double().mean())}
+        apart, nearest = torch.cdist(samples.cpu().double(), self.distribution.centres).min(dim=1)
+        found = {"near_centres": float((apart < NEAR * self.distribution.std).double().mean())}
         if len(self.conditions):
             own = self.sampled_conditions().argmax(dim=1).cpu()
             found["right_centre"] = float((nearest == own).double().mean())
@@ -148,7 +150,7 @@ class Density2D(DensityTask):
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
             yield "curves", draw_curves(view.history, quality="nll")
-        test, _ = self.spec.parted(self.points[Split.TEST][:SAMPLES])
+        test, _ = self.spec.split_condition(self.points[Split.TEST][:SAMPLES])
         side = self._side(SHOWN)
         cells, _ = self._cells(CELLS, side)
         density = self._density(view, cells).view(CELLS, CELLS) if view.tells else None
@@ -170,13 +172,13 @@ class Density2D(DensityTask):
 
     def _density(self, view: ModelView, points: Tensor) -> Tensor:
         """The learned density at points of the plane, by the run's own solver; a mean over the conditions."""
-        told = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
-        parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
+        conditioned = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
+        parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in conditioned]
         return torch.stack(parts).exp().mean(dim=0)
 
     def _side(self, least: float) -> tuple[float, float]:
         """The interval shown in each dimension: [-least, least], extended to the data and a margin around them."""
-        points, _ = self.spec.parted(torch.cat(list(self.points.values())))
+        points, _ = self.spec.split_condition(torch.cat(list(self.points.values())))
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
         return min(-least, low - margin), max(least, high + margin)
@@ -190,7 +192,7 @@ class Density2D(DensityTask):
 
 
 def _known_field(
-    law: PlaneLaw,
+    distribution: PlaneDistribution,
     path: PathName | None,
     start_time: float | None,
     end_time: float | None,
@@ -203,7 +205,7 @@ def _known_field(
     Raises:
         RefusedInput: a path is named, but there is no such field.
     """
-    field = true_field(law, path)
+    field = true_field(distribution, path)
     if field is None and path is not None:
         raise RefusedInput(
             f"task.path={path} needs a distribution whose noised densities are known, unlike that of "
@@ -215,11 +217,11 @@ def _known_field(
     return by_noise_level(field, sampled) if clock == "rho" else (field, sampled)
 
 
-def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
+def true_field(distribution: PlaneDistribution, path: PathName | None) -> GaussianMixture | None:
     """The field between distribution and noise, along the named path or the linear one; None if it is not known."""
-    if law.centres is None or law.std is None:
+    if distribution.centres is None or distribution.std is None:
         return None
-    return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)
+    return GaussianMixture(path_named(path or "linear"), means=distribution.centres, std=distribution.std)
 
 
 def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tuple[GaussianMixture, tuple[float, float]]:
@@ -256,7 +258,7 @@ def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> 
     return first, last
 
 
-def law_of(name: Name, radius: float | None, std: float | None) -> PlaneLaw:
+def distribution_of(name: Name, radius: float | None, std: float | None) -> PlaneDistribution:
     """The distribution of this name.
 
     Raises:

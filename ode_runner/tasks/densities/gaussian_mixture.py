@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ode_runner.field import broadcast_time
 from ode_runner.paths.base import GaussianPath
-from ode_runner.paths.denoising_field import KnownLaw
+from ode_runner.paths.denoising_field import KnownDistribution
 from ode_runner.types import State, Time
 
 
 @final
-class GaussianMixture(KnownLaw):
+class GaussianMixture(KnownDistribution):
     """The field of a path from data that are a mixture of N(m_k, std^2 I) with equal weights.
 
     With v = alpha^2 std^2 + sigma^2, x_t is the mixture of N(alpha m_k, v I). Let m be the mean of m_k with weights

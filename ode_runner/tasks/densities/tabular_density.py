@@ -108,8 +108,8 @@ class TabularDensity(DensityTask, OwnDataTask):
         training = self.read.values[self.parts[Split.TRAIN]]
         for place, name in enumerate(self.column_names):
             x = training[:, place]
-            told = f"mean {x.mean():.4g}, std {x.std():.4g}, {x.min():.4g} to {x.max():.4g}"
-            yield f"  {name}: {told}{' (as a logarithm)' if name in self.log else ''}"
+            summary = f"mean {x.mean():.4g}, std {x.std():.4g}, {x.min():.4g} to {x.max():.4g}"
+            yield f"  {name}: {summary}{' (as a logarithm)' if name in self.log else ''}"
         yield from self._rounded(training)
         yield from self._repeated(training)
 

@@ -21,7 +21,7 @@ def uniform_generator(states: int) -> Tensor:
     return _with_diagonal(torch.full((states, states), 1 / states, dtype=torch.float64))
 
 
-def law_at(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
+def distribution_at(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
     """Probabilities at time t, () or (time,), with `start` at time 0: the solution of dp/dt = Q^T p."""
     return torch.linalg.matrix_exp(t[..., None, None].to(generator) * generator.T) @ start
 
@@ -31,8 +31,8 @@ def reverse_generator(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
 
     Kelly. Reversibility and Stochastic Networks. Wiley 1979, 1.7.
     """
-    law = law_at(generator, start, t)
-    return _with_diagonal(generator.T * law / law[:, None])
+    distribution = distribution_at(generator, start, t)
+    return _with_diagonal(generator.T * distribution / distribution[:, None])
 
 
 def _with_diagonal(rates: Tensor) -> Tensor:

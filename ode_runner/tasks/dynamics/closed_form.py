@@ -55,7 +55,7 @@ class ClosedForm(LeastSquaresTask):
         noise: standard deviation of their noise, relative to that of each coordinate over time; None: 0.01.
     """
 
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.EQUATION})
     of_learning: ClassVar[frozenset[str]] = frozenset({"points", "noise"})
     objective: ClassVar[str] = "rmse"

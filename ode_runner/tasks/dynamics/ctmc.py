@@ -19,7 +19,7 @@ from ode_runner.tasks.dynamics.chains import (
     MasterEquation,
     ReverseChainJumps,
     ReverseMasterEquation,
-    law_at,
+    distribution_at,
     random_generator,
     uniform_generator,
 )
@@ -51,7 +51,7 @@ class CTMC(SetMeasuringTask):
         paths: number of sampled paths, for a jump solver; None: probabilities, for an ODE solver.
     """
 
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TRUTH})
     objective: ClassVar[str] = "tv"
     higher_is_better: ClassVar[bool] = False
@@ -84,7 +84,7 @@ class CTMC(SetMeasuringTask):
             noise_seed=None if paths is None else seed,
         )
         self.ts = self._times(2)
-        self.first, self.last = law_at(self.generator, self.start, self.ts.cpu())
+        self.first, self.last = distribution_at(self.generator, self.start, self.ts.cpu())
 
     def size(self, split: Split) -> int:
         return self.paths or 1
@@ -94,23 +94,24 @@ class CTMC(SetMeasuringTask):
         yield Batch(self._beginning(), self.ts, self.last[None].to(self.device))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        return total_variation(self._law(outputs.values[-1]), self.last)
+        return total_variation(self._distribution(outputs.values[-1]), self.last)
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         if self.paths is not None:
             return {}
-        law = outputs.values[-1]
-        return {"mass_drift": (law.sum(dim=1) - 1).abs().max(), "least": law.min()}
+        p = outputs.values[-1]
+        return {"mass_drift": (p.sum(dim=1) - 1).abs().max(), "least": p.min()}
 
     def set_metrics(self, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, SetMetric]:
-        found = self._law(torch.cat([outputs.values[-1] for _, outputs in answers]))
+        found = self._distribution(torch.cat([outputs.values[-1] for _, outputs in answers]))
         floor = 0.0 if self.paths is None else expected_variation(self.last, self.paths)
         return {"tv": SetMetric(float(total_variation(found, self.last)), floor)}
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         ts = self._times(DRAWN)
-        found = torch.stack([self._law(states) for states in view.predict(self._beginning(), ts)])
-        yield "probabilities", draw_probabilities(ts.cpu(), law_at(self.generator, self.start, ts.cpu()), found)
+        found = torch.stack([self._distribution(states) for states in view.predict(self._beginning(), ts)])
+        true = distribution_at(self.generator, self.start, ts.cpu())
+        yield "probabilities", draw_probabilities(ts.cpu(), true, found)
 
     def _field(self) -> VectorField:
         if self.paths is None:
@@ -129,7 +130,7 @@ class CTMC(SetMeasuringTask):
         states = torch.searchsorted(self.first.cumsum(dim=0), places).clamp(max=len(self.first) - 1)
         return states[:, None].to(self.device)
 
-    def _law(self, states: Tensor) -> Tensor:
+    def _distribution(self, states: Tensor) -> Tensor:
         """The distribution, (state,), given by outputs at one time."""
         if self.paths is None:
             return states[0].cpu().double()

@@ -49,7 +49,7 @@ class HybridSystem(LeastSquaresTask):
     device: torch.device
 
     gives_points: ClassVar[bool] = True
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})
     objective: ClassVar[str] = "event_time_error"

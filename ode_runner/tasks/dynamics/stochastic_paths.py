@@ -56,7 +56,7 @@ class StochasticPaths(Task):
     seed: int
     device: torch.device
 
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.PATHS})
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})
     objective: ClassVar[str] = "mse"

@@ -60,7 +60,7 @@ class Trajectories(LeastSquaresTask):
     device: torch.device
 
     gives_points: ClassVar[bool] = True
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last by the generator
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False

@@ -113,8 +113,8 @@ class ImageGeneration(SampledTask):
         for chosen in in_batches(self.size(split), batch_size, order, device=self.ts.device):
             levels, labels = images.inputs[chosen], images.targets[chosen]
             data = (levels + send(torch.rand(levels.shape, generator=noise), self.ts.device)) * self.level - 1
-            told = [one_hot(labels, self.classes)] if self.spec.condition else []
-            yield Batch(torch.cat([data.flatten(1), *told], dim=1) if told else data, self.ts, labels)
+            condition = [one_hot(labels, self.classes)] if self.spec.condition else []
+            yield Batch(torch.cat([data.flatten(1), *condition], dim=1) if condition else data, self.ts, labels)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         return -outputs.values.mean()

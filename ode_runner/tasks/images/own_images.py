@@ -99,8 +99,8 @@ class OwnImages(ImageClassification, OwnDataTask):
         yield f"read {self.folder}: images of {height}x{width} pixels, {'in colour' if self.colour else 'in grey'}"
         for number, name in enumerate(self.labels):
             counts = [int((samples.targets == number).sum()) for samples in self.splits.values()]
-            told = ", ".join(f"{count} {split}" for split, count in zip(self.splits, counts, strict=True))
-            yield f"  class {number}: {name} ({told})"
+            summary = ", ".join(f"{count} {split}" for split, count in zip(self.splits, counts, strict=True))
+            yield f"  class {number}: {name} ({summary})"
 
     def with_data(self, path: Path) -> Self:
         files = find_images(path)

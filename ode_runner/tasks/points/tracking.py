@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.batch import LEARNER, Answer, Batch, Learner, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.integral import Integral, Pull
+from ode_runner.integral import VJP, Integral
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.tracking import animate_tracking, draw_tracking
@@ -142,7 +142,7 @@ def _starts(count: int, std: float, generator: torch.Generator) -> Tensor:
     return torch.tensor([1.0, 0.0]) + std * torch.randn(count, 2, generator=generator)
 
 
-def _squared_distance(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+def _squared_distance(t: Time, y: State, dy: State, vjp: VJP, *given: Tensor) -> Tensor:
     """Of the first two coordinates, which are the position; a model may append others."""
-    del dy, pull, given
+    del dy, vjp, given
     return (y[:, :2] - circle(t)).square().sum(dim=1)

@@ -27,7 +27,7 @@ class Area(Task):
     and an output may depend only on this row and earlier ones.
     """
 
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     gives_series: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # it is drawn last by the generator
     objective: ClassVar[str] = "rmse"
@@ -98,8 +98,8 @@ class Area(Task):
         rows = self.inputs[Split.TEST][:SHOWN]
         answers, areas = view.predict(rows, None), self._targets(rows)[-1]
         last = answers[-1] if self.running else answers
-        told = [f"area {a:.3f}, said {b:.3f}" for (a,), (b,) in zip(areas.tolist(), last.tolist(), strict=True)]
-        yield from figures_of_series(view, rows, told, tested=len(self.inputs[Split.TEST]))
+        captions = [f"area {a:.3f}, said {b:.3f}" for (a,), (b,) in zip(areas.tolist(), last.tolist(), strict=True)]
+        yield from figures_of_series(view, rows, captions, tested=len(self.inputs[Split.TEST]))
 
     def _targets(self, rows: Tensor) -> Tensor:
         """The area up to each row, (rows, batch, 1)."""

@@ -105,8 +105,8 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
         yield f"read {self.read.path}: {len(rows)} series of {spread}, {blank:.1%} of values blank"
         for number, name in enumerate(self.class_labels):
             counts = [sum(self.recorded[i].label == name for i in own) for own in self.parts.values()]
-            told = ", ".join(f"{count} {split}" for split, count in zip(self.parts, counts, strict=True))
-            yield f"  class {number}: {name} ({told})"
+            summary = ", ".join(f"{count} {split}" for split, count in zip(self.parts, counts, strict=True))
+            yield f"  class {number}: {name} ({summary})"
 
     def _labels_of(self, column: str) -> list[str]:
         """The sorted labels of the file, each once.

@@ -45,17 +45,17 @@ class SeriesClassification(Classification):
         test = self.splits[Split.TEST]
         rows, labels = test.inputs[:SHOWN], test.targets[:SHOWN]
         answers = view.predict(rows, None).argmax(dim=1)
-        told = [f"class {a}, said {b}" for a, b in zip(labels.tolist(), answers.tolist(), strict=True)]
-        yield from figures_of_series(view, rows, told, tested=len(test.inputs))
+        captions = [f"class {a}, said {b}" for a, b in zip(labels.tolist(), answers.tolist(), strict=True)]
+        yield from figures_of_series(view, rows, captions, tested=len(test.inputs))
 
 
 def figures_of_series(
-    view: ModelView, rows: Tensor, told: Sequence[str], *, tested: int
+    view: ModelView, rows: Tensor, captions: Sequence[str], *, tested: int
 ) -> Iterator[tuple[str, Figure]]:
-    """The first of `tested` test series, each with its caption in `told`, and the hidden states of a few of them."""
-    yield "series", draw_answers(Series.of_rows(rows), told, tested=tested)
+    """The first of `tested` test series with their `captions`, and the hidden states of a few of them."""
+    yield "series", draw_answers(Series.of_rows(rows), captions, tested=tested)
     states = view.path(view.encode(rows[:STATES]), MOMENTS)
-    yield "hidden_states", draw_states(states, told[:STATES], tested=tested)
+    yield "hidden_states", draw_states(states, captions[:STATES], tested=tested)
 
 
 def series_spec(splits: Mapping[Split, Series], *, outputs: int) -> TaskSpec:

@@ -163,7 +163,9 @@ class SeriesForecast(SeriesTask):
         return max(piece.stop - piece.scored for piece in self.reading.pieces(split))
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
-        return [self.told(view, self._before(number, float(asked[0])), asked) for number, asked in self.asked(times)]
+        return [
+            self.forecast(view, self._before(number, float(asked[0])), asked) for number, asked in self.asked(times)
+        ]
 
     def forecast_figure(self, found: Sequence[Forecast]) -> Figure:
         numbers = {one.name: number for number, one in enumerate(self.recorded)}
@@ -176,11 +178,11 @@ class SeriesForecast(SeriesTask):
             yield "curves", draw_curves(view.history, quality=self.objective, samples=Samples(of, "rows held back"))
         pieces = self.reading.pieces(Split.TEST)
         yield "forecast", draw_readings(
-            self.pictures(), pieces, lambda piece, times: self.told(view, piece, times), fits=not self.causal,
+            self.pictures(), pieces, lambda piece, times: self.forecast(view, piece, times), fits=not self.causal,
             beyond=self.reading.before, ahead=self.ahead,
         )  # fmt: skip
 
-    def told(self, view: ModelView, piece: Piece, times: np.ndarray) -> Forecast:
+    def forecast(self, view: ModelView, piece: Piece, times: np.ndarray) -> Forecast:
         """The forecast at increasing `times`, in the file's units, of a model that reads the first rows of a piece.
 
         With `causal`, none of the times may be before the last row that is read.

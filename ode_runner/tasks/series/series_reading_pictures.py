@@ -18,7 +18,7 @@ PLACES = 101  # points of a line
 def draw_readings(
     pictures: SeriesPictures,
     pieces: Sequence[Piece],
-    told: Callable[[Piece, np.ndarray], Forecast],
+    forecast: Callable[[Piece, np.ndarray], Forecast],
     *,
     fits: bool,
     beyond: Callable[[int, int], Piece],
@@ -29,7 +29,7 @@ def draw_readings(
     Args:
         pictures: of the series.
         pieces: pieces of the same series must be consecutive.
-        told: the forecast at given times, by a model that has read the first rows of a piece.
+        forecast: the forecast at given times, by a model that has read the first rows of a piece.
         fits: whether the model also gives outputs at times between the rows read.
         beyond: the piece that is read of a series, given its number and the row up to which.
         ahead: how far a forecast goes beyond the end, in the file's unit of time.
@@ -45,7 +45,7 @@ def draw_readings(
         solves["forecast beyond the end"] = [(after, len(times) - 2, len(times) - 1)]
         lines: list[Line] = []
         for label, each in solves.items():
-            found = [told(piece, np.linspace(times[i], times[j], PLACES)) for piece, i, j in each]
+            found = [forecast(piece, np.linspace(times[i], times[j], PLACES)) for piece, i, j in each]
             lines.append(_joined(label, found, pictures, band="" if lines else found[0].band))  # named once
         read, asked = _rows(own, len(times) - 1)
         panels.append(pictures.panel(number, lines, read=read, asked=asked))

@@ -40,7 +40,7 @@ class ReadingSplits:
         part = {Split.TRAIN: 0.0, Split.VALIDATION: self.splits.validation, Split.TEST: self.splits.test}[split]
         series = self.splits.parts[split]
         if split is Split.TRAIN:
-            return [self._parted(p.series, p.begin, p.stop) for i in series for p in self.splits.windows(i)]
+            return [self._piece(p.series, p.begin, p.stop) for i in series for p in self.splits.windows(i)]
         if part and self.splits.by == "time":
             return [self._held_back(i, split) for i in series]
         return [piece for i in series for piece in self._one_after_another(i)]
@@ -56,12 +56,12 @@ class ReadingSplits:
 
     def _one_after_another(self, number: int) -> list[Piece]:
         end = self.splits.ends[number].train
-        first = self._parted(number, 0, min(self.splits.window or end, end))
+        first = self._piece(number, 0, min(self.splits.window or end, end))
         length = first.stop - first.scored
         starts = range(first.scored, end, length) if end > 1 else ()
         return [self.before(number, scored)._replace(stop=min(scored + length, end)) for scored in starts]
 
-    def _parted(self, number: int, begin: int, stop: int) -> Piece:
+    def _piece(self, number: int, begin: int, stop: int) -> Piece:
         rows = stop - begin
         scored = begin + min(max(1, round(self.observed * rows)), rows - 1)
         return Piece(number, begin, stop, scored, scored)

@@ -40,7 +40,7 @@ class CharText(TokenTask):
         samples: number of samples by which a model is judged.
     """
 
-    of_known_law: ClassVar[bool] = False
+    has_true_field: ClassVar[bool] = False
     blank = "░"  # underscores occur in texts
 
     def __init__(
@@ -74,7 +74,7 @@ class CharText(TokenTask):
         self.unseen = sum(part.count(one) for part in parts.values() for one in missing)
         pieces = {split: _pieces(part, length, length) for split, part in tokens.items()}
         pieces[Split.TRAIN] = _shuffled(_pieces(tokens[Split.TRAIN], length, max(length // 2, 1)), seed)
-        super().__init__(pieces, words=vocabulary.words(), law=None, samples=samples, seed=seed, device=device)
+        super().__init__(pieces, words=vocabulary.words(), distribution=None, samples=samples, seed=seed, device=device)
 
     @classmethod
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.set_metrics import SetMetric
 from ode_runner.tasks.sizes import check_counts, split_sizes
-from ode_runner.tasks.texts.token_laws import BracketLaw
+from ode_runner.tasks.texts.token_distributions import BracketDistribution
 from ode_runner.tasks.texts.token_task import TokenTask, split_texts
 
 BRACKETS = "()[]{}<>"
@@ -44,9 +44,11 @@ class Dyck(TokenTask):
             raise RefusedInput(f"task.kinds must be at most {len(BRACKETS) // 2}, not {kinds}.")
         if length % 2 or length > LONGEST:
             raise RefusedInput(f"task.length must be even and at most {LONGEST}, not {length}.")
-        law = BracketLaw(kinds=kinds, length=length)
-        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
-        super().__init__(texts, words=BRACKETS[: 2 * kinds], law=law, samples=samples, seed=seed, device=device)
+        distribution = BracketDistribution(kinds=kinds, length=length)
+        texts = split_texts(distribution, split_sizes(train=train, validation=validation, test=test), seed)
+        super().__init__(
+            texts, words=BRACKETS[: 2 * kinds], distribution=distribution, samples=samples, seed=seed, device=device
+        )
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
         both = (len(part.unique(dim=0)) / len(part) for part in (texts, self._true(len(texts))))

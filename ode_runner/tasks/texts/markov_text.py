@@ -6,7 +6,7 @@ import torch
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.sizes import check_counts, split_sizes
-from ode_runner.tasks.texts.token_laws import MarkovLaw, random_transition
+from ode_runner.tasks.texts.token_distributions import MarkovDistribution, random_transition
 from ode_runner.tasks.texts.token_task import TokenTask, split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -45,6 +45,8 @@ class MarkovText(TokenTask):
             raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
         if not 0 <= scale <= MOST_SCALE:
             raise RefusedInput(f"task.scale must be from 0 to {MOST_SCALE}, not {scale}.")
-        law = MarkovLaw(random_transition(letters, scale=scale, seed=chain_seed), length=length)
-        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
-        super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)
+        distribution = MarkovDistribution(random_transition(letters, scale=scale, seed=chain_seed), length=length)
+        texts = split_texts(distribution, split_sizes(train=train, validation=validation, test=test), seed)
+        super().__init__(
+            texts, words=LETTERS[:letters], distribution=distribution, samples=samples, seed=seed, device=device
+        )

@@ -29,10 +29,10 @@ class NGrams:
 
     def bits(self, texts: Tensor, *, order: int) -> float:
         """The mean of -log2 p per token of texts (text, position), with contexts of fewer than `order` tokens."""
-        nats = [-math.log(self._law(text, i, order)) for text in texts.tolist() for i in range(len(text))]
+        nats = [-math.log(self._distribution(text, i, order)) for text in texts.tolist() for i in range(len(text))]
         return sum(nats) / len(nats) / math.log(2)
 
-    def _law(self, text: Sequence[int], i: int, order: int) -> float:
+    def _distribution(self, text: Sequence[int], i: int, order: int) -> float:
         p = 1 / self.tokens
         for context in _contexts(text, i, order):  # from the shortest
             found = self.followers.get(context)

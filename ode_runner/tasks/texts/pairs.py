@@ -7,7 +7,7 @@ import torch
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.texts.table_task import TableTask
-from ode_runner.tasks.texts.token_laws import TableLaw, pairs_table
+from ode_runner.tasks.texts.token_distributions import TableDistribution, pairs_table
 from ode_runner.tasks.texts.token_task import split_texts
 
 CITIES = (
@@ -41,6 +41,6 @@ class Pairs(TableTask):
         if pairs > len(CITIES):
             raise RefusedInput(f"task.pairs must be at most {len(CITIES)}, not {pairs}.")
         words = [word for city in CITIES[:pairs] for word in city]
-        law = TableLaw(pairs_table([(2 * k, 2 * k + 1) for k in range(pairs)], len(words)))
-        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
-        super().__init__(texts, words=words, law=law, samples=samples, seed=seed, device=device)
+        distribution = TableDistribution(pairs_table([(2 * k, 2 * k + 1) for k in range(pairs)], len(words)))
+        texts = split_texts(distribution, split_sizes(train=train, validation=validation, test=test), seed)
+        super().__init__(texts, words=words, distribution=distribution, samples=samples, seed=seed, device=device)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ode_runner.tasks.set_metrics import SetMetric
-from ode_runner.tasks.texts.token_laws import TableLaw
+from ode_runner.tasks.texts.token_distributions import TableDistribution
 from ode_runner.tasks.texts.token_metrics import frequencies, kl_divergence
 from ode_runner.tasks.texts.token_task import TokenTask
 from ode_runner.tasks.variation import total_variation
@@ -17,9 +17,10 @@ class TableTask(TokenTask):
     """
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
-        assert isinstance(self.law, TableLaw)
-        law, both = self.law.table, [frequencies(part, self.spec.tokens) for part in (texts, self._true(len(texts)))]
-        found = {"tv": SetMetric(*(float(total_variation(part, law)) for part in both))}
-        if self.law.always_possible:
-            found["kl"] = SetMetric(*(kl_divergence(part, law) for part in both))
+        assert isinstance(self.distribution, TableDistribution)
+        p = self.distribution.table
+        both = [frequencies(part, self.spec.tokens) for part in (texts, self._true(len(texts)))]
+        found = {"tv": SetMetric(*(float(total_variation(q, p)) for q in both))}
+        if self.distribution.always_possible:
+            found["kl"] = SetMetric(*(kl_divergence(q, p) for q in both))
         return super().sample_metrics(texts) | found

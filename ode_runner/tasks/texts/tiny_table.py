@@ -7,7 +7,7 @@ import torch
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.texts.table_task import TableTask
-from ode_runner.tasks.texts.token_laws import TableLaw, random_table
+from ode_runner.tasks.texts.token_distributions import TableDistribution, random_table
 from ode_runner.tasks.texts.token_task import split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -48,6 +48,8 @@ class TinyTable(TableTask):
             )
         if concentration < LEAST_CONCENTRATION:
             raise RefusedInput(f"task.concentration must be at least {LEAST_CONCENTRATION}, not {concentration}.")
-        law = TableLaw(random_table(letters, length, concentration=concentration, seed=table_seed))
-        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
-        super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)
+        distribution = TableDistribution(random_table(letters, length, concentration=concentration, seed=table_seed))
+        texts = split_texts(distribution, split_sizes(train=train, validation=validation, test=test), seed)
+        super().__init__(
+            texts, words=LETTERS[:letters], distribution=distribution, samples=samples, seed=seed, device=device
+        )

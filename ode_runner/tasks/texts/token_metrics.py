@@ -20,9 +20,9 @@ def frequencies(texts: Tensor, tokens: int) -> Tensor:
     return torch.bincount(places, minlength=tokens**length).double().view(*[tokens] * length) / len(texts)
 
 
-def bigram_variation(texts: Tensor, law: Tensor) -> float:
+def bigram_variation(texts: Tensor, distribution: Tensor) -> float:
     """The total variation distance between the bigrams of texts and a distribution of bigrams (token, token)."""
-    return float(total_variation(bigram_frequencies(texts, len(law)), law.to(texts.device)))
+    return float(total_variation(bigram_frequencies(texts, len(distribution)), distribution.to(texts.device)))
 
 
 def unigram_loss(texts: Tensor, learned: Tensor, tokens: int) -> float:
@@ -34,7 +34,7 @@ def unigram_loss(texts: Tensor, learned: Tensor, tokens: int) -> float:
     return -float((counts / counts.sum()).log()[texts].sum(dim=1).mean())
 
 
-def kl_divergence(found: Tensor, law: Tensor) -> float:
-    """The sum of found log(found / law), in nats; infinite if `law` is 0 where `found` is not."""
-    known = found > 0
-    return float((found[known] * (found[known] / law[known]).log()).sum()) if known.any() else math.nan
+def kl_divergence(q: Tensor, p: Tensor) -> float:
+    """The sum of q log(q / p), in nats; infinite if `p` is 0 where `q` is not."""
+    found = q > 0
+    return float((q[found] * (q[found] / p[found]).log()).sum()) if found.any() else math.nan

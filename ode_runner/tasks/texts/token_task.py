@@ -17,7 +17,7 @@ from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import SetMetric, with_floors
 from ode_runner.tasks.sizes import check_counts
-from ode_runner.tasks.texts.token_laws import TextLaw
+from ode_runner.tasks.texts.token_distributions import TextDistribution
 from ode_runner.tasks.texts.token_metrics import bigram_frequencies, bigram_variation, unigram_loss
 from ode_runner.types import Scalar, Trajectory
 
@@ -48,12 +48,12 @@ class TokenTask(SampledTask):
     Args:
         texts: (text, position) of each split.
         words: the printed form of each token.
-        law: the distribution of the texts, if it is known.
+        distribution: the distribution of the texts, if it is known.
         samples: number of samples by which a model is judged.
     """
 
     gives_tokens: ClassVar[bool] = True
-    of_known_law: ClassVar[bool] = True
+    has_true_field: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
     test_only: ClassVar[frozenset[str]] = frozenset({"samples"})
     objective: ClassVar[str] = "nelbo"
@@ -67,7 +67,7 @@ class TokenTask(SampledTask):
         texts: Mapping[Split, Tensor],
         *,
         words: Sequence[str],
-        law: TextLaw | None,
+        distribution: TextDistribution | None,
         samples: int,
         seed: int,
         device: torch.device,
@@ -75,15 +75,15 @@ class TokenTask(SampledTask):
         check_counts(2, samples=samples, **{split.value: len(part) for split, part in texts.items()})
         self.texts = {split: part.to(device) for split, part in texts.items()}
         self.words, self.samples, self.seed = words, samples, seed
-        self.law = None if law is None else law.to(device)
+        self.distribution = None if distribution is None else distribution.to(device)
         self.ts = torch.tensor([0.0, 1.0], device=device)
         length = self.texts[Split.TRAIN].shape[1]
         self.spec = TaskSpec(
             input_shape=(length,),
             output_shape=(length, len(words)),
             tokens=len(words),
-            field=self.law,
-            sampled=None if law is None else (1.0, 0.0),
+            field=self.distribution,
+            sampled=None if distribution is None else (1.0, 0.0),
         )
 
     def size(self, split: Split) -> int:
@@ -109,7 +109,7 @@ class TokenTask(SampledTask):
         return torch.zeros(self.samples, 0, device=self.ts.device)
 
     def introduction(self) -> Iterator[str]:
-        known = "" if self.law is None else f", and the entropy is {self.law.entropy:.2f}"
+        known = "" if self.distribution is None else f", and the entropy is {self.distribution.entropy:.2f}"
         yield f"by the shares of single tokens, the test split has {self._unigram():.2f} nats a text{known}"
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
@@ -120,17 +120,19 @@ class TokenTask(SampledTask):
         true, found = self._true(len(texts)), dict[str, SetMetric]()
         bigrams = self._bigrams()
         found["bigram_tv"] = SetMetric(bigram_variation(texts, bigrams), bigram_variation(true, bigrams))
-        if self.law is None:
+        if self.distribution is None:
             return found
-        if self.law.has_invalid:
-            found["valid_rate"] = SetMetric(*(float(self.law.valid(part).double().mean()) for part in (texts, true)))
-        if self.law.always_possible:
-            found["nll"] = SetMetric(*(-float(self.law.log_density(part).mean()) for part in (texts, true)))
+        if self.distribution.has_invalid:
+            found["valid_rate"] = SetMetric(
+                *(float(self.distribution.valid(part).double().mean()) for part in (texts, true))
+            )
+        if self.distribution.always_possible:
+            found["nll"] = SetMetric(*(-float(self.distribution.log_density(part).mean()) for part in (texts, true)))
         return found
 
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         nelbo, unigram = metrics.get("test/nelbo"), metrics["test/unigram_nll"]
-        dependent = self.law is None or self.law.entropy < NO_DEPENDENCE * unigram
+        dependent = self.distribution is None or self.distribution.entropy < NO_DEPENDENCE * unigram
         if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram and dependent and learner.learns:
             yet = "the model has learned no dependence between tokens yet. Train it longer."
             never = "the model predicts each token by itself, however long it is trained. Use another model for texts."
@@ -139,10 +141,10 @@ class TokenTask(SampledTask):
                 f"it: {yet if learner.joins_tokens else never}"
             )
         nll = metrics.get("test/nll")
-        if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
+        if nll is not None and self.distribution is not None and nll < self.distribution.entropy - self._margin():
             yield (
                 f"the sampler seeks modes: its texts have a loss of {nll:.2f} nats under the true distribution, less "
-                f"than the entropy, {self.law.entropy:.2f}. A high valid rate then says nothing."
+                f"than the entropy, {self.distribution.entropy:.2f}. A high valid rate then says nothing."
             )
 
     def conclusion(self, view: ModelView) -> Iterator[str]:
@@ -203,30 +205,30 @@ class TokenTask(SampledTask):
 
     def _levels(self) -> dict[str, float]:
         """Levels for comparison with a bound: the loss of single tokens and, if known, the entropy."""
-        known = {} if self.law is None else {"entropy of the texts": self.law.entropy}
+        known = {} if self.distribution is None else {"entropy of the texts": self.distribution.entropy}
         return {"loss of single tokens": self._unigram()} | known
 
     def _unigram(self) -> float:
         return unigram_loss(self.texts[Split.TEST], self.texts[Split.TRAIN], self.spec.tokens)
 
     def _bigrams(self) -> Tensor:
-        if self.law is not None:
-            return self.law.bigrams()
+        if self.distribution is not None:
+            return self.distribution.bigrams()
         return bigram_frequencies(self.texts[Split.TEST], self.spec.tokens)
 
     def _true(self, count: int) -> Tensor:
         """`count` true texts: from the distribution, or else from the training split."""
-        if self.law is None:
+        if self.distribution is None:
             return self.texts[Split.TRAIN][:count]
-        return self.law.draw(count, torch.Generator().manual_seed(self.seed)).to(self.ts.device)
+        return self.distribution.draw(count, torch.Generator().manual_seed(self.seed)).to(self.ts.device)
 
     def _margin(self) -> float:
         """The margin of chance in the mean loss of `samples` samples of the true distribution."""
-        assert self.law is not None
-        return CERTAIN * float(self.law.log_density(self.texts[Split.TEST]).std()) / self.samples**0.5
+        assert self.distribution is not None
+        return CERTAIN * float(self.distribution.log_density(self.texts[Split.TEST]).std()) / self.samples**0.5
 
 
-def split_texts(law: TextLaw, sizes: Mapping[Split, int], seed: int) -> dict[Split, Tensor]:
+def split_texts(distribution: TextDistribution, sizes: Mapping[Split, int], seed: int) -> dict[Split, Tensor]:
     """Texts drawn from a distribution, for each split."""
-    drawn = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed + APART))
+    drawn = distribution.draw(sum(sizes.values()), torch.Generator().manual_seed(seed + APART))
     return dict(zip(sizes, drawn.split(list(sizes.values())), strict=True))

@@ -16,17 +16,17 @@ from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
 from ode_runner.types import Scalar, State, Times, Trajectory
 
-Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # penalties on the outputs of a solve, (batch,) each
+Penalties = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # penalties on the outputs of a solve, (batch,) each
 
 
-def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
+def no_penalties(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
     """No penalties on states."""
     del ts, ys
     return {}
 
 
 @final
-class PricedSolves(WrappedIntegrate, TakesStates):
+class RegularizedSolves(WrappedIntegrate, TakesStates):
     """An `Integrate` that adds penalties to every solve of a model; `sums` has their batch means, summed over solves.
 
     The model does not see them. A backward solve counts like a forward one: a penalty has no direction.
@@ -43,7 +43,7 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         integrate: Integrate,
         integrals: Callable[[State], Mapping[str, Integral]],
         *,
-        of_states: Prices = no_prices,
+        of_states: Penalties = no_penalties,
         own: OwnTimes | None = None,
     ) -> None:
         super().__init__(integrate)
@@ -67,20 +67,20 @@ class PricedSolves(WrappedIntegrate, TakesStates):
             along = solution.integrals[name]
             ends = along[-1] if self.own is None or backwards else self.own.at_end(ts, along)
             self._add(name, ends.mean() * (-1 if backwards else 1))
-        if self.of_states is not no_prices:
-            self._add_prices(ts, solution.ys if self.own is None else self.own.on_own_lines(ts, solution.ys))
+        if self.of_states is not no_penalties:
+            self._add_penalties(ts, solution.ys if self.own is None else self.own.on_own_lines(ts, solution.ys))
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
 
     def take_states(self, states: Sequence[State]) -> None:
         """Adds penalties on the states between layers, whose distance in depth is taken as 1."""
-        if self.of_states is not no_prices:
-            self._add_prices(torch.arange(len(states), device=states[0].device), torch.stack(list(states)))
+        if self.of_states is not no_penalties:
+            self._add_penalties(torch.arange(len(states), device=states[0].device), torch.stack(list(states)))
         if isinstance(self.integrate, TakesStates):
             self.integrate.take_states(states)
 
-    def _add_prices(self, ts: Times, ys: Trajectory) -> None:
-        for name, price in self.of_states(ts, ys).items():
-            self._add(name, price.mean())
+    def _add_penalties(self, ts: Times, ys: Trajectory) -> None:
+        for name, penalty in self.of_states(ts, ys).items():
+            self._add(name, penalty.mean())
 
-    def _add(self, name: str, price: Scalar) -> None:
-        self.sums[name] = self.sums[name] + price if name in self.sums else price
+    def _add(self, name: str, penalty: Scalar) -> None:
+        self.sums[name] = self.sums[name] + penalty if name in self.sums else penalty

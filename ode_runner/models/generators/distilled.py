@@ -10,7 +10,7 @@ from ode_runner.paths.denoising_field import DenoisingField
 EXACT = "exact"  # in place of a folder: the task's true field
 
 
-class TaughtModel(Model):
+class DistilledModel(Model):
     """A model with a teacher, or without one.
 
     Args:
@@ -21,7 +21,7 @@ class TaughtModel(Model):
 
     def __init__(self, network: Network, *, teacher: str | None) -> None:
         super().__init__(network)
-        self.told, self.teacher = teacher, None
+        self.teacher_option, self.teacher = teacher, None
 
     @abc.abstractmethod
     def learn_from(self, generator: Generator) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ode_runner.api.answers import check_told, one_of_test
+from ode_runner.api.answers import check_answers, one_of_test
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -16,13 +16,13 @@ from ode_runner.problem import Problem
 from ode_runner.types import State, Time
 
 
-def posed_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
+def solved_problems(experiment: Experiment, model: str) -> list[list[Problem]]:
     """The problems that the model solves for an input, grouped by field, in the order of time.
 
     Raises:
         IncompatibleChoice: it solves none.
     """
-    check_told(experiment, model)
+    check_answers(experiment, model)
     recorded = RecordProblems()
     posing = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The exact law of what samplers with noise draw where data are normal: of every step, and as steps grow."""
+"""The exact distribution of what samplers with noise draw where data are normal: of every step, and as steps grow."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class Affines:
         return math.sqrt(self.at("squared_diffusion", t))
 
     def true(self, t: float) -> Affine:
-        """The law of the path."""
+        """The distribution of the path."""
         alpha, sigma = self.level(t)
         return alpha * MEAN * self.one + math.hypot(alpha * STD, sigma) * self.normal()
 
@@ -76,75 +76,75 @@ def moments(x: Affine) -> tuple[float, float]:
 Step = Callable[[Affines, Affine, float, float, dict[str, Any]], Affine]
 
 
-def ancestral(law: Affines, x: Affine, t: float, u: float, eta: float) -> Affine:
-    (_, before), (alpha, sigma) = law.level(t), law.level(u)
-    ratio = (sigma / alpha) / (before / law.at("alpha", t))
+def ancestral(distribution: Affines, x: Affine, t: float, u: float, eta: float) -> Affine:
+    (_, before), (alpha, sigma) = distribution.level(t), distribution.level(u)
+    ratio = (sigma / alpha) / (before / distribution.at("alpha", t))
     q = eta * sigma * math.sqrt(1 - ratio**2)
-    data, noise = law.denoised(t, x)
-    return alpha * data + math.sqrt(sigma**2 - q**2) * noise + q * law.normal()
+    data, noise = distribution.denoised(t, x)
+    return alpha * data + math.sqrt(sigma**2 - q**2) * noise + q * distribution.normal()
 
 
-def ddpm(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+def ddpm(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
     """Song, Meng, Ermon 2021, equation 12; the last step is one of DDIM."""
-    return ancestral(law, x, t, u, 0.0 if told["last"] else told["eta"])
+    return ancestral(distribution, x, t, u, 0.0 if told["last"] else told["eta"])
 
 
-def predictor_corrector(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+def predictor_corrector(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
     """Song et al. 2021, algorithm 5: of one dimension, whose norms are means of |normal|."""
-    x = ancestral(law, x, t, u, 0.0 if told["last"] else 1.0)
+    x = ancestral(distribution, x, t, u, 0.0 if told["last"] else 1.0)
     for _ in range(0 if told["last"] else told["corrections"]):
-        score = -law.denoised(u, x)[1] / law.at("sigma", u)
+        score = -distribution.denoised(u, x)[1] / distribution.at("sigma", u)
         mean, std = moments(score)
         norm = std * math.sqrt(2 / math.pi) * math.exp(-(mean**2) / 2 / std**2) + mean * math.erf(mean / std / 2**0.5)
-        length = 2 * (law.at("alpha", t) / law.at("alpha", u)) ** 2
+        length = 2 * (distribution.at("alpha", t) / distribution.at("alpha", u)) ** 2
         length *= (told["signal_to_noise"] * math.sqrt(2 / math.pi) / norm) ** 2
-        x = x + length * score + math.sqrt(2 * length) * law.normal()
+        x = x + length * score + math.sqrt(2 * length) * distribution.normal()
     return x
 
 
-def edm_heun(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+def edm_heun(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
     """Karras et al. 2022, algorithm 2, for y = x / alpha in rho."""
-    (alpha, sigma), (end, last) = law.level(t), law.level(u)
+    (alpha, sigma), (end, last) = distribution.level(t), distribution.level(u)
     y, rho, goal = x / alpha, sigma / alpha, last / end
     if told["s_min"] <= rho <= told["s_max"]:
         higher = rho * (1 + min(told["s_churn"] / told["steps"], math.sqrt(2) - 1))
-        y = y + told["s_noise"] * math.sqrt(higher**2 - rho**2) * law.normal()
-        t, rho = float(law.path.time_of_rho(torch.tensor(higher, dtype=torch.float64))), higher
-    slope = law.denoised(t, law.at("alpha", t) * y)[1]
+        y = y + told["s_noise"] * math.sqrt(higher**2 - rho**2) * distribution.normal()
+        t, rho = float(distribution.path.time_of_rho(torch.tensor(higher, dtype=torch.float64))), higher
+    slope = distribution.denoised(t, distribution.at("alpha", t) * y)[1]
     euler = y + (goal - rho) * slope
-    return end * (y + (goal - rho) / 2 * (slope + law.denoised(u, end * euler)[1]))
+    return end * (y + (goal - rho) / 2 * (slope + distribution.denoised(u, end * euler)[1]))
 
 
-def euler_maruyama(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
-    noise = 0.0 if told["last"] and told.get("last_noise") is not True else law.diffusion(t)
-    return x + (u - t) * law.drift(t, x) + noise * math.sqrt(t - u) * law.normal()
+def euler_maruyama(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+    noise = 0.0 if told["last"] and told.get("last_noise") is not True else distribution.diffusion(t)
+    return x + (u - t) * distribution.drift(t, x) + noise * math.sqrt(t - u) * distribution.normal()
 
 
-def milstein(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+def milstein(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
     """Euler and Maruyama's step, for the noise is additive."""
-    return euler_maruyama(law, x, t, u, {"last": False})
+    return euler_maruyama(distribution, x, t, u, {"last": False})
 
 
-def heun_sde(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
-    w, dt = math.sqrt(t - u) * law.normal(), u - t
-    first = dt * law.drift(t, x) + law.diffusion(t) * w
-    return x + (first + dt * law.drift(u, x + first) + law.diffusion(u) * w) / 2
+def heun_sde(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+    w, dt = math.sqrt(t - u) * distribution.normal(), u - t
+    first = dt * distribution.drift(t, x) + distribution.diffusion(t) * w
+    return x + (first + dt * distribution.drift(u, x + first) + distribution.diffusion(u) * w) / 2
 
 
-def midpoint_sde(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
-    w, dt, middle = math.sqrt(t - u) * law.normal(), u - t, (t + u) / 2
-    half = x + (dt * law.drift(t, x) + law.diffusion(t) * w) / 2
-    return x + dt * law.drift(middle, half) + law.diffusion(middle) * w
+def midpoint_sde(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+    w, dt, middle = math.sqrt(t - u) * distribution.normal(), u - t, (t + u) / 2
+    half = x + (dt * distribution.drift(t, x) + distribution.diffusion(t) * w) / 2
+    return x + dt * distribution.drift(middle, half) + distribution.diffusion(middle) * w
 
 
-def srk(law: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
+def srk(distribution: Affines, x: Affine, t: float, u: float, told: dict[str, Any]) -> Affine:
     """Roessler 2010, SRA1: `mean` is that of W over the step."""
     dt, root = u - t, math.sqrt(t - u)
-    w = root * law.normal()
-    mean = w / 2 + root / math.sqrt(12) * law.normal()
-    first = law.drift(t, x)
-    second = law.drift(t + 0.75 * dt, x + 0.75 * dt * first + 1.5 * law.diffusion(u) * mean)
-    return x + dt * (first + 2 * second) / 3 + law.diffusion(u) * (w - mean) + law.diffusion(t) * mean
+    w = root * distribution.normal()
+    mean = w / 2 + root / math.sqrt(12) * distribution.normal()
+    first = distribution.drift(t, x)
+    second = distribution.drift(t + 0.75 * dt, x + 0.75 * dt * first + 1.5 * distribution.diffusion(u) * mean)
+    return x + dt * (first + 2 * second) / 3 + distribution.diffusion(u) * (w - mean) + distribution.diffusion(t) * mean
 
 
 STEPS: dict[str, Step] = {
@@ -178,12 +178,12 @@ def times_of(solver: Solver, path: GaussianPath, steps: int) -> list[float]:
 
 
 def exact_end(name: str, solver: Solver, path: GaussianPath, steps: int, options: dict[str, Any]) -> Affine:
-    """What a sampler makes of the true law at the first time."""
-    law = Affines(path)
+    """What a sampler makes of the true distribution at the first time."""
+    distribution = Affines(path)
     times = times_of(solver, path, steps)
-    x = law.true(START)
+    x = distribution.true(START)
     for k, (t, u) in enumerate(zip(times, times[1:], strict=False)):
-        x = STEPS[name](law, x, t, u, {**options, "steps": steps, "last": k == len(times) - 2})
+        x = STEPS[name](distribution, x, t, u, {**options, "steps": steps, "last": k == len(times) - 2})
     return x
 
 

@@ -22,8 +22,8 @@ from ode_runner.models.depth.basis_functions import BASES
 from ode_runner.models.depth.galerkin import expanded
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.own_times import OwnTimes
-from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.objectives.regularized import Regularized
+from ode_runner.objectives.regularized_solves import RegularizedSolves
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.regularizers.depth_varying import squared_differences
@@ -81,7 +81,7 @@ def regularizer(composed: Compose, name: str, **options: Any) -> Any:
     return construct(type(cfg)({f"regularizer.{name}": cfg[name]}), f"regularizer.{name}")
 
 
-def price(made: PathRegularizer, field: VectorField, y0: State = Y0, *, end: float = END, **how: Any) -> Tensor:
+def penalty(made: PathRegularizer, field: VectorField, y0: State = Y0, *, end: float = END, **how: Any) -> Tensor:
     """Of every sample, (batch,), in training."""
     return solved(made, field, y0, end=end, **how).integrals["price"][-1].detach()
 
@@ -110,7 +110,7 @@ def squares(power: int) -> Tensor:
 def test_the_jacobian_of_a_linear_field_is_known(composed: Compose, backprop: Any, monkeypatch: Any) -> None:
     signs = torch.tensor(list(product([-1.0, 1.0], repeat=3)))
     monkeypatch.setattr("ode_runner.regularizers.estimates.probe", lambda *asked: signs)
-    found = price(regularizer(composed, "jacobian"), Linear(), torch.zeros(8, 3), mode=backprop)
+    found = penalty(regularizer(composed, "jacobian"), Linear(), torch.zeros(8, 3), mode=backprop)
     expected = END * float(MATRIX.square().sum())
     assert float(found.mean()) == pytest.approx(expected, rel=1e-12)
     assert float((found - expected).abs().max()) > 0.1 * expected
@@ -120,7 +120,7 @@ def test_the_jacobian_of_a_linear_field_is_known(composed: Compose, backprop: An
 def test_hutchinsons_mean_is_the_squared_norm(noise: str, composed: Compose, backprop: Any) -> None:
     torch.manual_seed(0)
     many = torch.zeros(10_000, 3)
-    found = price(regularizer(composed, "jacobian", noise=noise), Linear(), many, mode=backprop)
+    found = penalty(regularizer(composed, "jacobian", noise=noise), Linear(), many, mode=backprop)
     error = float(found.std()) / math.sqrt(len(many))
     assert float(found.mean()) == pytest.approx(END * float(MATRIX.square().sum()), abs=3 * error)
 
@@ -129,16 +129,16 @@ def test_rnode_is_kinetic_and_jacobian_in_one(composed: Compose, backprop: Any) 
     found = []
     for name in ("rnode", "jacobian", "kinetic"):
         torch.manual_seed(0)
-        found.append(price(regularizer(composed, name), Bent(), mode=backprop))
+        found.append(penalty(regularizer(composed, name), Bent(), mode=backprop))
     torch.testing.assert_close(found[0], found[1] + found[2], rtol=1e-12, atol=0)
-    torch.testing.assert_close(price(regularizer(composed, "kinetic"), Linear(), mode=backprop), squares(1) / 2)
+    torch.testing.assert_close(penalty(regularizer(composed, "kinetic"), Linear(), mode=backprop), squares(1) / 2)
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_taylor_prices_the_derivative_of_its_order(order: int, composed: Compose, backprop: Any) -> None:
     made = regularizer(composed, "taylor", order=order)
-    torch.testing.assert_close(price(made, Linear(), mode=backprop), squares(order), rtol=1e-7, atol=0)
-    growth = price(made, Linear(torch.eye(3)), mode=backprop)  # every derivative of e^t is e^t
+    torch.testing.assert_close(penalty(made, Linear(), mode=backprop), squares(order), rtol=1e-7, atol=0)
+    growth = penalty(made, Linear(torch.eye(3)), mode=backprop)  # every derivative of e^t is e^t
     torch.testing.assert_close(growth, Y0.square().sum(dim=1) * (math.exp(2 * END) - 1) / 2, rtol=1e-7, atol=0)
 
 
@@ -147,10 +147,10 @@ def test_taylor_sees_the_fields_own_clock_and_nothing_of_a_straight_line(compose
     made = regularizer(composed, "taylor", order=2)
     expected = 3 * 9 * (END / 2 - math.sin(6 * END) / 12)
     torch.testing.assert_close(
-        price(made, Clock(), mode=backprop, solver=fine), torch.full((4,), expected), rtol=1e-6, atol=0
+        penalty(made, Clock(), mode=backprop, solver=fine), torch.full((4,), expected), rtol=1e-6, atol=0
     )
     still = Linear(torch.zeros(3, 3))
-    assert not price(made, still, mode=backprop).any()
+    assert not penalty(made, still, mode=backprop).any()
 
 
 EXACT = [("rk4", "symplectic"), ("rk4", "forward"), ("alf", "reversible"), ("dopri5", "checkpoint")]
@@ -188,7 +188,7 @@ def test_noise_stays_with_its_sample_where_each_steps_on_its_own(name: str, comp
     for solver, mode in ((replace(DOPRI5, per_sample=True), name), (DOPRI5, "backprop")):
         torch.manual_seed(0)
         made = regularizer(composed, "jacobian")
-        found.append(price(made, Bent(), y0, solver=solver, mode=build(composed, "gradient", mode)))
+        found.append(penalty(made, Bent(), y0, solver=solver, mode=build(composed, "gradient", mode)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
@@ -284,7 +284,7 @@ def test_states_that_move_at_an_even_pace_have_twice_their_kinetic_energy(compos
     ts = torch.tensor([0.0, 0.3, 0.3, 1.5])
     ys = Y0 + ts[:, None, None] * torch.tensor([1.0, -2.0, 0.5])
     torch.testing.assert_close(made.of_states(ts, ys), torch.full((4,), 1.5 * 5.25))
-    along = PricedSolves(
+    along = RegularizedSolves(
         Integrator(solver=DOPRI5, gradient=backprop), no_integrals, of_states=lambda *of: {"q": made.of_states(*of)}
     )
     ys = along(Linear().requires_grad_(False), Y0, torch.tensor([1.0, 0.0])).ys
@@ -300,7 +300,7 @@ def test_prices_reach_to_the_last_time_that_is_asked_for_of_each_sample(gradient
 
     def priced(field: Linear, y0: Tensor, times: Tensor, own: OwnTimes | None) -> tuple[Tensor, Tensor]:
         integrate = Integrator(solver=DOPRI5, gradient=build(composed, "gradient", gradient))
-        along = PricedSolves(
+        along = RegularizedSolves(
             integrate, lambda y: {"kinetic": kinetic.integral(y, training=True)},
             of_states=lambda *of: {"smooth": smooth.of_states(*of)}, own=own,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from ode_runner.paths.corruption import LinearCorruption
 from ode_runner.paths.token_field import KnownTokenField
 
 
-class TextLaw(KnownTokenField):
+class TextDistribution(KnownTokenField):
     """A distribution of texts, as the field between it and all masks; the share of masks rises linearly in time.
 
     `entropy` is in nats per text.
@@ -52,7 +52,7 @@ class TextLaw(KnownTokenField):
 
 
 @final
-class MarkovLaw(TextLaw):
+class MarkovDistribution(TextDistribution):
     """A Markov chain: each token depends on the one before, and the first has the stationary distribution.
 
     A text is invalid, though possible, if one of its transitions has a probability of at most `UNLIKELY`.
@@ -91,7 +91,7 @@ class MarkovLaw(TextLaw):
 
 
 @final
-class TableLaw(TextLaw):
+class TableDistribution(TextDistribution):
     """A distribution of texts given by a table of probabilities.
 
     Args:
@@ -119,7 +119,7 @@ class TableLaw(TextLaw):
 
 
 @final
-class BracketLaw(TextLaw):
+class BracketDistribution(TextDistribution):
     """Balanced brackets of several kinds; all texts of the given length are equally likely.
 
     Token 2k opens a bracket of kind k, and 2k + 1 closes it. A text is empty, or a pair of brackets around a text,

@@ -1,4 +1,4 @@
-"""The law of the texts that samplers of tokens draw, by enumeration of all that may happen on the way."""
+"""The distribution of the texts that samplers of tokens draw, by enumeration of all that may happen on the way."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ from ode_runner.models.generator import sample_noise
 from ode_runner.models.texts.token_generator import TokenGenerator
 from ode_runner.paths.corruption import CorruptionName, corruption_named
 from ode_runner.solvers.markov_chains.token_sampler import TokenSampler
-from ode_runner.tasks.texts.token_laws import TableLaw, random_table
+from ode_runner.tasks.texts.token_distributions import TableDistribution, random_table
 from tests.composition import Compose
 from tests.problems import build
 
@@ -37,7 +37,7 @@ CORRUPTED: dict[CorruptionName, Callable[[float], float]] = {
 
 
 def copied() -> Tensor:
-    """The second of three tokens is that of the first, the third is on its own: all single laws and entropies equal."""
+    """The second of three tokens is that of the first, the third is on its own; all marginals are equal."""
     table = torch.zeros(2, 2, 2)
     table[[0, 1], [0, 1]] = 1 / 4
     return table
@@ -47,7 +47,7 @@ TABLES = {"random": random_table(3, 4, concentration=0.4, seed=3), "ties": copie
 
 
 class Enumeration:
-    """What a sampler does with the law of `table`, taken apart into outcomes and their probabilities."""
+    """What a sampler does with the distribution of `table`, taken apart into outcomes and their probabilities."""
 
     def __init__(self, table: Tensor) -> None:
         self.table, self.length, self.tokens = table.double(), table.dim(), len(table)
@@ -73,9 +73,9 @@ class Enumeration:
 
     def drawn(self, text: Text, positions: list[int]) -> Iterator[tuple[Text, dict[int, float], float]]:
         """All tokens that these positions may get at once: the text, the probability of each and of all."""
-        law = self.denoise(text)
+        distribution = self.denoise(text)
         for tokens in itertools.product(range(self.tokens), repeat=len(positions)):
-            each = {position: law[position][token] for position, token in zip(positions, tokens, strict=True)}
+            each = {position: distribution[position][token] for position, token in zip(positions, tokens, strict=True)}
             if p := math.prod(each.values()):
                 chosen = dict(zip(positions, tokens, strict=True))
                 yield tuple(chosen.get(i, token) for i, token in enumerate(text)), each, p
@@ -98,8 +98,8 @@ class Enumeration:
         if name == "left_to_right":
             yield tuple(masked[:due]), 1.0
             return
-        law = self.denoise(text)
-        entropy = {i: 0.0 if name == "random_order" else float(stats.entropy(law[i])) for i in masked}
+        distribution = self.denoise(text)
+        entropy = {i: 0.0 if name == "random_order" else float(stats.entropy(distribution[i])) for i in masked}
         last = sorted(entropy.values())[due - 1]
         sooner = [i for i in masked if entropy[i] < last - 1e-9]
         equal = [i for i in masked if abs(entropy[i] - last) <= 1e-9]
@@ -120,8 +120,8 @@ class Enumeration:
             again = sorted(range(self.length), key=lambda i: (sure[i], i))[:left]
             yield (tuple(self.mask if i in again else token for i, token in enumerate(drawn)), sure), p
 
-    def laws(self, name: str, start: Text, left: list[int], *, ties: str = "random") -> list[Tensor]:
-        """The laws of the texts after each step, (state, ...), of which `left` tokens are masked."""
+    def distributions(self, name: str, start: Text, left: list[int], *, ties: str = "random") -> list[Tensor]:
+        """The distributions of the texts after each step, (state, ...), of which `left` tokens are masked."""
         now: dict[State, float] = {(start, (GIVEN,) * self.length): 1.0}
         found = []
         for count in left:
@@ -129,22 +129,22 @@ class Enumeration:
             for state, chance in now.items():
                 for after, p in self.after(name, state, count, ties=ties):
                     later[after] += chance * p
-            now, law = later, torch.zeros([self.tokens + 1] * self.length)
+            now, distribution = later, torch.zeros([self.tokens + 1] * self.length)
             for (text, _), chance in now.items():
-                law[text] += chance
-            found.append(law)
+                distribution[text] += chance
+            found.append(distribution)
         return found
 
 
 ENUMERATIONS = {name: Enumeration(table) for name, table in TABLES.items()}
 
 
-def p_value(texts: Tensor, law: Tensor) -> float:
+def p_value(texts: Tensor, distribution: Tensor) -> float:
     """Of the chi-squared test of texts (sample, position); 0 where there is one that cannot be."""
     index = torch.zeros(len(texts), dtype=torch.int64)
     for column in texts.T:
-        index = len(law) * index + column
-    counts, expected = torch.bincount(index, minlength=law.numel()), len(texts) * law.flatten()
+        index = len(distribution) * index + column
+    counts, expected = torch.bincount(index, minlength=distribution.numel()), len(texts) * distribution.flatten()
     if bool((counts[expected == 0] > 0).any()):
         return 0.0
     often = expected > 8
@@ -156,8 +156,8 @@ def p_value(texts: Tensor, law: Tensor) -> float:
 
 
 def check_law(solver: TokenSampler, name: str, table: str, schedule: CorruptionName, start: Text, *, ties: str) -> None:
-    """The texts after every step have the enumerated law, and the last ones no mask."""
-    enumeration, field, steps = ENUMERATIONS[table], TableLaw(TABLES[table]), solver.num_steps
+    """The texts after every step have the enumerated distribution, and the last ones no mask."""
+    enumeration, field, steps = ENUMERATIONS[table], TableDistribution(TABLES[table]), solver.num_steps
     assert steps is not None
     field.schedule = corruption_named(schedule)
     generator = TokenGenerator(field=field, shape=(len(start),), start=1.0, end=0.0).completing(torch.tensor(start))
@@ -167,9 +167,9 @@ def check_law(solver: TokenSampler, name: str, table: str, schedule: CorruptionN
     assert (tally.accepted, tally.rejected) == (steps, 0)
     shares = [CORRUPTED[schedule](1 - k / steps) for k in range(1, steps + 1)]
     left = [math.floor(start.count(enumeration.mask) * share + 1e-9) for share in shares]
-    for texts, law in zip(path[1:], enumeration.laws(name, start, left, ties=ties), strict=True):
-        assert float(law.sum()) == pytest.approx(1, abs=1e-12)
-        assert p_value(texts, law) > 1e-4, (schedule, start)
+    for texts, distribution in zip(path[1:], enumeration.distributions(name, start, left, ties=ties), strict=True):
+        assert float(distribution.sum()) == pytest.approx(1, abs=1e-12)
+        assert p_value(texts, distribution) > 1e-4, (schedule, start)
     assert bool((path[-1] < enumeration.mask).all())
 
 
@@ -217,5 +217,5 @@ def test_the_order_of_equals_is_seen_in_the_law() -> None:
         ("random_order", "random", 1 / 6),
         ("left_to_right", "random", 1 / 2),
     ):
-        law = enumeration.laws(name, (2, 2, 2), [1, 0], ties=ties)[-1][:2, :2, :2]
-        assert float(law[~valid].sum()) == pytest.approx(broken, abs=1e-12), (name, ties)
+        distribution = enumeration.distributions(name, (2, 2, 2), [1, 0], ties=ties)[-1][:2, :2, :2]
+        assert float(distribution[~valid].sum()) == pytest.approx(broken, abs=1e-12), (name, ties)

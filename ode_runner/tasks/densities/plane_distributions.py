@@ -16,7 +16,7 @@ Draw = Callable[[int, Generator], Points]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneLaw:
+class PlaneDistribution:
     """A distribution of points in the plane; its components have equal weights."""
 
     draw: Draw
@@ -28,9 +28,9 @@ class PlaneLaw:
     std: float | None = None  # of each component, if all are normal distributions around their centres
 
 
-def gaussians(radius: float, std: float) -> PlaneLaw:
+def gaussians(radius: float, std: float) -> PlaneDistribution:
     """Eight normal distributions with standard deviation `std`, centred at evenly spaced points of a circle."""
-    return PlaneLaw(
+    return PlaneDistribution(
         draw=partial(_gaussians, radius, std),
         entropy=gaussians_entropy(radius, std),
         exact=True,
@@ -132,11 +132,11 @@ def _normal(count: int, generator: Generator) -> Tensor:
 
 GAUSSIANS = {"8gaussians": (math.sqrt(8), math.sqrt(1 / 8)), "8gaussians_narrow": (math.sqrt(2), 0.1)}  # radius, std
 OTHERS = {
-    "moons": PlaneLaw(draw=_moons, entropy=2.391, components=2),
-    "circles": PlaneLaw(draw=_circles, entropy=3.267, components=2),
-    "pinwheel": PlaneLaw(draw=_pinwheel, entropy=2.314, components=5),
-    "checkerboard": PlaneLaw(draw=_checkerboard, entropy=math.log(32), exact=True),
-    "2spirals": PlaneLaw(draw=_spirals, entropy=2.643, components=2),
-    "swissroll": PlaneLaw(draw=_swissroll, entropy=2.668),
-    "rings": PlaneLaw(draw=_rings, entropy=2.618, components=4),
+    "moons": PlaneDistribution(draw=_moons, entropy=2.391, components=2),
+    "circles": PlaneDistribution(draw=_circles, entropy=3.267, components=2),
+    "pinwheel": PlaneDistribution(draw=_pinwheel, entropy=2.314, components=5),
+    "checkerboard": PlaneDistribution(draw=_checkerboard, entropy=math.log(32), exact=True),
+    "2spirals": PlaneDistribution(draw=_spirals, entropy=2.643, components=2),
+    "swissroll": PlaneDistribution(draw=_swissroll, entropy=2.668),
+    "rings": PlaneDistribution(draw=_rings, entropy=2.618, components=4),
 }
