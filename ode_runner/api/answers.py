@@ -9,7 +9,7 @@ from ode_runner.experiment.experiment import Experiment
 DRAWN = frozenset({Answer.SAMPLES, Answer.TOKENS})  # outputs that do not depend on inputs
 
 
-def input_answers(experiment: Experiment) -> frozenset[Answer]:
+def answers_of(experiment: Experiment) -> frozenset[Answer]:
     """The kinds of output for inputs of this task; a true field gives those that the task needs, and states."""
     answers = experiment.model.answers()
     if Answer.TRUTH in answers:
@@ -19,14 +19,14 @@ def input_answers(experiment: Experiment) -> frozenset[Answer]:
 
 def check_answers(experiment: Experiment, model: str) -> None:
     """Raises IncompatibleChoice if the model has no outputs for inputs, or its solver only draws samples."""
-    if not input_answers(experiment):
+    if not answers_of(experiment):
         raise IncompatibleChoice(f"model={model} gives no answers to inputs here, only samples. Use run.sample(4).")
     experiment.check_follows()
 
 
 def check_states(experiment: Experiment, model: str) -> None:
     """Raises IncompatibleChoice if the model has no states between input and output, with its solver."""
-    if Answer.STATES not in input_answers(experiment):
+    if Answer.STATES not in answers_of(experiment):
         raise IncompatibleChoice(f"model={model} has no states between its blocks.")
     experiment.check_follows()
 

@@ -13,14 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ode_runner.api.answers import (
-    check_answers,
-    check_states,
-    checked_inputs,
-    input_answers,
-    mean_of_draws,
-    one_of_test,
-)
+from ode_runner.api.answers import answers_of, check_answers, check_states, checked_inputs, mean_of_draws, one_of_test
 from ode_runner.api.composing import composed
 from ode_runner.api.solved_problems import arguments_like, arguments_of, encoding_of_test, problem_at, solved_problems
 from ode_runner.batch import Answer, Batch, Drawn
@@ -227,7 +220,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no density.
         """
-        if Answer.LOG_DENSITY not in input_answers(self.experiment):
+        if Answer.LOG_DENSITY not in answers_of(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
         task = self.experiment.task
         if not isinstance(task, DensityTask):
