@@ -12,6 +12,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.experiment.row_cost import sentence_on_rows
+from ode_runner.experiment.unused_parameters import sentence_on_parameters
 from ode_runner.fields.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
 
@@ -44,7 +45,7 @@ class ForwardPass:
         self.experiment, self.phase, self.scaling = experiment, phase, scaling
         self._measurable = True  # until a pass shows that it is not
         self._remarked = set[str]()
-        self._on_rows: str | None = None  # the sentence about the first pass; None: not made yet
+        self._on_first: list[str] | None = None  # sentences about the first pass; None: not made yet
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> ForwardResult:
         if measure_memory and self._measurable:
@@ -61,9 +62,10 @@ class ForwardPass:
     def remark(self) -> str:
         """A sentence for the user, or "". Each sentence is returned once.
 
-        There is one if saved bytes cannot be measured, and one if a solve along a series takes many evaluations.
+        There is one if saved bytes cannot be measured, one if a solve along a series takes many evaluations, and one
+        if training does not change some parameters.
         """
-        found = [*([] if self._measurable else [UNMEASURED]), *filter(None, [self._on_rows])]
+        found = [*([] if self._measurable else [UNMEASURED]), *(self._on_first or [])]
         new = [sentence for sentence in found if sentence not in self._remarked]
         self._remarked.update(new[:1])
         return new[0] if new else ""
@@ -89,6 +91,8 @@ class ForwardPass:
         ledger = self.experiment.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
-        if self._on_rows is None:
-            self._on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
+        if self._on_first is None:
+            on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
+            on_parameters = sentence_on_parameters(self.experiment.model, loss)
+            self._on_first = [sentence for sentence in (on_rows, on_parameters) if sentence]
         return ForwardResult(loss=loss, tally=tally, each=each)

@@ -1,0 +1,58 @@
+"""Parameters that training does not change: those the loss does not depend on, and those that are not the model's."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from ode_runner.objectives.base import Loss
+
+SHOWN = 3  # names of parameters in a sentence
+
+
+def sentence_on_parameters(model: nn.Module, loss: Loss) -> str:
+    """A sentence for the user if a loss does not depend on some parameters, or on others than the model's; else "".
+
+    It is read from the graph of the loss. Parameters without `requires_grad` are expected not to change.
+    """
+    if loss.total.grad_fn is None:
+        return ""
+    leaves = {id(leaf): leaf for leaf in _leaves(loss.total.grad_fn)}
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = {id(p) for p in model.parameters()}
+    unused = [name for name, p in named.items() if id(p) not in leaves]
+    others = [leaf for key, leaf in leaves.items() if isinstance(leaf, nn.Parameter) and key not in own]
+    return _on_unused(unused, len(named)) if unused else _on_others(others) if others else ""
+
+
+def _on_unused(names: Sequence[str], count: int) -> str:
+    return (
+        f"the loss does not depend on {_listed(names)}, {len(names)} of {count} parameters, which keep their initial "
+        "values: no gradient reaches a parameter that is not used, or is used under no_grad() or before a detach()."
+    )
+
+
+def _on_others(parameters: Sequence[nn.Parameter]) -> str:
+    shapes = _listed([tuple(p.shape) for p in parameters])
+    return (
+        f"the loss depends on {len(parameters)} parameters that are not the model's (of shape {shapes}), so that the "
+        "optimizer never changes them. Make them in the model's __init__."
+    )
+
+
+def _leaves(root: Node) -> Iterator[Tensor]:
+    """The leaves of a graph: the tensors that would get a gradient."""
+    seen, due = {root}, [root]
+    while due:
+        node = due.pop()
+        leaf = getattr(node, "variable", None)  # of the nodes that accumulate gradients
+        if isinstance(leaf, Tensor):
+            yield leaf
+        new = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= new
+        due += new
+
+
+def _listed(things: Sequence[object]) -> str:
+    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
+    return ", ".join(map(str, things[:SHOWN])) + more
