@@ -15,11 +15,11 @@ from ode_runner.building.run_identity import identify
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
-from ode_runner.commands.idle_words import idle_words, is_of_solves, typed_now
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
+from ode_runner.commands.unused_words import is_of_solves, typed_now, unused_words
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs
@@ -123,7 +123,7 @@ def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Exp
 
 def _remarked(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
     """The experiment, after printing which typed words have no effect; `folder` is that of the command's run."""
-    for clause in idle_words(typed_now(folder), experiment, identify(cfg, choices), choices):
+    for clause in unused_words(typed_now(folder), experiment, identify(cfg, choices), choices):
         Display().say(clause)
     return experiment
 

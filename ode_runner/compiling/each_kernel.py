@@ -155,8 +155,8 @@ def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolv
     """
     pair = checked_pair(solver, problem)
     with refusing():
-        twin = _on_cpu(problem)
-    steps = EachSteps(pair, twin.field, twin.y0, values_of(twin), lanes=1)
+        cpu_problem = _on_cpu(problem)
+    steps = EachSteps(pair, cpu_problem.field, cpu_problem.y0, values_of(cpu_problem), lanes=1)
     return partial(_solve, EachKernel(steps, pair, problem.y0.device, back=back), steps, eager)
 
 
@@ -165,10 +165,10 @@ def _on_cpu(problem: Problem) -> Problem:
     field = problem.field
     given = [z.detach().cpu().requires_grad_(z.requires_grad) for z in field.given]
     integrals = {name: deepcopy(one).cpu() for name, one in zip(field.names, field.integrals, strict=True)}
-    twin = CountedField.around(
+    cpu_field = CountedField.around(
         *(deepcopy(field.field).cpu(), Ledger()), attached=field.attached, given=given, integrals=integrals
     )
-    return Problem(field=twin, y0=problem.y0.detach().cpu(), ts=problem.ts.detach().cpu())
+    return Problem(field=cpu_field, y0=problem.y0.detach().cpu(), ts=problem.ts.detach().cpu())
 
 
 def _solve(kernel: EachKernel, steps: EachSteps, eager: CompiledSolve, problem: Problem) -> Solution:

@@ -18,7 +18,7 @@ from ode_runner.config.help import (
 )
 from ode_runner.config.hints import foreign_choice, foreign_hint
 from ode_runner.config.known_options import choices_of, known_keys, no_such_key, roots
-from ode_runner.config.parted_words import joined
+from ode_runner.config.split_words import joined
 from ode_runner.config.typed_signs import about_comma, about_letters, about_signs
 from ode_runner.config.yaml_faults import UNKNOWN
 

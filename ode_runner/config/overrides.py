@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ode_runner.config.help import GROUPS, available, conf_dir, user_folders
-from ode_runner.config.parted_words import joined
+from ode_runner.config.split_words import joined
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMANDS
 

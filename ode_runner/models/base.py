@@ -69,7 +69,7 @@ class Model(nn.Module, abc.ABC):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.every_time = network.spec.every_time
-        self.idle_options_of_network = network.idle_options()
+        self.unused_options_of_network = network.unused_options()
         self.stem = network.stem()
 
     @classmethod
@@ -102,7 +102,7 @@ class Model(nn.Module, abc.ABC):
         del options
         return "network" not in cls.unused_axes()
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         """Options without effect, given the values of the others, each with the reason as a clause."""
         return {}
 

@@ -34,7 +34,7 @@ class Network(abc.ABC):
     of_series: bool = False  # True: inputs must be series, rows of observations with their times
     state_is_input: bool = False  # the stem does not change inputs, except for their shape
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         """The options that have no effect for this task, each with the reason as a clause."""
         return {}
 

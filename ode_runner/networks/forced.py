@@ -27,8 +27,8 @@ class SeriesNetwork(Network):
         self.inner, self.spec, self.state = inner, inner.spec, inner.state
         self.state_is_data, self.state_is_input = inner.state_is_data, inner.state_is_input
 
-    def idle_options(self) -> Mapping[str, str]:
-        return self.inner.idle_options()
+    def unused_options(self) -> Mapping[str, str]:
+        return self.inner.unused_options()
 
     def stem(self) -> nn.Module:
         (state,) = self.spec.input_shape

@@ -67,7 +67,7 @@ class Transformer(TokenNetwork):
         self.state_is_input = len(spec.input_shape) == 3 and spec.output_shape == ()
         self.state = spec.input_shape[0] if self.state_is_input else width
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if len(self.spec.input_shape) == 3 else {"patch": "the inputs are no images"}
 
     @property

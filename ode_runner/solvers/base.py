@@ -64,11 +64,11 @@ class Solver(abc.ABC):
         """For messages: what to change if the error of the steps is too large."""
         return "another solver"
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         """Options without effect, given the values of the others, each with the reason as a clause."""
         return {}
 
-    def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
+    def unused_options_for(self, field: VectorField | None) -> Mapping[str, str]:
         """Options without effect for this field, each with the reason as a clause."""
         del field
         return {}

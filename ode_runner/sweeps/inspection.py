@@ -13,8 +13,8 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.attempts import TOO_OFTEN, aborted_attempts
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
+from ode_runner.recording.missing_output import missing_output
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, utc_now
-from ode_runner.recording.watched import unseen
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 # States of cells that are not run but get a record, and the status in that record.
@@ -42,7 +42,7 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
     cell.aborted_attempts = aborted_attempts(folder)
     cell.begun = cell.aborted_attempts > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
-        cell.state, cell.remark = CellState.DONE, unseen(record, cell.choices, earlier)
+        cell.state, cell.remark = CellState.DONE, missing_output(record, cell.choices, earlier)
         return cell
     if _is_possible(cell):
         _compare_with_earlier(cell, earlier, rerun)

@@ -110,7 +110,7 @@ class Task(abc.ABC):
         del options
         return AnswerTimes.END
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         """The options that have no effect with the present values of the others, each with the reason as a clause."""
         return {}
 

@@ -19,12 +19,12 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock, may_lock
 from ode_runner.recording.logger import EVENTS, METRICS
+from ode_runner.recording.missing_output import missing_output
 from ode_runner.recording.own_warnings import warnings_printed
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
-from ode_runner.recording.watched import unseen
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.train_and_test import train_and_test
 
@@ -72,7 +72,7 @@ def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None)
     if done is None or done.status is not RunStatus.COMPLETED or plan.rerun:
         return None
     display.say(f"already completed: {plan.folder}. To run it again, add rerun=true.")
-    if missing := unseen(plan.record, plan.choices, done):
+    if missing := missing_output(plan.record, plan.choices, done):
         display.say(missing, style="yellow")
     _say_imported(plan, display, done)
     display.outcome(done, plan.folder)

@@ -28,7 +28,7 @@ class Scheduler(Protocol):
 class Schedule(abc.ABC):
     """A schedule bound to an optimizer: changes it at every step of training."""
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         """The options that have no effect because of the other options' values, each with a clause that says why."""
         return {}
 
@@ -225,7 +225,7 @@ class OneCycle(Schedule):
                 f"{self.base_momentum} and {self.max_momentum}."
             )
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         reason = "schedule.cycle_momentum=false"
         return {} if self.cycle_momentum else {"base_momentum": reason, "max_momentum": reason}
 

@@ -33,12 +33,12 @@ from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.divergence import divergence, standstill
 from ode_runner.training.gauss_newton import GaussNewton
-from ode_runner.training.idle_options import idle_options
 from ode_runner.training.resume import resume
 from ode_runner.training.reused_weights import reuse_weights
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import Session
 from ode_runner.training.trainer import Trainer
+from ode_runner.training.unused_options import unused_options
 
 
 def train_and_test(
@@ -178,8 +178,8 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
     for line in experiment.task.introduction():
         display.say(line)
     _print_remarks(experiment, plan.record, display)
-    idle = idle_options(experiment, trainer, choices=plan.choices, config=plan.record.config)
-    for clause in [*plan.unread, *(plan.untrained if trainer is None else []), *idle]:
+    unused = unused_options(experiment, trainer, choices=plan.choices, config=plan.record.config)
+    for clause in [*plan.unread, *(plan.untrained if trainer is None else []), *unused]:
         display.say(clause)
     if trainer is not None and experiment.options.ema is not None:
         introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)

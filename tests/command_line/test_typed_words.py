@@ -6,7 +6,7 @@ import pytest
 
 from ode_runner.config import hints
 from ode_runner.config.help import GROUPS, conf_dir
-from ode_runner.config.parted_words import joined
+from ode_runner.config.split_words import joined
 from ode_runner.config.typed_signs import about_signs
 from tests.helpers import typed
 

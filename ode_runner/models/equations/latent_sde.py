@@ -62,7 +62,7 @@ class LatentSDE(Model):
         given = [context.repeat(copies, 1, 1), inputs[..., -2].repeat(copies, 1)]
         return encoding._replace(given=given)
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         additive = self.field.noise_kind is NoiseKind.ADDITIVE
         return {"width": "model.diffusion=constant"} if additive else {}
 

@@ -50,7 +50,7 @@ class StochasticEquationModel(Model, TransitionLearner):
         self.head = network.head()
         self.field = LearnedEquation(network.field(), learned_diffusion(diffusion, network.state, width))
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         additive = self.field.noise_kind is NoiseKind.ADDITIVE
         return {"width": "model.diffusion=constant"} if additive else {}
 

@@ -59,7 +59,7 @@ class ContinuousFlow(DensityModel):
         solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.estimated else {"noise": "model.trace=exact draws none"}
 
     def _with_trace(self, y0: State, ts: Times, integrate: Integrate, given: Sequence[Tensor]) -> Solution:

@@ -63,7 +63,7 @@ class ResidualFlow(DiscreteFlow):
         super().__init__(network, layers)
         self.estimated = roulette is not None
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.estimated else dict.fromkeys(("exact_terms", "stop"), "model.log_det=exact")
 
 

@@ -72,7 +72,7 @@ class PathModel(Model, PathLearner):
         self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time
         self.trace = Integral(exact_trace, judged=True)
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
 
     def encode(self, inputs: Tensor) -> Encoding:

@@ -27,7 +27,7 @@ class GRUGaps(SeriesModel):
     def __init__(self, network: Network) -> None:
         network = reading_network(network, "gru_gaps")
         super().__init__(network)
-        self.idle_options_of_network = dict.fromkeys(("width", "depth"), "there is no field")
+        self.unused_options_of_network = dict.fromkeys(("width", "depth"), "there is no field")
         self.stem, self.head = network.stem(), network.head()
 
     def encode(self, inputs: Tensor) -> Encoding:

@@ -47,5 +47,5 @@ class D3PM(ReplacedTextModel, StepDenoiser):
         super().__init__(network, name="d3pm", noise=noise, schedule=schedule)
         self.kernel, self.steps, self.cross_entropy = kernel, steps, cross_entropy
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.kernel == "hybrid" else {"masked": f"model.kernel={self.kernel}"}

@@ -35,7 +35,7 @@ class McCallumFoster(ReversibleSolver):
             raise RefusedInput(f"solver.coupling must be above 0 and at most 1, not {self.coupling}.")
         object.__setattr__(self, "order", self.base.order)
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return dict.fromkeys(("base.num_steps", "base.step_size"), "the grid is the coupling's, by solver.num_steps")
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:

@@ -57,7 +57,7 @@ class Adams(FixedStepSolver):
             if not 0 < getattr(self, name) < math.inf:
                 raise RefusedInput(f"solver.{name} must be positive, not {getattr(self, name)}.")
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         explicit = self.method == "explicit_adams"
         return dict.fromkeys(("rtol", "atol"), "explicit_adams has no corrector") if explicit else {}
 

@@ -36,7 +36,7 @@ class Gillespie(JumpSolver):
 
     order: int = field(default=2, init=False)  # weak order, if rates depend on time
 
-    def idle_options_for(self, field: VectorField | None) -> Mapping[str, str]:
+    def unused_options_for(self, field: VectorField | None) -> Mapping[str, str]:
         steady = isinstance(field, JumpField) and field.steady
         return dict.fromkeys(("num_steps", "step_size"), "rates are steady, and jumps exact") if steady else {}
 

@@ -32,7 +32,7 @@ class Consistency(Sampler):
     def draws(self) -> bool:
         return self.steps > 1
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.draws else {"grid": "solver.num_steps=1 has no levels between"}
 
     @staticmethod

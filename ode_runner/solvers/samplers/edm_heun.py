@@ -46,7 +46,7 @@ class EdmHeun(Sampler):
     def draws(self) -> bool:
         return self.s_churn > 0
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.draws else dict.fromkeys(("s_min", "s_max", "s_noise"), "solver.s_churn=0")
 
     def step(self, field: Any, history: list[Denoised], after: Level, *, last: bool) -> State:

@@ -98,7 +98,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         self.scales = ColumnScales.of(found).to(self.ts.device)
         self.points = self._inputs(self.ts.device)
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         many = len(self.column_names) > MOST_CELLS
         return {"grid": "the mass is summed up of one or two columns"} if many else {}
 

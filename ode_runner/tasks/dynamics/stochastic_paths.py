@@ -243,7 +243,7 @@ class StochasticPaths(Task):
         steps = [(-(i + 4) - length, -(i + 4.0)) for i in range(len(values))]
         return self.path.increments(steps, keys, dtype=torch.float64).w / math.sqrt(length)
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.sequence else dict.fromkeys(("noise", "kl_epochs"), "task.sequence=false")
 
     def rising_weights(self) -> Mapping[str, tuple[str, int]]:

@@ -78,7 +78,7 @@ class OwnImages(ImageClassification, OwnDataTask):
             device=device,
         )
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {"test": "task.folder has a folder test"} if self.separate else {}
 
     @classmethod

@@ -64,7 +64,7 @@ class Series(LeastSquaresTask, SeriesTask):
         yield from super().introduction()
         yield f"  a window is {self.splits.window_in_words()}"
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {} if self.inputs else {"between": "task.inputs=[]"}
 
     def with_data(self, path: Path) -> Self:

@@ -76,7 +76,7 @@ class SeriesForecast(SeriesTask):
     def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
         return AnswerTimes.ROWS if options.get("causal") else AnswerTimes.ANY
 
-    def idle_options(self) -> Mapping[str, str]:
+    def unused_options(self) -> Mapping[str, str]:
         return {"kl_epochs": "task.causal=true draws no states"} if self.causal else {}
 
     def rising_weights(self) -> Mapping[str, tuple[str, int]]:

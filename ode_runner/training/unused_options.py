@@ -12,7 +12,7 @@ from ode_runner.training.gauss_newton import GaussNewton
 from ode_runner.training.trainer import Trainer
 
 
-def idle_options(
+def unused_options(
     experiment: Experiment, trainer: Trainer | None, *, choices: Mapping[str, str], config: Mapping[str, Any]
 ) -> Iterator[str]:
     """A clause for each option that differs from its yaml but has no effect, and for a schedule that never acts.
@@ -21,15 +21,15 @@ def idle_options(
         choices: the choice of each group.
         config: the options of each group, with their values.
     """
-    idle = {
-        "task": experiment.task.idle_options(),
-        "model": experiment.model.idle_options(),
+    unused = {
+        "task": experiment.task.unused_options(),
+        "model": experiment.model.unused_options(),
         "network": _of_network(experiment),
         "solver": _of_solver(experiment),
-        "schedule": {} if trainer is None else trainer.stages.schedule.idle_options(),
+        "schedule": {} if trainer is None else trainer.stages.schedule.unused_options(),
         "optimizer": {} if trainer is None else _of_optimizer(trainer),
     }
-    for group, options in idle.items():
+    for group, options in unused.items():
         for option, reason in options.items():
             place, _, name = f"{group}.{option}".rpartition(".")  # the place may be a nested object, as solver.base
             defaults = default_options(group, choices.get(f"{group}@{place}", choices[group]))
@@ -46,7 +46,7 @@ def _of_solver(experiment: Experiment) -> Mapping[str, str]:
         return {}
     solver, generator = experiment.integrator.solver, experiment.model.generator()
     field = experiment.task.spec.field if generator is None else generator.field
-    return {**solver.idle_options(), **solver.idle_options_for(field)}
+    return {**solver.unused_options(), **solver.unused_options_for(field)}
 
 
 def _of_network(experiment: Experiment) -> Mapping[str, str]:
@@ -54,7 +54,7 @@ def _of_network(experiment: Experiment) -> Mapping[str, str]:
     if "network" in model.unused_axes():
         return {}
     of_layers = {"time": "layers do not receive the time"} if isinstance(model, Layered) else {}
-    return {**model.idle_options_of_network, **of_layers}
+    return {**model.unused_options_of_network, **of_layers}
 
 
 def _of_optimizer(trainer: Trainer) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from ode_runner.build import build_experiment
 from ode_runner.config.unread_options import untrained_words
-from ode_runner.training.idle_options import idle_options
+from ode_runner.training.unused_options import unused_options
 from tests.conftest import Compose
 from tests.helpers import TINY, options, typed
 
@@ -71,13 +71,12 @@ def test_how_to_train_is_told_to_be_of_no_use_where_nothing_is_learned(tmp_path:
 def test_only_options_that_exist_and_differ_from_their_default_are_named(composed: Compose) -> None:
     cfg = composed("task=ou", "model=sde", "task.train=4", "task.validation=2", "task.test=2", "task.fine=32")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
-    assert set(experiment.task.idle_options()) == {"noise", "kl_epochs"} < set(cfg.task)
+    assert set(experiment.task.unused_options()) == {"noise", "kl_epochs"} < set(cfg.task)
     groups = ("task", "model", "network", "solver", "schedule", "optimizer")
     choices = {group: str(cfg.hydra.runtime.choices[group]) for group in groups}
     assert choices["schedule"] in options("schedule")
-    assert (
-        list(idle_options(experiment, None, choices=choices, config={group: {**cfg[group]} for group in choices})) == []
-    )
+    config = {group: {**cfg[group]} for group in choices}
+    assert list(unused_options(experiment, None, choices=choices, config=config)) == []
 
 
 def test_milestones_that_a_run_never_reaches_are_named(tmp_path: Path) -> None:

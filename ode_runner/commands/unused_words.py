@@ -8,7 +8,7 @@ from ode_runner.config.unread_options import READ_AS, unread_words
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
-from ode_runner.training.idle_options import idle_options
+from ode_runner.training.unused_options import unused_options
 
 
 def typed_now(folder: Path | None) -> list[str]:
@@ -17,7 +17,7 @@ def typed_now(folder: Path | None) -> list[str]:
     return [word for word in typed_overrides() if word not in own]
 
 
-def idle_words(
+def unused_words(
     words: Collection[str], experiment: Experiment, now: RunRecord, choices: Mapping[str, str]
 ) -> Iterator[str]:
     """A clause for each word that has no effect on the solves.
@@ -33,7 +33,7 @@ def idle_words(
         return
     yield from unread_words(list(words), now)
     names = {word.lstrip("+").partition("=")[0] for word in words}
-    for clause in idle_options(experiment, None, choices=choices, config=now.config):
+    for clause in unused_options(experiment, None, choices=choices, config=now.config):
         if clause.partition("=")[0] in names:
             yield clause
 

@@ -10,7 +10,7 @@ from ode_runner.recording.record import NONE, RunRecord
 DRAWN = "pictures"
 
 
-def unseen(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
+def missing_output(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
     """A sentence on the options of `now` that observe a run and had other values when it was made; "" without any.
 
     Args:
