@@ -115,5 +115,5 @@ def _replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: 
         samples, due = taken.samples.to(y0.device), taken.due
         ends, outputs = taken.recompute(mapped.of(samples), solver.tableau, y0[samples])
         y0 = y0.index_put((samples,), ends)
-        ys = ys.index_put((due.places.to(y0.device), due.samples.to(y0.device)), outputs)
+        ys = ys.index_put((due.time_indices.to(y0.device), due.samples.to(y0.device)), outputs)
     return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected, stop=rounds.stop)

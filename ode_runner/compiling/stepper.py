@@ -88,7 +88,7 @@ def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
             f"stochastic fields, can be compiled, and this is {solver.kind}"
         )
     check_repeated(solver, FixedStepRungeKutta if isinstance(solver, FixedStepRungeKutta) else EmbeddedRungeKutta)
-    if solver.tableau.places:
+    if solver.tableau.extra_stages:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")
     if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample and not each:
         raise CannotCompile("steps of each sample's own make batches of any size")

@@ -32,9 +32,9 @@ class Series:
     def of_rows(cls, rows: Tensor) -> Self:
         """The series from a tensor made by the method `rows`; padding is replaced by the last row of its series."""
         lengths = (rows[..., -1] > 0).sum(dim=1)
-        places = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
-        places = torch.minimum(places, lengths[:, None] - 1)
-        held = rows.gather(1, places[..., None].expand_as(rows))
+        indices = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
+        indices = torch.minimum(indices, lengths[:, None] - 1)
+        held = rows.gather(1, indices[..., None].expand_as(rows))
         return cls(times=held[..., -2], values=held[..., :-2], lengths=lengths)
 
     @property

@@ -45,12 +45,12 @@ def times_in(ts: Tensor, dtype: torch.dtype) -> Tensor:
     return found[dtype]
 
 
-def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
-    """`ts[places]`; on a GPU, `read_times` then knows the values without another transfer."""
-    some = torch.stack([ts[place] for place in places])
+def select_times(ts: Tensor, indices: Sequence[int]) -> Tensor:
+    """`ts[indices]`; on a GPU, `read_times` then knows the values without another transfer."""
+    some = torch.stack([ts[place] for place in indices])
     if ts.device.type == "cuda":
         numbers = read_times(ts)
-        _read[some] = (some._version, [numbers[place] for place in places])
+        _read[some] = (some._version, [numbers[place] for place in indices])
     return some
 
 

@@ -19,7 +19,7 @@ from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import Trajectory
 
 DRAWN = 500  # paths in the picture
-PLACES = 65  # times at which the straightness of a path is computed
+TIMES = 65  # times at which the straightness of a path is computed
 
 
 def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) -> dict[str, float]:
@@ -57,7 +57,7 @@ def figures_of_sample_paths(experiment: Experiment) -> Iterator[tuple[str, Figur
         return
     count = task.finely_solved or DRAWN
     numbers, given = torch.arange(count), task.given(count)
-    before, after = (fine.generate(numbers, times=PLACES, given=given, by=by) for by in (teacher, own))
+    before, after = (fine.generate(numbers, times=TIMES, given=given, by=by) for by in (teacher, own))
     yield "straightness", draw_sample_paths({"before reflow": before, "after": after})
 
 
@@ -74,7 +74,7 @@ def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: St
         found = dict[str, float]()
         for whose, generator in (("_teacher", teacher), ("", own)):
             if generator is not None:
-                path = fine.generate(numbers, times=PLACES, given=chosen, by=generator)
+                path = fine.generate(numbers, times=TIMES, given=chosen, by=generator)
                 found |= _of_ways(path, whose) if own else {}
                 teacher_samples += [path[-1]] if generator is teacher else []
         found["squares"] = _squared_distance(samples[numbers.to(samples.device)], path[-1])

@@ -17,13 +17,13 @@ CELLS = 241  # along each axis
 
 def stability_figures(solver: Solver, field: MatrixField, y0: State) -> Iterator[tuple[str, Figure]]:
     """A picture, if the region is known. With fixed steps, it also shows step size times the field's eigenvalues."""
-    places, size = torch.zeros(0, dtype=torch.complex128), None
+    eigenvalues, size = torch.zeros(0, dtype=torch.complex128), None
     if isinstance(solver, FixedStepSolver):
         size = solver.size
-        places = size * torch.linalg.eigvals(field.matrix(y0.new_zeros(()), y0).cpu().double())
-    left = min([LEFT, *(1.2 * places.real).tolist()])
-    across = max([ACROSS, *(1.2 * places.imag.abs()).tolist()])
+        eigenvalues = size * torch.linalg.eigvals(field.matrix(y0.new_zeros(()), y0).cpu().double())
+    left = min([LEFT, *(1.2 * eigenvalues.real).tolist()])
+    across = max([ACROSS, *(1.2 * eigenvalues.imag.abs()).tolist()])
     x, y = torch.linspace(left, RIGHT, CELLS).double(), torch.linspace(-across, across, CELLS).double()
     growth = amplification(solver, torch.complex(*torch.meshgrid(x, y, indexing="xy")))
     if growth is not None:
-        yield "stability", draw_stability(x, y, growth, places=places, size=size)
+        yield "stability", draw_stability(x, y, growth, eigenvalues=eigenvalues, size=size)

@@ -37,8 +37,8 @@ class FoundEvents:
         """Store the outputs of `samples` after their starts, up to their stops; NaN: no stop."""
         times = self.sign * self.times[:, None]
         reached = (times > self.sign * start) & ~(times > self.sign * stops)
-        places, columns = reached.nonzero(as_tuple=True)
-        self._put(places, samples[columns], ys[places.to(ys.device), columns.to(ys.device)])
+        indices, columns = reached.nonzero(as_tuple=True)
+        self._put(indices, samples[columns], ys[indices.to(ys.device), columns.to(ys.device)])
 
     def note(self, samples: Tensor, time: Tensor, state: Rows) -> None:
         """Add one event of each of these samples."""
@@ -50,12 +50,12 @@ class FoundEvents:
         if not len(samples):
             return
         self.ends[samples] = self.sign * t
-        places, rows = (self.sign * self.times[:, None] > self.sign * t).nonzero(as_tuple=True)
-        self._put(places, samples[rows], states[rows.to(states.device)])
+        indices, rows = (self.sign * self.times[:, None] > self.sign * t).nonzero(as_tuple=True)
+        self._put(indices, samples[rows], states[rows.to(states.device)])
 
-    def _put(self, places: Tensor, samples: Tensor, states: Rows) -> None:
+    def _put(self, indices: Tensor, samples: Tensor, states: Rows) -> None:
         device = self.ys.device
-        self.ys = self.ys.index_put((places.to(device), samples.to(device)), states)
+        self.ys = self.ys.index_put((indices.to(device), samples.to(device)), states)
 
     def solution(self, *, each: bool) -> Solution:
         """The whole solution. `each`: every sample had its own steps."""

@@ -56,7 +56,7 @@ class _RecomputePerSample(SolveRule):
             a[samples], *parts = torch.autograd.grad(
                 ends,
                 [y0, *parameters],
-                [a[samples], dys[due.places, due.samples]],
+                [a[samples], dys[due.time_indices, due.samples]],
                 allow_unused=True,
                 materialize_grads=True,
             )

@@ -27,8 +27,8 @@ class Symplectic(GradientMode):
     Exact for the computed solution. It is the adjoint Runge-Kutta method whose coefficients make the pair conserve the
     product of tangent and adjoint, written stage by stage so that zero weights need no special case. Stores one state
     per accepted step. The backward pass evaluates the stages of every accepted step twice more, once for their states
-    and once for their graphs; for outputs inside a step also f(t1, y1) and the places of its dense output, the last of
-    them only once.
+    and once for their graphs; for outputs inside a step also f(t1, y1) and the extra stages of its dense output, the
+    last of them only once.
 
     Matsubara, Miyatake, Yaguchi. Symplectic Adjoint Method for Exact Gradient of Neural ODE with Minimal Memory.
     NeurIPS 2021. · Sanz-Serna. Symplectic Runge-Kutta Schemes for Adjoint Equations, Automatic Differentiation, Optimal
@@ -53,7 +53,7 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     _, ks = solver.step(field, t0, t1, y0, field(time_tensor(t0, y0), y0))
     end = tableau.b[: tableau.stages]
-    rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if interval.dense else [])]
+    rows = [*tableau.a[: tableau.stages], *([end, *tableau.extra_stages] if interval.dense else [])]
     for row in rows[tableau.stages : -1]:
         ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
     dks = [torch.zeros_like(y0) for _ in rows]

@@ -57,8 +57,8 @@ class SeriesReader(nn.Module):
         """States (series, rows, hidden) after each row; for padding, after the last row."""
         series = Series.of_rows(rows)
         states = self.gru(features(series))[0]
-        places = torch.minimum(torch.arange(rows.shape[1], device=rows.device), series.lengths[:, None] - 1)
-        return states.gather(1, places[..., None].expand_as(states))
+        indices = torch.minimum(torch.arange(rows.shape[1], device=rows.device), series.lengths[:, None] - 1)
+        return states.gather(1, indices[..., None].expand_as(states))
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.along(rows)[:, -1]

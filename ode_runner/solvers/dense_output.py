@@ -16,21 +16,21 @@ Fraction = TypeVar("Fraction", float, Tensor)  # of a step; tensors and floats a
 
 @dataclass(frozen=True, kw_only=True)
 class DenseOutput:
-    """The dense output of a tableau: y(t0 + x dt) = y0 + dt * weights(x) @ (k, f1, slopes at the places)."""
+    """The dense output of a tableau: y(t0 + x dt) = y0 + dt * weights(x) @ (k, f1, slopes at the extra stages)."""
 
     b: tuple[float, ...]
     stages: int  # evaluations per step
     middle: tuple[float, ...] | None  # weights of the solution at t0 + dt/2; None: cubic Hermite interpolation
-    places: tuple[tuple[float, ...], ...]  # rows of extra stages, evaluated only in steps with outputs inside
+    extra_stages: tuple[tuple[float, ...], ...]  # rows of extra stages, evaluated only in steps with outputs inside
 
     def weights(self, x: float) -> list[float]:
         """The weights at a fraction `x` of the step.
 
-        With places, the polynomial interpolates the states at both ends and the middle, the slopes at both ends, and
-        the slopes at the places. Without places it is the quartic through the same states and end slopes; without a
+        With extra stages, the polynomial interpolates the states at both ends and the middle, and the slopes at both
+        ends and at the extra stages. Without them it is the quartic through the same states and end slopes; without a
         middle, the cubic Hermite polynomial.
         """
-        if self.places:
+        if self.extra_stages:
             weights = self.hermite_birkhoff.weights(x)
             return [sum(map(mul, weights, data)) for data in self._data]
         return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self.quartic]
@@ -44,7 +44,7 @@ class DenseOutput:
         middle: State | None,
         inner: Sequence[State] = (),
     ) -> "Quartic | HermiteBirkhoffCurve":
-        """The dense output from states and slopes, without the stages; `inner` are the slopes at the places."""
+        """The dense output from states and slopes, without the stages; `inner` are the slopes at the extra stages."""
         if middle is None or not inner:
             return Quartic.through(dt, ends=ends, slopes=slopes, middle=middle)
         return HermiteBirkhoffCurve.through(
@@ -53,8 +53,8 @@ class DenseOutput:
 
     @cached_property
     def hermite_birkhoff(self) -> "HermiteBirkhoff":
-        """The Hermite-Birkhoff polynomial of this dense output, if it has places."""
-        return HermiteBirkhoff(nodes=tuple(map(sum, self.places)))
+        """The Hermite-Birkhoff polynomial of this dense output, if it has extra stages."""
+        return HermiteBirkhoff(nodes=tuple(map(sum, self.extra_stages)))
 
     @cached_property
     def quartic(self) -> list[tuple[float, float, float, float]]:
@@ -72,8 +72,8 @@ class DenseOutput:
     @cached_property
     def _data(self) -> list[tuple[float, ...]]:
         """For each stage, f1 and each place, its weights in the data of the Hermite-Birkhoff polynomial."""
-        count = self.stages + 1 + len(self.places)
-        states = [[*row, *[0.0] * (count - len(row))] for row in (self.b, self.places[-1])]
+        count = self.stages + 1 + len(self.extra_stages)
+        states = [[*row, *[0.0] * (count - len(row))] for row in (self.b, self.extra_stages[-1])]
         slopes = [[float(i == j) for j in range(count)] for i in (0, *range(self.stages, count))]
         return list(zip(*states, *slopes, strict=True))
 

@@ -30,7 +30,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
 
     The error norm is over the whole batch, so that a sample's solution depends, within the tolerance, on the rest of
     the batch. The last step ends on ts[-1], and the field is never evaluated beyond it. Output times in between are
-    interpolated, without evaluations unless the tableau has places. Step sizes are not differentiated.
+    interpolated, without evaluations unless the tableau has extra stages. Step sizes are not differentiated.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4 to II.6.
     """

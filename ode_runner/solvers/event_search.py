@@ -13,8 +13,8 @@ from ode_runner.event import Event
 from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
 from ode_runner.types import Rows
 
-PLACES = 8  # evaluations of an event function per step, unless its `longest` asks for more
-MOST_PLACES = 1_000_000
+CHECKS = 8  # evaluations of an event function per step, unless its `longest` asks for more
+MOST_CHECKS = 1_000_000
 CUTS, ROUNDS = 16, 12  # a root is enclosed by dividing its interval into CUTS parts, ROUNDS times
 TURNS = 8  # the same for the interval in which an event function comes nearest to 0
 ROUNDING = 64  # assumed rounding error of an event function, in units of eps
@@ -122,7 +122,7 @@ class EventSearch:
             SolverFailed: before the event, the function comes so near to 0 that errors hide whether it crosses.
         """
         steps = _Steps(curve, rows, t0, t1)
-        fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._places(t1 - t0)])
+        fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._checked_fractions(t1 - t0)])
         values = self._values(steps, fractions)
         turn = self._turn(steps, fractions, values)
         self.nearing[rows] = values[-1].abs() < values[-2].abs()
@@ -200,18 +200,18 @@ class EventSearch:
         leaves = self.begins[rows] & (turn.since[some] == 0) & (values[0, some].abs() <= doubt)
         self.sought.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
 
-    def _places(self, lengths: Tensor) -> Tensor:
+    def _checked_fractions(self, lengths: Tensor) -> Tensor:
         """Fractions of the steps at which to evaluate, (place, rows); those of a step do not depend on other steps."""
-        counts = torch.full_like(lengths, PLACES)
+        counts = torch.full_like(lengths, CHECKS)
         if self.sought.event.longest is not None:
-            counts = (lengths.abs() / self.sought.event.longest).ceil().clamp_min(PLACES)
-        if (most := float(counts.max())) > MOST_PLACES:
+            counts = (lengths.abs() / self.sought.event.longest).ceil().clamp_min(CHECKS)
+        if (most := float(counts.max())) > MOST_CHECKS:
             raise RefusedInput(
                 f"longest={self.sought.event.longest:g} of an event asks for {most:.3g} places in a step, and "
-                f"{MOST_PLACES:,} are the most. Give a longer one."
+                f"{MOST_CHECKS:,} are the most. Give a longer one."
             )
-        places = torch.arange(1, int(counts.max()) + 1, dtype=torch.float64)
-        return (places[:, None] / counts).clamp_max(1.0)
+        checks = torch.arange(1, int(counts.max()) + 1, dtype=torch.float64)
+        return (checks[:, None] / counts).clamp_max(1.0)
 
     def _enclosed(self, steps: _Steps, hit: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The first root between `low` and `high`, after which the event function has changed its sign.

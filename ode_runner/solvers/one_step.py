@@ -57,7 +57,7 @@ class Step(AcceptedStep):
     y1: State
     ks: list[Tensor]  # the stages' derivatives, the first at (t0, y0)
     f1: State | None = None  # f(t1, y1), if it was evaluated
-    inner: Sequence[Tensor] = ()  # slopes at the tableau's places, if they were evaluated
+    inner: Sequence[Tensor] = ()  # slopes at the tableau's extra stages, if they were evaluated
     curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
     rates: Sequence[Tensor | None] = ()  # integrands at the first of `nodes`, if step control evaluated them
     gain: Tensor | None = None  # increments of integrals, (batch, integral), if the method computes them in the step
@@ -187,7 +187,7 @@ class RungeKutta(StepwiseSolver):
         """Accepted: integrals use the stages of each accepted step."""
 
     def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
-        """The step recomputed; evaluates f(t1, y1) and the places only if there are outputs inside."""
+        """The step recomputed; evaluates f(t1, y1) and the extra stages only if there are outputs inside."""
         t0, t1 = interval.t0, interval.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
         f1 = field(time_tensor(t1, y1), y1) if interval.dense else None
@@ -203,7 +203,7 @@ class RungeKutta(StepwiseSolver):
         return quadrature.gains(field, self.nodes(step), step.t1 - step.t0, rows, step.rates)
 
     def nodes(self, step: Step) -> list[Node]:
-        """Time, state and derivative of each stage, and of f1 and the tableau's places if the step has them."""
+        """Time, state and derivative of each stage, and of f1 and the tableau's extra stages if the step has them."""
         t0, t1, ks = step.t0, step.t1, [*step.ks, *([] if step.f1 is None else [step.f1]), *step.inner]
 
         def node(row: Sequence[float], k: Tensor) -> Node:
@@ -211,7 +211,7 @@ class RungeKutta(StepwiseSolver):
 
         nodes = [node(row, k) for row, k in zip(self.tableau.a, step.ks, strict=False)]
         end = [] if step.f1 is None else [Node(t1, step.y1, step.f1)]
-        return [*nodes, *end, *(node(row, k) for row, k in zip(self.tableau.places, step.inner, strict=False))]
+        return [*nodes, *end, *(node(row, k) for row, k in zip(self.tableau.extra_stages, step.inner, strict=False))]
 
     def weights(self, step: Step, t: float) -> list[float]:
         """The weights of the nodes' derivatives in (y(t) - y0) / (t1 - t0); `t` is t1 or an output time in the step."""
@@ -220,11 +220,11 @@ class RungeKutta(StepwiseSolver):
         return [*row, *[0.0] * (count - len(row))]
 
     def detailed(self, field: VectorField, step: Step) -> Step:
-        """The step with the slopes at the tableau's places, one evaluation each, if its f1 is known."""
-        if step.f1 is None or len(step.inner) == len(self.tableau.places):
+        """The step with the slopes at the tableau's extra stages, one evaluation each, if its f1 is known."""
+        if step.f1 is None or len(step.inner) == len(self.tableau.extra_stages):
             return step
         t0, t1, ks = step.t0, step.t1, [*step.ks, step.f1]
-        for row in self.tableau.places:
+        for row in self.tableau.extra_stages:
             ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), step.y0), advance(step.y0, t1 - t0, row, ks)))
         return replace(step, inner=ks[len(step.ks) + 1 :])
 
@@ -237,9 +237,9 @@ class RungeKutta(StepwiseSolver):
         return [step.y1 if t == step.t1 else y for t, y in each]
 
     def _within(self, step: Step, t: float) -> State:
-        if step.f1 is None or len(step.inner) < len(self.tableau.places):
+        if step.f1 is None or len(step.inner) < len(self.tableau.extra_stages):
             raise ValueError(
-                "the dense output of a step needs the derivative at its end, and those at the places within"
+                "the dense output of a step needs the derivative at its end, and those at the extra stages within"
             )
         ks = [*step.ks, step.f1, *step.inner]
         return advance(step.y0, step.t1 - step.t0, self.tableau.within(step.fraction(t)), ks)

@@ -183,7 +183,7 @@ class _Rounds:
             self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.active, accepted), taken))
         if due is not None:
             self.dense[due.samples[due.ends :].unique()] += 1
-            self._put(outputs(self.field, tableau, attempt, due, step), due.places, due.samples)
+            self._put(outputs(self.field, tableau, attempt, due, step), due.time_indices, due.samples)
             self._keep(clocks.arrived())
 
     def _stopped(
@@ -263,7 +263,7 @@ class _Rounds:
         afresh = 0 if tableau.first_same_as_last else accepted
         dense = self.dense if self.search is None else self.dense + accepted
         cut = 2 * tableau.stages * self.stops.isnan().logical_not()
-        evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.places) * dense + cut
+        evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.extra_stages) * dense + cut
         order = torch.cat(self.places).argsort().to(self.y0.device)
         each = EachSample(evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures)
         most_accepted, most_rejected = each.most_attempts()

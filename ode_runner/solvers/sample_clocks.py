@@ -88,17 +88,17 @@ class SampleClocks:
         after = torch.searchsorted(self.along, reached[:, None], right=True).flatten()
         counts = torch.where(ready, after - self.next, 0)
         rows = torch.arange(len(counts)).repeat_interleave(counts)
-        places = torch.arange(len(rows)) + (self.next - counts.cumsum(0) + counts)[rows]
+        indices = torch.arange(len(rows)) + (self.next - counts.cumsum(0) + counts)[rows]
         self.next = self.next + counts
         self.upcoming = self._upcoming()
-        t = (self.sign[:, None] * self.along)[rows, places]
+        t = (self.sign[:, None] * self.along)[rows, indices]
         fraction = (t - attempt.t0[rows]) / (attempt.t1 - attempt.t0)[rows]
         within = t != attempt.t1[rows]
         order = within.to(torch.int8).argsort(stable=True)
         return Due(
             rows=rows[order],
             samples=self.active[rows[order]],
-            places=places[order],
+            time_indices=indices[order],
             fraction=fraction[order],
             ends=len(rows) - int(within.sum()),
         )

@@ -76,7 +76,7 @@ class Due:
 
     rows: Tensor  # row of the attempt
     samples: Tensor
-    places: Tensor  # index of the output time
+    time_indices: Tensor  # of the output times
     fraction: Tensor  # fraction of the step, float64
     ends: int  # how many are at the end of their step
 
@@ -89,7 +89,7 @@ class Due:
     def none() -> "Due":
         """No output times at all."""
         nothing = torch.zeros(0, dtype=torch.int64)
-        return Due(rows=nothing, samples=nothing, places=nothing, fraction=nothing.double(), ends=0)
+        return Due(rows=nothing, samples=nothing, time_indices=nothing, fraction=nothing.double(), ends=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,13 @@ class Round:
         if bool(accepted.all()):
             return Round(attempt=attempt, due=due, samples=samples)
         rows, position = accepted.nonzero().flatten(), accepted.cumsum(0) - 1
-        due = Due(rows=position[due.rows], samples=due.samples, places=due.places, fraction=due.fraction, ends=due.ends)
+        due = Due(
+            rows=position[due.rows],
+            samples=due.samples,
+            time_indices=due.time_indices,
+            fraction=due.fraction,
+            ends=due.ends,
+        )
         return Round(attempt=attempt.of(rows), due=due, samples=samples[rows])
 
     def recompute(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, Rows]:
@@ -140,12 +146,12 @@ def outputs(field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, due:
 def curve_of(
     field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, step: Stepped
 ) -> Quartic | HermiteBirkhoffCurve:
-    """The dense output of every row; the tableau's places are evaluated for it."""
+    """The dense output of every row; the tableau's extra stages are evaluated for it."""
     ks, inner, middle, y0 = step.slopes(), list[Tensor](), None, step.y0
-    if tableau.places:
-        nodes = tuple(map(sum, tableau.places))
+    if tableau.extra_stages:
+        nodes = tuple(map(sum, tableau.extra_stages))
         unit = Rescaled(field, attempt, y0, nodes=nodes)
-        for c, row in zip(nodes, tableau.places, strict=True):
+        for c, row in zip(nodes, tableau.extra_stages, strict=True):
             middle = advance(y0, 1.0, row, [*ks, *inner])
             inner.append(unit(c, middle))
     elif tableau.middle is not None:

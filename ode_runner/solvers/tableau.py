@@ -41,17 +41,17 @@ class Tableau:
         return len(self.b) - self.first_same_as_last
 
     @cached_property
-    def places(self) -> tuple[tuple[float, ...], ...]:
+    def extra_stages(self) -> tuple[tuple[float, ...], ...]:
         """Rows of the extra stages of steps with outputs inside, besides f(t1, y1): `inner`, then the middle."""
         return (*self.inner, self.middle) if self.inner and self.middle else ()
 
     @cached_property
     def dense(self) -> DenseOutput:
         """The dense output of its steps."""
-        return DenseOutput(b=self.b, stages=self.stages, middle=self.middle, places=self.places)
+        return DenseOutput(b=self.b, stages=self.stages, middle=self.middle, extra_stages=self.extra_stages)
 
     def within(self, x: float) -> list[float]:
-        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1, slopes at the places)."""
+        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1, slopes at the extra stages)."""
         return self.dense.weights(x)
 
 

@@ -53,7 +53,7 @@ DOPRI5 = Dopri5(rtol=1e-5, atol=1e-7, max_steps=1000)
 EXPLICIT = [
     name
     for name in (*offering(FixedStepRungeKutta), *offering(EmbeddedRungeKutta))
-    if not named_class("solver", name).tableau.places
+    if not named_class("solver", name).tableau.extra_stages
 ]
 SPANS = {
     "one output": (0.0, 1.0),

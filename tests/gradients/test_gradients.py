@@ -267,7 +267,7 @@ def test_replaying_costs_the_stages_of_every_accepted_step(
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     intervals = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
-    stages, within = times * solver.tableau.stages, 1 + times * len(solver.tableau.places)
+    stages, within = times * solver.tableau.stages, 1 + times * len(solver.tableau.extra_stages)
     assert backward == Tally(
         evaluations=sum(stages + within * interval.dense for interval in intervals), accepted=len(intervals)
     )
@@ -358,7 +358,9 @@ def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     intervals = [step.interval for step in solver.steps(alone, y0, ts)]
-    again = sum(solver.tableau.stages + interval.dense * (1 + len(solver.tableau.places)) for interval in intervals)
+    again = sum(
+        solver.tableau.stages + interval.dense * (1 + len(solver.tableau.extra_stages)) for interval in intervals
+    )
     assert forward.evaluations == alone.calls + again
     assert backward == Tally()
 
@@ -372,7 +374,7 @@ def test_following_dense_output_back_costs_its_places_in_every_accepted_step(com
     with integrate.ledger.phase(Phase.FORWARD) as forward:
         integrate(Formula(alone.function), y0, ts)
     undetailed = sum(not interval.dense for interval in intervals)
-    assert forward.evaluations == alone.calls + undetailed * len(solver.tableau.places)
+    assert forward.evaluations == alone.calls + undetailed * len(solver.tableau.extra_stages)
 
 
 @pytest.mark.parametrize(("limit", "with_y0"), [(56, True), (44, False), (1, True)])

@@ -155,7 +155,7 @@ def test_as_many_calls_as_the_hardest_sample_needs(solver: PerSampleStepping) ->
     found = solver.solve(field, of_unequal_sizes(), torch.tensor(FORWARDS))
     calls, attempts = field.ledger.tally.evaluations, found.accepted + found.rejected
     least = (1 - solver.tableau.first_same_as_last) * found.accepted
-    most = attempts * (1 + len(solver.tableau.places))  # f(t1, y1) and the places of another's step
+    most = attempts * (1 + len(solver.tableau.extra_stages))  # f(t1, y1) and the places of another's step
     assert 0 <= calls - 2 - (len(solver.tableau.b) - 1) * attempts - least <= most
     assert calls >= int(found.each.evaluations.max())
 

@@ -285,7 +285,7 @@ def test_an_embedded_pair_costs_what_its_formula_says(
     attempts = solution.accepted + solution.rejected
     afresh = 0 if solver.tableau.first_same_as_last else solution.accepted
     within = sum(step.dense for step in solver.steps(posed.field(), posed.solution(ts)[0], ts))
-    expected = 2 + (len(solver.tableau.b) - 1) * attempts + afresh + len(solver.tableau.places) * within
+    expected = 2 + (len(solver.tableau.b) - 1) * attempts + afresh + len(solver.tableau.extra_stages) * within
     assert field.calls == expected
 
 
@@ -318,7 +318,7 @@ def test_a_step_taken_anew_costs_its_stages(solver: ExplicitRungeKutta) -> None:
     for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
         field = problem.field()
         solver.recompute(field, step, step.y0)
-        assert field.calls == solver.tableau.stages + step.dense * (1 + len(solver.tableau.places))
+        assert field.calls == solver.tableau.stages + step.dense * (1 + len(solver.tableau.extra_stages))
 
 
 @pytest.mark.parametrize("name", [*offering(ExplicitRungeKutta), *offering(AdaptiveImplicit)])
@@ -327,7 +327,7 @@ def test_dense_output_is_smooth_and_of_its_order(solver: RungeKutta, backwards: 
     """Exact at both ends and in their slopes; in between as close as so many data allow."""
     problem, errors, tableau = oscillating_growth(), [], solver.tableau
     solver = solver.to_be_recomputed()  # stages to rounding
-    longest = 0.4 if tableau.places else 0.05 if looks_beyond(solver) else 0.1
+    longest = 0.4 if tableau.extra_stages else 0.05 if looks_beyond(solver) else 0.1
     for length in (longest, longest / 2):
         start, end = (0.5 + length, 0.5) if backwards else (0.5, 0.5 + length)
         y0, y1 = problem.exact(start), problem.exact(end)
@@ -342,7 +342,7 @@ def test_dense_output_is_smooth_and_of_its_order(solver: RungeKutta, backwards: 
         torch.testing.assert_close(torch.cat(slopes), torch.cat([f0, f1]), rtol=1e-6, atol=0)  # one-sided differences
         within = [start + (end - start) * x for x in (0.2, 0.4, 0.5, 0.6, 0.8)]
         errors.append(max(float((curve(t) - problem.exact(t)).abs()) for t in within))
-    data = 4 + (tableau.middle is not None) + len(tableau.places)
+    data = 4 + (tableau.middle is not None) + len(tableau.extra_stages)
     assert math.log2(errors[0] / errors[1]) > data - 0.3
 
 
@@ -477,7 +477,7 @@ def test_output_times_move_no_step_and_cost_the_places_of_dense_output_at_most(s
     if isinstance(solver, ImplicitSolver):
         assert many.calls >= few.calls  # as many as Newton's method needs
         return
-    places = len(solver.tableau.places) if isinstance(solver, RungeKutta) else 0
+    places = len(solver.tableau.extra_stages) if isinstance(solver, RungeKutta) else 0
     dense = sum(step.dense for step in solver.steps(problem.field(), y0, ts)) if places else 0
     assert many.calls == few.calls + places * dense
 

@@ -123,7 +123,7 @@ def test_the_judge_is_of_the_order_that_step_control_reckons_with(embedded: Adap
 def test_the_middle_of_a_step_is_of_order_four(embedded: AdaptiveRungeKutta) -> None:
     if embedded.tableau.middle is None:
         pytest.skip("interpolates by the cubic through both ends")
-    if embedded.tableau.places:
+    if embedded.tableau.extra_stages:
         pytest.skip("is of higher order, and has a test of its own")
     middle = torch.tensor(embedded.tableau.middle)
     assert max(defects(embedded.tableau, middle, 4, place=0.5)) < ROUNDING
@@ -131,7 +131,7 @@ def test_the_middle_of_a_step_is_of_order_four(embedded: AdaptiveRungeKutta) -> 
 
 def in_detail(tableau: Tableau) -> Tableau:
     """With the places of dense output as stages of their own, after f(t1, y1)."""
-    rows = [*tableau.a[: tableau.stages], tableau.b[: tableau.stages], *tableau.places]
+    rows = [*tableau.a[: tableau.stages], tableau.b[: tableau.stages], *tableau.extra_stages]
     return Tableau(a=tuple(rows), b=(1.0, *[0.0] * (len(rows) - 1)))
 
 
@@ -143,25 +143,25 @@ def test_weights_that_do_not_sum_to_one_are_refused() -> None:
 def test_dense_output_is_of_one_order_less_than_the_step(solver: RungeKutta) -> None:
     """And its last place of the same, the others of one less still: slopes count times the length of the step."""
     tableau, order = solver.tableau, solver.order
-    if not tableau.places:
+    if not tableau.extra_stages:
         pytest.skip("has no places but the middle")
     detailed = in_detail(tableau)
     for x in (0.0, 0.1, 0.31, 0.5, 0.77, 1.0):
         weights = torch.tensor(tableau.within(x))
         assert max(defects(detailed, weights, order - 1, place=x)) < ROUNDING
-    for row in tableau.places:
+    for row in tableau.extra_stages:
         weights = torch.tensor([*row, *[0.0] * (len(detailed.b) - len(row))])
         assert max(defects(detailed, weights, order - 1 - (row != tableau.middle), place=sum(row))) < ROUNDING
 
 
 def test_dense_output_joins_states_and_slopes(solver: RungeKutta) -> None:
     tableau = solver.tableau
-    if not tableau.places:
+    if not tableau.extra_stages:
         pytest.skip("has no places but the middle")
     count, b, d = len(tableau.within(0.0)), tableau.b[: tableau.stages], 1e-6
     for x, expected in ((0.0, ()), (0.5, tableau.middle or ()), (1.0, b)):
         assert tableau.within(x) == pytest.approx([*expected, *[0.0] * (count - len(expected))], abs=ROUNDING)
-    places = [(0.0, 0), (1.0, tableau.stages), *((sum(row), len(row)) for row in tableau.places)]
+    places = [(0.0, 0), (1.0, tableau.stages), *((sum(row), len(row)) for row in tableau.extra_stages)]
     for x, stage in places:
         slopes = [(hi - lo) / (2 * d) for lo, hi in zip(tableau.within(x - d), tableau.within(x + d), strict=True)]
         unit = [float(i == stage) for i in range(count)]

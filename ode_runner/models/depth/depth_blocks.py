@@ -136,14 +136,14 @@ class Coefficients(nn.Module):
 class Method(NamedTuple):
     """An explicit Runge-Kutta method in which each stage depends on the previous slope only."""
 
-    places: Sequence[float]  # of the stages after the first, in steps
+    nodes: Sequence[float]  # of the stages after the first, in steps
     weights: Sequence[float]
     beginning: Sequence[float]  # of weights that are learned
 
 
-HEUN = Method(places=(1.0,), weights=(1 / 2, 1 / 2), beginning=(1.0, 1.0))
+HEUN = Method(nodes=(1.0,), weights=(1 / 2, 1 / 2), beginning=(1.0, 1.0))
 _SIMPSON = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
-CLASSICAL = Method(places=(1 / 2, 1 / 2, 1.0), weights=_SIMPSON, beginning=_SIMPSON)
+CLASSICAL = Method(nodes=(1 / 2, 1 / 2, 1.0), weights=_SIMPSON, beginning=_SIMPSON)
 
 
 @final
@@ -158,13 +158,13 @@ class RungeKutta(DepthBlock):
 
     def __init__(self, layer: LayerField, method: Method, *, gamma: Gamma, features: int) -> None:
         super().__init__(layer)
-        self.places, learned = method.places, gamma == "learned"
+        self.nodes, learned = method.nodes, gamma == "learned"
         self.weights = Coefficients(method.beginning if learned else method.weights, learned=learned)
         self.gate = nn.Linear(2 * features, 1) if gamma == "gated" else None
 
     def forward(self, x: Tensor, before: Sequence[Tensor], evaluate: Evaluate) -> Step:
         del before
-        slopes = stages(self, x, self.places, evaluate)
+        slopes = stages(self, x, self.nodes, evaluate)
         if self.gate is None:
             return Step(x + weighted(self.weights(), slopes), slopes[0])
         gate = self.gate(torch.cat(slopes, dim=-1)).sigmoid()
@@ -183,12 +183,12 @@ class PredictorCorrector(DepthBlock):
 
     def __init__(self, layer: LayerField, method: Method, *, gamma: Gamma, history: int) -> None:
         super().__init__(layer)
-        self.places, learned = method.places, gamma == "learned"
+        self.nodes, learned = method.nodes, gamma == "learned"
         self.average, self.corrector = Coefficients([0.5], learned=learned), Coefficients([1.0], learned=learned)
         self.history = Coefficients([0.0] * history, learned=learned) if history else None
 
     def forward(self, x: Tensor, before: Sequence[Tensor], evaluate: Evaluate) -> Step:
-        slopes, [b], [a] = stages(self, x, self.places, evaluate), self.average(), self.corrector()
+        slopes, [b], [a] = stages(self, x, self.nodes, evaluate), self.average(), self.corrector()
         averages = [b * (1 - b) ** i for i in reversed(range(len(slopes)))]
         y = x + a * self.part(evaluate, x + weighted(averages, slopes))
         if self.history is not None and before:
@@ -245,10 +245,10 @@ class MultiStep(DepthBlock):
         return Step(x + weighted(coefficients, [slope, *before[: len(coefficients) - 1]]), slope)
 
 
-def stages(block: DepthBlock, x: Tensor, places: Sequence[float], evaluate: Evaluate) -> list[Tensor]:
-    """F_1 = F(x), and F_i = F(x + a F_{i-1}) for each a of `places`."""
+def stages(block: DepthBlock, x: Tensor, nodes: Sequence[float], evaluate: Evaluate) -> list[Tensor]:
+    """F_1 = F(x), and F_i = F(x + a F_{i-1}) for each a of `nodes`."""
     slopes = [block.part(evaluate, x)]
-    for place in places:
+    for place in nodes:
         slopes.append(block.part(evaluate, torch.add(x, slopes[-1], alpha=place)))
     return slopes
 

@@ -131,7 +131,7 @@ class ExpandedField(VectorField):
         self.sizes = [weight.numel() for weight in weights]
         self.basis, self.time_unit, self.batched_time = basis, period, template.batched_time
         self._template = [template]  # in a list, so that it is not registered
-        self._places = _places(template, weights)
+        self._owners = _owners(template, weights)
         self._of_buffers = _buffers(template)
         for i, (module, name) in enumerate(self._of_buffers):  # so that functional_call can replace them
             self.register_buffer(f"held_{i}", module._buffers[name], persistent=False)
@@ -169,7 +169,7 @@ class ExpandedField(VectorField):
 
     def _at_once(self, method: str, weights: list[Tensor], *positional: Tensor) -> Tensor:
         """Like torch.func.functional_call, but five times as fast, because the modules are known."""
-        own = [places[0][0]._parameters[places[0][1]] for places in self._places]
+        own = [owners[0][0]._parameters[owners[0][1]] for owners in self._owners]
         buffers = [module._buffers[name] for module, name in self._of_buffers]
         try:
             self._put(weights)
@@ -187,8 +187,8 @@ class ExpandedField(VectorField):
 
     def _put(self, weights: Sequence[Tensor | None]) -> None:
         """Replace the template's parameters by tensors, which nn.Module would refuse."""
-        for weight, places in zip(weights, self._places, strict=True):
-            for module, name in places:
+        for weight, owners in zip(weights, self._owners, strict=True):
+            for module, name in owners:
                 module._parameters[name] = weight  # type: ignore[assignment]
 
     def train(self, mode: bool = True) -> Self:
@@ -217,7 +217,7 @@ def _buffers(template: nn.Module) -> list[tuple[nn.Module, str]]:
     return [(module, name) for module in template.modules() for name in module._buffers]
 
 
-def _places(template: nn.Module, weights: Sequence[nn.Parameter]) -> list[list[tuple[nn.Module, str]]]:
+def _owners(template: nn.Module, weights: Sequence[nn.Parameter]) -> list[list[tuple[nn.Module, str]]]:
     """For each weight, the modules that hold it and its name there; several if it is shared."""
     held = [(module, name, one) for module in template.modules() for name, one in module._parameters.items()]
     return [[(module, name) for module, name, one in held if one is weight] for weight in weights]

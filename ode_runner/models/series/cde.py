@@ -21,7 +21,7 @@ from ode_runner.plots.series import draw_control
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
 
-PLACES = 40  # points of a picture between two rows
+POINTS = 40  # points of a picture between two rows
 
 
 @final
@@ -54,7 +54,7 @@ class CDE(SeriesModel):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         rows = y0.given[0].shape[1] // self.control.pieces + 1
-        return integrate(self.field, y0, self.control.pieces * self.places(ts, rows=rows))
+        return integrate(self.field, y0, self.control.pieces * self.row_positions(ts, rows=rows))
 
     def intervals(self, *, rows: int) -> int:
         return self.control.pieces * super().intervals(rows=rows)
@@ -62,7 +62,7 @@ class CDE(SeriesModel):
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
         """The control of the first input."""
         knots, coefficients = (x[0].cpu() for x in self.stem.path(inputs[:1]))
-        s = torch.linspace(0, len(coefficients), PLACES * (len(knots) - 1) + 1).to(knots)
+        s = torch.linspace(0, len(coefficients), POINTS * (len(knots) - 1) + 1).to(knots)
         names = self.stem.names(inputs.shape[-1] - 2)
         yield "control", draw_control(s / self.control.pieces, path_at(s, knots[0], coefficients), knots, names)
 

@@ -37,7 +37,7 @@ class GRUGaps(SeriesModel):
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """The states after each row; at a time between two rows, the state after the first of them."""
         (states,) = y0.given
-        rows = self.places(ts, rows=states.shape[1]).floor().long()
+        rows = self.row_positions(ts, rows=states.shape[1]).floor().long()
         return Solution(ys=states.transpose(0, 1)[rows])
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:

@@ -40,17 +40,17 @@ class ODERNN(SeriesModel):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         rows, observed = y0.given
-        places = self.places(ts, rows=rows.shape[1])
+        row_positions = self.row_positions(ts, rows=rows.shape[1])
         h = y0.y0
-        states = [h] * int((places == 0).sum())
+        states = [h] * int((row_positions == 0).sum())
         for row in range(1, rows.shape[1]):
-            if len(states) == len(places):
+            if len(states) == len(row_positions):
                 break
-            due = places[(places > row - 1) & (places < row)]
-            times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
+            due = row_positions[(row_positions > row - 1) & (row_positions < row)]
+            times = torch.cat([row_positions.new_tensor([row - 1]), due, row_positions.new_tensor([row])])
             flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
             h = torch.where(observed[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
-            states += [*flowed[1:-1], *[h] * int((places == row).sum())]
+            states += [*flowed[1:-1], *[h] * int((row_positions == row).sum())]
         return Solution(ys=torch.stack(states))
 
 

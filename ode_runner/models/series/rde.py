@@ -52,7 +52,7 @@ class RDE(SeriesModel):
         self.head = network.head()
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        return integrate(self.field, y0, self.places(ts, rows=y0.given[0].shape[1] + 1))
+        return integrate(self.field, y0, self.row_positions(ts, rows=y0.given[0].shape[1] + 1))
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
         rows = inputs.shape[1]

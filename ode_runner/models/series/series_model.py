@@ -25,6 +25,6 @@ class SeriesModel(Model):
         """The number of intervals of a solve through this many rows; one fixed step in each is enough."""
         return max(1, rows - 1)
 
-    def places(self, ts: Times, *, rows: int) -> Times:
+    def row_positions(self, ts: Times, *, rows: int) -> Times:
         """The task's times as row numbers, from 0."""
         return (ts if self.causal else ts * (rows - 1)).clamp(0, rows - 1)

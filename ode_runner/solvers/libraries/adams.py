@@ -73,14 +73,14 @@ class Adams(FixedStepSolver):
         return solve_packed(self._solve, field, y0, ts)
 
     def _solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        times, places = torch.unique_consecutive(ts, return_inverse=True)  # repeated times are solved once
+        times, indices = torch.unique_consecutive(ts, return_inverse=True)  # repeated times are solved once
         ys, steps = [y0], 0
         for grids in _runs(self.grids(times), rounding=8 * torch.finfo(ts.dtype).eps):
             grid = y0.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
             outputs = y0.new_tensor([grids[0][0], *(part[-1] for part in grids)])
             ys += self._run(field, ys[-1], outputs, grid)[1:]
             steps += len(grid) - 1
-        return Solution(ys=torch.stack(ys)[places], accepted=steps)
+        return Solution(ys=torch.stack(ys)[indices], accepted=steps)
 
     def _run(self, field: VectorField, y0: State, outputs: Times, grid: Tensor) -> list[State]:
         options: dict[str, Any] = {"grid_constructor": lambda *_: grid, "max_order": self.max_order}

@@ -53,7 +53,7 @@ class TorchdiffeqPair(AdaptiveSolver):
         return solve_packed(self._solve, field, y0, ts)
 
     def _solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        times, places = torch.unique_consecutive(
+        times, indices = torch.unique_consecutive(
             ts.to(y0.dtype), return_inverse=True
         )  # torchdiffeq refuses repeated ones
         if len(times) == 1:
@@ -70,7 +70,7 @@ class TorchdiffeqPair(AdaptiveSolver):
             )
         except AssertionError as failure:
             raise SolverFailed(self._diagnosis(counter, str(failure))) from failure
-        return Solution(ys=ys[places], accepted=counter.accepted, rejected=counter.rejected)
+        return Solution(ys=ys[indices], accepted=counter.accepted, rejected=counter.rejected)
 
     def _diagnosis(self, counter: "_StepCounter", said: str) -> str:
         where = f"torchdiffeq's {self.method} stopped at t={counter.t:.6g} after {counter.accepted} accepted and "

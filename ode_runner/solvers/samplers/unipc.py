@@ -64,18 +64,18 @@ class _Step(NamedTuple):
     base: State  # the next state if the predicted data were constant
     scale: float  # -alpha_u B
     h: float
-    places: list[float]  # earlier levels relative to the present one, in units of the step
-    differences: list[Tensor]  # differences of their denoised states from the present one, divided by `places`
+    ratios: list[float]  # earlier levels relative to the present one, in units of the step
+    differences: list[Tensor]  # differences of their denoised states from the present one, divided by `ratios`
 
     @classmethod
     def between(cls, past: Sequence[Denoised], after: Level) -> "_Step":
         now = past[-1]
         h = after.log_snr - now.level.log_snr
         decay = -math.expm1(-h)  # 1 - e^-h
-        places = [(before.level.log_snr - now.level.log_snr) / h for before in past[-2::-1]]
-        differences = [(before.x0 - now.x0) / r for before, r in zip(past[-2::-1], places, strict=True)]
+        ratios = [(before.level.log_snr - now.level.log_snr) / h for before in past[-2::-1]]
+        differences = [(before.x0 - now.x0) / r for before, r in zip(past[-2::-1], ratios, strict=True)]
         base = after.sigma / now.level.sigma * now.x + after.alpha * decay * now.x0
-        return cls(base, after.alpha * decay, h, places, differences)
+        return cls(base, after.alpha * decay, h, ratios, differences)
 
     def moved(self, weights: Sequence[float], differences: Sequence[Tensor]) -> State:
         x = self.base
@@ -85,8 +85,8 @@ class _Step(NamedTuple):
 
     def weights(self, count: int) -> list[float]:
         """The first `count` weights for which polynomials are exact, at the earlier places and the step's end."""
-        places = torch.tensor([*self.places, 1.0][:count], dtype=torch.float64)
-        powers = torch.stack([places**k for k in range(count)])
+        ratios = torch.tensor([*self.ratios, 1.0][:count], dtype=torch.float64)
+        powers = torch.stack([ratios**k for k in range(count)])
         rate, scale = -self.h, math.expm1(-self.h)
         phi, moments = scale / rate - 1, []  # phi_k of -h, times k!, over B
         for k in range(1, count + 1):

@@ -47,7 +47,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         halves, (y, kick) = _separable(field), carried
         q, p = y.chunk(2, dim=1)
-        for start, end in pairwise(self._places(t0, t1)):
+        for start, end in pairwise(self._substep_times(t0, t1)):
             q, p, kick, _ = _leap(halves, start, end, q, p, kick)
         return torch.cat([q, p], dim=1), kick
 
@@ -59,7 +59,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
         """
         halves, (y, kick), gain = _separable(field), carried, quadrature.begin(field, carried[0])
         q, p = y.chunk(2, dim=1)
-        for start, end in pairwise(self._places(t0, t1)):
+        for start, end in pairwise(self._substep_times(t0, t1)):
             before, kicked = q, kick
             q, p, kick, (half, drift) = _leap(halves, start, end, q, p, kick)
             middle = torch.cat([(before + q) / 2, half], dim=1)
@@ -102,7 +102,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
             return self.reversible_step(field, t0, t1, carried), None
         return self.gaining_step(field, t0, t1, carried)
 
-    def _places(self, t0: float, t1: float) -> list[float]:
+    def _substep_times(self, t0: float, t1: float) -> list[float]:
         reached = [sum(self.leaps[:i]) for i in range(1, len(self.leaps))]
         return [t0, *(t0 + part * (t1 - t0) for part in reached), t1]
 

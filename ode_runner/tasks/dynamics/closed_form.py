@@ -230,13 +230,13 @@ def period(ts: Times, states: Tensor) -> Scalar:
 
 def crossings(ts: Times, x: Tensor, v: Tensor) -> Tensor:
     """The times at which x, with derivative v, crosses 0 from below."""
-    [places] = ((x[:-1] < 0) & (x[1:] >= 0)).nonzero(as_tuple=True)
-    h, low, high = ts[places + 1] - ts[places], x.new_zeros(len(places)), x.new_ones(len(places))
+    [indices] = ((x[:-1] < 0) & (x[1:] >= 0)).nonzero(as_tuple=True)
+    h, low, high = ts[indices + 1] - ts[indices], x.new_zeros(len(indices)), x.new_ones(len(indices))
     for _ in range(60):  # bisection steps, down to rounding
         middle = (low + high) / 2
-        below = _between(middle, h, x[places], x[places + 1], v[places], v[places + 1]) < 0
+        below = _between(middle, h, x[indices], x[indices + 1], v[indices], v[indices + 1]) < 0
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return ts[places] + h * high
+    return ts[indices] + h * high
 
 
 def _between(s: Tensor, h: Tensor, x0: Tensor, x1: Tensor, v0: Tensor, v1: Tensor) -> Tensor:

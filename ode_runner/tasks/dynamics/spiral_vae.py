@@ -78,16 +78,16 @@ class SpiralVAE(Task):
 
     def batch(self, spirals: "Spirals", chosen: Tensor, *, whole: bool) -> Batch:
         """The chosen spirals, at all times observed in any of them or, if `whole`, at all times of the grid."""
-        places = spirals.places[chosen]
+        indices = spirals.indices[chosen]
         values = torch.stack([spirals.noisy[chosen], spirals.clean[chosen]], dim=-1)  # (batch, time, 2, versions)
-        seen = values.gather(1, places[..., None, None].expand(-1, -1, 2, 2))
-        times = self.ts[places]
+        seen = values.gather(1, indices[..., None, None].expand(-1, -1, 2, 2))
+        times = self.ts[indices]
         known = torch.ones_like(times, dtype=torch.bool)
         inputs = torch.cat([seen[..., 0], times[..., None], known[..., None]], dim=-1)
         if whole:
             mask = torch.zeros(len(self.ts), len(chosen), dtype=torch.bool, device=self.device)
             return Batch(
-                inputs, self.ts, values.transpose(0, 1), observed=mask.scatter(0, places.T, True), part="whole"
+                inputs, self.ts, values.transpose(0, 1), observed=mask.scatter(0, indices.T, True), part="whole"
             )
         ts, targets, mask = on_the_union(times, seen, known)
         return Batch(inputs, ts, targets, observed=mask)
@@ -154,8 +154,8 @@ class SpiralVAE(Task):
         clean = spirals(count, length, generator)
         noisy = clean + self.noise * torch.randn(clean.shape, generator=generator)
         lots = torch.rand(count, self.points, generator=generator)
-        places = lots.argsort(dim=1)[:, : self.observed].sort(dim=1).values
-        return Spirals(*(x.to(self.device) for x in (clean, noisy, places)))
+        indices = lots.argsort(dim=1)[:, : self.observed].sort(dim=1).values
+        return Spirals(*(x.to(self.device) for x in (clean, noisy, indices)))
 
     def _likelihood(self, outputs: Outputs, batch: Batch) -> Scalar:
         error = _samples(outputs, batch) - batch.targets[:, None, ..., 0]
@@ -170,7 +170,7 @@ class Spirals:
 
     clean: Tensor  # (spirals, time, 2), over the window; in the test split also over as much after it
     noisy: Tensor
-    places: Tensor  # (spirals, observed): increasing indices of the observed times of the window
+    indices: Tensor  # (spirals, observed): increasing indices of the observed times of the window
 
 
 def spirals(count: int, points: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from ode_runner.tasks.series.series_pictures import SHOWN, SeriesPictures
 from ode_runner.tasks.series.series_splits import Piece
 from ode_runner.tasks.series.series_times import beyond as times_beyond
 
-PLACES = 101  # points of a line
+POINTS = 101  # points of a line
 
 
 def draw_readings(
@@ -45,7 +45,7 @@ def draw_readings(
         solves["forecast beyond the end"] = [(after, len(times) - 2, len(times) - 1)]
         lines: list[Line] = []
         for label, each in solves.items():
-            found = [forecast(piece, np.linspace(times[i], times[j], PLACES)) for piece, i, j in each]
+            found = [forecast(piece, np.linspace(times[i], times[j], POINTS)) for piece, i, j in each]
             lines.append(_joined(label, found, pictures, band="" if lines else found[0].band))  # named once
         read, asked = _rows(own, len(times) - 1)
         panels.append(pictures.panel(number, lines, read=read, asked=asked))

@@ -108,8 +108,8 @@ class TableDistribution(TextDistribution):
         self.has_invalid = not self.always_possible
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        places = torch.multinomial(self.table.cpu().flatten(), count, replacement=True, generator=generator)
-        return torch.stack(torch.unravel_index(places, self.table.shape), dim=1)
+        indices = torch.multinomial(self.table.cpu().flatten(), count, replacement=True, generator=generator)
+        return torch.stack(torch.unravel_index(indices, self.table.shape), dim=1)
 
     def likelihood(self, evidence: Tensor) -> Tensor:
         weights = self.table.expand(len(evidence), *self.table.shape)

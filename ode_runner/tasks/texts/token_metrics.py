@@ -16,8 +16,8 @@ def bigram_frequencies(texts: Tensor, tokens: int) -> Tensor:
 def frequencies(texts: Tensor, tokens: int) -> Tensor:
     """The frequencies of whole texts (text, position): (token, ..., token), sum 1."""
     length = texts.shape[1]
-    places = texts @ tokens ** torch.arange(length - 1, -1, -1, device=texts.device)
-    return torch.bincount(places, minlength=tokens**length).double().view(*[tokens] * length) / len(texts)
+    indices = texts @ tokens ** torch.arange(length - 1, -1, -1, device=texts.device)
+    return torch.bincount(indices, minlength=tokens**length).double().view(*[tokens] * length) / len(texts)
 
 
 def bigram_variation(texts: Tensor, distribution: Tensor) -> float:
