@@ -30,7 +30,7 @@ def draw_weights(times: Tensor, weights: Tensor) -> Figure:
     left.set_title(some, fontsize=10)
     right.plot(times, (weights - weights[0]).norm(dim=1), color=style.BLUE, label=r"$|\theta(t) - \theta(0)|$")
     right.axhline(float(weights[0].norm()), color=style.GREY, linestyle="--", label=r"$|\theta(0)|$")
-    right.set_title("how far all weights are from the first", fontsize=10)
+    right.set_title("distance of the weights from the first", fontsize=10)
     right.set_ylim(bottom=0)
     right.legend(fontsize=8)
     for axes in (left, right):

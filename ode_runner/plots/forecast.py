@@ -80,7 +80,7 @@ def _draw(axes: Axes, panel: Panel, column: int) -> None:
             look: dict[str, Any] = {"color": colour, "alpha": 0.2, "linewidth": 0}
             axes.fill_between(line.times, middle - half, middle + half, label=line.band, **look)
     if panel.test_begin is not None:
-        axes.axvline(panel.test_begin, color=style.GREY, linewidth=0.8, linestyle=":", label="the test begins")
+        axes.axvline(panel.test_begin, color=style.GREY, linewidth=0.8, linestyle=":", label="start of the test")
     axes.grid(alpha=0.3)
 
 

@@ -73,7 +73,7 @@ def _draw_line(paths: _Paths, ts: Times, fields: Mapping[str, VectorField], name
 
     figure = style.figure(5.6 * len(fields) + 0.6, 4.4)
     _draw_fields(figure, in_time, {title: with_time(field) for title, field in fields.items()}, ("t", f"${name}$"))
-    figure.suptitle("Solutions; dots: where each begins", fontsize=11)
+    figure.suptitle("Solutions; dots: initial states", fontsize=11)
     return _with_legend(figure)
 
 
@@ -84,7 +84,7 @@ def _draw_plane(paths: _Paths, fields: Mapping[str, VectorField], names: Sequenc
     slopes = {title: _slopes(field) for title, field in fields.items()}
     for axes in _draw_fields(figure, paths, slopes, (f"${names[0]}$", f"${names[1]}$")):
         axes.set_aspect("equal", adjustable="box")
-    figure.suptitle("Phase portrait; dots: where each begins", fontsize=11)
+    figure.suptitle("Phase portrait; dots: initial states", fontsize=11)
     return _with_legend(figure)
 
 
@@ -132,7 +132,7 @@ def _draw_space(paths: _Paths, names: Sequence[str]) -> Figure:
     space.set(xlabel=f"${names[0]}$", ylabel=f"${names[1]}$", zlabel=f"${names[2]}$")
     for place, (i, j) in enumerate(combinations(range(3), 2), start=2):
         _draw_projection(figure.add_subplot(2, 2, place), paths, names, (i, j))
-    figure.suptitle("Phase portrait and its three planes; dots: where each begins", fontsize=10)
+    figure.suptitle("Phase portrait and its three planes; dots: initial states", fontsize=10)
     return _with_legend(figure)
 
 
@@ -145,7 +145,7 @@ def _draw_planes(paths: _Paths, names: Sequence[str]) -> Figure:
     for place, pair in enumerate(shown, start=1):
         _draw_projection(figure.add_subplot(rows, columns, place), paths, names, pair)
     some = f" (the first {len(shown)} of {len(pairs)})" if len(shown) < len(pairs) else ""
-    figure.suptitle(f"Planes of neighbouring coordinates{some}; dots: where each begins", fontsize=10)
+    figure.suptitle(f"Planes of neighbouring coordinates{some}; dots: initial states", fontsize=10)
     return _with_legend(figure)
 
 

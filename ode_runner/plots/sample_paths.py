@@ -25,7 +25,7 @@ def draw_sample_paths(paths: Mapping[str, Trajectory]) -> Figure:
         apart = deviation_from_straight(path).mean(dim=1).cpu()
         middles = (torch.arange(len(apart)) + 0.5) / len(apart)
         deviations.plot(middles, apart, color=colour, label=f"{name}: mean {float(apart.mean()):.3g}")
-    deviations.set(title="How far from straight", xlabel="part of the time, from noise", yscale="log")
+    deviations.set(title="Deviation from a straight path", xlabel="fraction of the time, from noise", yscale="log")
     deviations.set_ylabel("$|dx/ds - (x(1) - x(0))|^2$")
     deviations.legend(fontsize=8)
     deviations.grid(alpha=0.3)

@@ -40,15 +40,13 @@ def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None,
 
 def draw_prior_samples(paths: Tensor) -> Figure:
     """Curves (time, samples, 2) from initial states drawn from the prior."""
-    return _draw_gallery(
-        paths, rows=3, title="Spirals from initial states drawn from the prior; dots: where each begins"
-    )
+    return _draw_gallery(paths, rows=3, title="Spirals from initial states drawn from the prior; dots: initial states")
 
 
 def draw_walk(paths: Tensor) -> Figure:
     """Curves (time, steps, 2) from initial states on a line."""
     return _draw_gallery(
-        paths, rows=2, title="A straight walk in the latent space, from one test spiral's initial state to another's"
+        paths, rows=2, title="Linear interpolation in the latent space, between the initial states of two test spirals"
     )
 
 

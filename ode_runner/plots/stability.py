@@ -26,6 +26,6 @@ def draw_stability(x: Tensor, y: Tensor, growth: Tensor, *, eigenvalues: Tensor,
             label=f"eigenvalues, at a step of {size:.4g}",
         )
         axes.legend(loc="upper left", fontsize=8)
-    axes.set(xlabel=r"Re $h\lambda$", ylabel=r"Im $h\lambda$", title="Shaded: a step does not grow", aspect="equal")
+    axes.set(xlabel=r"Re $h\lambda$", ylabel=r"Im $h\lambda$", title="Shaded: stable, growth at most 1", aspect="equal")
     axes.grid(alpha=0.3)
     return figure

@@ -28,7 +28,9 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
     states, targets, ts = states.cpu(), targets.cpu(), ts.cpu()
     figure = style.figure(11, 4.6)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.6))
-    _draw_plane(figure.add_subplot(grid[:, 0]), states, targets, ts, title=style.titled("Dots: beginnings", followed))
+    _draw_plane(
+        figure.add_subplot(grid[:, 0]), states, targets, ts, title=style.titled("Dots: initial states", followed)
+    )
     above = figure.add_subplot(grid[0, 1])
     below = figure.add_subplot(grid[1, 1], sharex=above)
     for axes in (above, below):

@@ -89,7 +89,7 @@ def draw_predictions(ts: Times, values: Trajectory, names: Sequence[str]) -> Fig
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     parts = style.part_of(samples, values.shape[1], "samples"), style.part_of(len(shown), len(names), "coordinates")
-    grid[0].set_title(style.titled("What the model says", *parts), fontsize=10)
+    grid[0].set_title(style.titled("Predictions of the model", *parts), fontsize=10)
     grid[-1].set_xlabel("t")
     if values.shape[1] > 1:
         handles, labels = grid[0].get_legend_handles_labels()

@@ -114,7 +114,7 @@ class _OneTask:
         looks, legend, note = (many.looks, many.legend, many.caption) if many else (self.looks, (), "")
         if not self.quality or not (panels := _trade_offs(self.rows, looks, self.quality)):
             return None
-        caption = f"What quality costs. Bars: standard deviation over seeds. {note}".rstrip()
+        caption = f"Quality against cost. Bars: standard deviation over seeds. {note}".rstrip()
         higher = direction(self.quality) > 0
         quality = _axis(self.quality, self.quality)
         return caption, draw_trade_offs(panels, quality, higher_is_better=higher, legend=legend)

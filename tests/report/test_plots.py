@@ -308,7 +308,7 @@ def test_a_picture_of_some_says_of_how_many() -> None:
     assert draw_forecasts([panel] * 4, ["hare"], "year", series=12).get_suptitle() == "the first 4 of 12 series"
     assert draw_forecasts([panel], ["hare"], "year", series=1).get_suptitle() == ""
     [axes] = draw_predictions(torch.linspace(0, 1, 3), torch.zeros(3, 12, 1), ["x"]).axes
-    assert axes.get_title() == "What the model says; the first 10 of 12 samples"
+    assert axes.get_title() == "Predictions of the model; the first 10 of 12 samples"
     [axes] = draw_probabilities(torch.linspace(0, 1, 3), *torch.full((2, 3, 12), 1 / 12)).axes
     assert axes.get_title() == "the first 10 of 12 states"
     texts = draw_unmasking(torch.zeros(3, 2, 4, dtype=torch.long), words="ab", samples=5).axes[0].get_title()

@@ -98,7 +98,9 @@ class Area(Task):
         rows = self.inputs[Split.TEST][:SHOWN]
         answers, areas = view.predict(rows, None), self._targets(rows)[-1]
         last = answers[-1] if self.running else answers
-        captions = [f"area {a:.3f}, said {b:.3f}" for (a,), (b,) in zip(areas.tolist(), last.tolist(), strict=True)]
+        captions = [
+            f"area {a:.3f}, predicted {b:.3f}" for (a,), (b,) in zip(areas.tolist(), last.tolist(), strict=True)
+        ]
         yield from figures_of_series(view, rows, captions, tested=len(self.inputs[Split.TEST]))
 
     def _targets(self, rows: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class SeriesClassification(Classification):
         test = self.splits[Split.TEST]
         rows, labels = test.inputs[:SHOWN], test.targets[:SHOWN]
         answers = view.predict(rows, None).argmax(dim=1)
-        captions = [f"class {a}, said {b}" for a, b in zip(labels.tolist(), answers.tolist(), strict=True)]
+        captions = [f"class {a}, predicted {b}" for a, b in zip(labels.tolist(), answers.tolist(), strict=True)]
         yield from figures_of_series(view, rows, captions, tested=len(test.inputs))
 
 
