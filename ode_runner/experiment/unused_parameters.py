@@ -48,9 +48,9 @@ def _leaves(root: Node) -> Iterator[Tensor]:
         leaf = getattr(node, "variable", None)  # of the nodes that accumulate gradients
         if isinstance(leaf, Tensor):
             yield leaf
-        new = {after for after, _ in node.next_functions if after is not None} - seen
-        seen |= new
-        due += new
+        new = dict.fromkeys(after for after, _ in node.next_functions if after is not None and after not in seen)
+        seen |= new.keys()
+        due += reversed(new)
 
 
 def _listed(things: Sequence[object]) -> str:

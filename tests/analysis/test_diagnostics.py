@@ -56,8 +56,8 @@ def test_a_derivative_is_applied_without_being_formed(float64: None) -> None:
     jacobian = (1 - output.detach().square())[..., None] * weights.T  # (batch, 6, 4)
     vector, covector = torch.randn(3, 4), torch.randn(3, 6)
     made = JacobianProducts(output, place)
-    torch.testing.assert_close(made.push(vector), torch.einsum("bij,bj->bi", jacobian, vector))
-    torch.testing.assert_close(made.pull(covector), torch.einsum("bij,bi->bj", jacobian, covector))
+    torch.testing.assert_close(made.jvp(vector), torch.einsum("bij,bj->bi", jacobian, vector))
+    torch.testing.assert_close(made.vjp(covector), torch.einsum("bij,bi->bj", jacobian, covector))
 
 
 def test_a_flow_of_attention_is_looked_at(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +75,8 @@ def test_a_flow_of_attention_is_looked_at(composed: Compose, monkeypatch: pytest
 def test_an_output_that_does_not_depend_on_the_state_has_no_derivative(output: Any) -> None:
     place = torch.ones(2, 3, requires_grad=True)
     made = JacobianProducts(output(place), place)
-    assert not made.push(torch.ones(2, 3)).any()
-    assert not made.pull(torch.ones(2, 3)).any()
+    assert not made.jvp(torch.ones(2, 3)).any()
+    assert not made.vjp(torch.ones(2, 3)).any()
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])

@@ -308,6 +308,8 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
         (("task=chirality", "network=recurrent_vae"), "asks for something else. Use network=sequence"),
         (("task=chirality", "task.observed=101"), "task.observed must be from 2 to task.points=100"),
         (("task=chirality", "task.missing=1.0"), "from 0 to below 1"),
+        (("task=area", "task.points=-1"), "task.points must be at least 2, not -1"),
+        (("task=chirality", "task.points=1000000000"), "task.points must be at most 195,312, not 1,000,000,000"),
     ],
 )
 def test_what_cannot_be_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

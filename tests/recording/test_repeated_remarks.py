@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ode_runner.recording import repeated_remarks
-from ode_runner.recording.repeated_remarks import TOLD, each_once, is_first, summaries
+from ode_runner.recording.repeated_remarks import MADE, each_once, is_first, summaries
 
 
 def test_a_remark_is_told_once_by_all_processes_of_a_sweep() -> None:
@@ -25,7 +25,7 @@ def test_a_remark_is_told_once_by_all_processes_of_a_sweep() -> None:
             f"the warning of a (loss 3) holds for 1 more, {numbers}",
             f"the warning of b (another one, which goes on and on and on, and...) holds for 1 more, {numbers}",
         ]
-        folder = Path(os.environ[TOLD])
+        folder = Path(os.environ[MADE])
     assert not folder.exists()
     assert summaries() == []
     assert is_first("loss 3", of="a")

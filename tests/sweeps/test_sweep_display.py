@@ -80,7 +80,7 @@ def test_cells_in_other_processes_have_their_lines_while_others_go_on(
     with shown.watching(cells):
         complete(cells[1], eval__rmse=0.5, test__loss=1.0, test__rmse=0.25)
         for _ in range(500):
-            if shown.told:
+            if shown.reported:
                 break
             module.time.sleep(0.01)
         assert capsys.readouterr().out == "[1/2] second  test rmse 0.25  completed in 12 s\n"

@@ -52,7 +52,7 @@ class Two(nn.Module):
         ("unused", "the loss does not depend on second.weight, second.bias, 2 of 4 parameters"),
         ("without a graph", "the loss does not depend on second.weight, second.bias, 2 of 4 parameters"),
         ("detached", "the loss does not depend on first.weight, first.bias, 2 of 4 parameters"),
-        ("made anew", "the loss depends on 2 parameters that are not the model's (of shape (2, 2), (2,))"),
+        ("made anew", "the loss depends on 2 parameters that are not the model's (of shape (2,), (2, 2))"),
     ],
 )
 def test_parameters_that_keep_their_values_are_named(how: str, sentence: str) -> None:

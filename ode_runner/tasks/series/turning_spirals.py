@@ -10,8 +10,10 @@ from torch import Tensor
 from ode_runner.batch import Split
 from ode_runner.controls.series import Series
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks.sizes import check_counts
 
 TURNS = 2
+MOST_VALUES = 100_000_000  # points of all spirals of a split: more would take all memory
 
 
 class Spirals(NamedTuple):
@@ -55,8 +57,10 @@ def draw_splits(
     """The spirals of each split, in the order of `sizes`.
 
     Raises:
-        RefusedInput: `observed` is less than 2 or greater than `points`.
+        RefusedInput: `points` is less than 2 or too many for this number of spirals, or `observed` is less than 2 or
+            greater than `points`.
     """
+    check_counts(2, MOST_VALUES // max(sizes.values()), points=points)
     if not 2 <= observed <= points:
         raise RefusedInput(f"task.observed must be from 2 to task.points={points}, not {observed}.")
     draw = partial(draw_spirals, points=points, observed=observed, noise=noise, missing=missing, generator=generator)
