@@ -12,7 +12,7 @@ from torch import Tensor
 from ode_runner.compiling import cuda_kernel
 from ode_runner.compiling.c_code.drivers import driver_source
 from ode_runner.compiling.c_code.graph import check_right, refusing
-from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.operations import WITH_CODE, NoCode
 from ode_runner.compiling.c_code.recorder import record
 from ode_runner.compiling.c_code.source import c_source
 from ode_runner.compiling.each_solves import checked_pair, enter_steps_anew, solution_of_each
@@ -131,7 +131,7 @@ def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta, pieces: Sequence
     sizes: dict[str, int | str] = {"W": steps.y0[0].numel(), "LEARNED": sum(steps.learned.sizes)}
     sizes |= {"FIRST": repr(solver.first_step or 0.0), "CONTROL": Control.of(solver).in_c()}
     try:
-        recordings = {name: record(*steps.piece(name)) for name in pieces}
+        recordings = {name: record(*steps.piece(name), whole=WITH_CODE) for name in pieces}
         made = [operation.result for one in recordings.values() for operation in one.operations]
         way = INLINED if max(x.numel() for x in made) <= LARGEST_INLINED else CALLED
         header = f"{cuda_kernel.HEADER}#define LOOPS static {way} void\n"

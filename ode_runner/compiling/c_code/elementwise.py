@@ -69,6 +69,12 @@ def _clamp(x: str, low: str | None = None, high: str | None = None) -> str:
     return above if high is None else f"({above} > {high} ? {high} : {above})"
 
 
+def _remainder(x: str, y: str) -> str:
+    """With the sign of the divisor, as in Python."""
+    rest = f"fmod({x}, {y})"
+    return f"{rest} + ({rest} != 0 && ({rest} < 0) != ({y} < 0) ? {y} : 0)"
+
+
 def _scaled(sign: str) -> Callable[..., str]:
     return lambda x, y, alpha=1: f"{x} {sign} {y}" if alpha == 1 else f"{x} {sign} {_factor(alpha)} * {y}"
 
@@ -101,7 +107,10 @@ EXPRESSIONS: dict[Any, Callable[..., str]] = {
     aten.sin.default: lambda x: f"sin({x})",
     aten.cos.default: lambda x: f"cos({x})",
     aten.tanh.default: lambda x: f"tanh({x})",
-    aten.floor.default: lambda x: f"floor({x})",
+    aten.fmod.Scalar: lambda x, y: f"fmod({x}, {y})",
+    aten.fmod.Tensor: lambda x, y: f"fmod({x}, {y})",
+    aten.remainder.Scalar: lambda x, y: _remainder(x, y),
+    aten.remainder.Tensor: lambda x, y: _remainder(x, y),
     aten.sigmoid.default: lambda x: f"1 / (1 + exp(-{x}))",
     aten.silu.default: lambda x: f"{x} / (1 + exp(-{x}))",
     aten.softplus.default: lambda x, beta=1, threshold=20: (
@@ -111,20 +120,43 @@ EXPRESSIONS: dict[Any, Callable[..., str]] = {
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp,
     aten.pow.Tensor_Scalar: _power,
+    aten.pow.Tensor_Tensor: lambda x, y: f"pow({x}, {y})",
+    aten.pow.Scalar: lambda x, y: f"pow({x}, {y})",
     aten.maximum.default: lambda x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
     aten.minimum.default: lambda x, y: f"{x} < {y} || {x} != {x} ? {x} : {y}",
     aten.where.self: lambda condition, x, y: f"{condition} ? {x} : {y}",
+    aten.where.Scalar: lambda condition, x, y: f"{condition} ? {x} : {y}",
+    aten.where.ScalarSelf: lambda condition, x, y: f"{condition} ? {x} : {y}",
+    aten.where.ScalarOther: lambda condition, x, y: f"{condition} ? {x} : {y}",
     aten.tanh_backward.default: lambda dy, y: f"{dy} * (1 - {y} * {y})",
     aten.sigmoid_backward.default: lambda dy, y: f"{dy} * (1 - {y}) * {y}",
     aten.threshold_backward.default: lambda dy, x, threshold: f"{x} <= {threshold} ? 0 : {dy}",
     aten.softplus_backward.default: lambda dy, x, beta, threshold: (
         f"{x} * {beta} > {threshold} ? {dy} : {dy} / (1 + exp(-{x} * {beta}))"
     ),
+    aten.softshrink_backward.default: lambda dy, x, size: f"{x} >= -{size} && {x} <= {size} ? 0 : {dy}",
+    aten.hardshrink_backward.default: lambda dy, x, size: f"{x} >= -{size} && {x} <= {size} ? 0 : {dy}",
     aten.masked_fill.Scalar: lambda x, mask, value: f"{mask} ? {value} : {x}",
     aten.logical_and.default: lambda x, y: f"{x} && {y}",
     aten.logical_or.default: lambda x, y: f"{x} || {y}",
     aten.logical_not.default: lambda x: f"!{x}",
+    aten.isnan.default: lambda x: f"{x} != {x}",
+    aten.isfinite.default: lambda x: f"isfinite({x}) != 0",
+    aten.isinf.default: lambda x: f"isinf({x}) != 0",
 }
+_FUNCTIONS = {  # of the C library, by the names of PyTorch's operations
+    "tan": "tan", "sinh": "sinh", "cosh": "cosh", "asin": "asin", "acos": "acos", "atan": "atan", "asinh": "asinh",
+    "acosh": "acosh", "atanh": "atanh", "erf": "erf", "erfc": "erfc", "exp2": "exp2", "expm1": "expm1", "log2": "log2",
+    "log10": "log10", "floor": "floor", "ceil": "ceil", "round": "nearbyint", "trunc": "trunc", "lgamma": "lgamma",
+    "atan2": "atan2", "hypot": "hypot", "special_erf": "erf", "special_erfc": "erfc", "special_exp2": "exp2",
+    "special_expm1": "expm1", "special_log1p": "log1p", "special_round": "nearbyint",
+}  # fmt: skip
+for _name, _function in _FUNCTIONS.items():
+    EXPRESSIONS[getattr(aten, _name).default] = lambda *x, function=_function: f"{function}({', '.join(x)})"
+_LOGIC = {"and": "&", "or": "|", "xor": "^"}
+for _name, _sign in _LOGIC.items():
+    for _target in (getattr(aten, f"__{_name}__").Tensor, getattr(aten, f"bitwise_{_name}").Tensor):
+        EXPRESSIONS[_target] = lambda x, y, sign=_sign: f"{x} {sign} {y}"
 _COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
 for _name, _sign in _COMPARISONS.items():
     for _overload in ("Scalar", "Tensor"):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from ode_runner.compiling.c_code.machine_code import POSSIBLE, function_of, library
-from ode_runner.compiling.c_code.operations import NoCode
+from ode_runner.compiling.c_code.operations import WITH_CODE, NoCode
 from ode_runner.compiling.c_code.recorder import record
 from ode_runner.compiling.c_code.source import c_source
 from ode_runner.config.garbage_collection import collector_off
@@ -64,7 +64,7 @@ def has_code(function: Function, examples: Sequence[Tensor]) -> bool:
         CannotCompile: `function` is not a fixed sequence of tensor operations on its inputs.
     """
     with refusing(), torch.no_grad(), collector_off():
-        recording = record(function, examples)
+        recording = record(function, examples, whole=WITH_CODE)
         try:
             c_source({"run": recording})
         except NoCode:
@@ -75,7 +75,7 @@ def has_code(function: Function, examples: Sequence[Tensor]) -> bool:
 def _as_c(
     functions: Mapping[str, tuple[Function, Sequence[Tensor]]], driver: str = ""
 ) -> tuple[ctypes.PyDLL, dict[str, Function]] | None:
-    recordings = {name: record(*one) for name, one in functions.items()}
+    recordings = {name: record(*one, whole=WITH_CODE) for name, one in functions.items()}
     try:
         made = library(c_source(recordings, driver))
     except NoCode:

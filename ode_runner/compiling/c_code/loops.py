@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 SUMMED = '_Pragma("omp simd reduction(+:s)") '  # before a loop, allows any order of summation
-TYPES = {torch.float32: "float", torch.float64: "double", torch.bool: "unsigned char", torch.int64: "long long"}
+TYPES = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.bool: "unsigned char",
+    torch.int64: "long long",
+    torch.int32: "int",
+}
 Name = Callable[[Tensor], str]  # gives the name of the array that holds the elements of a tensor
 
 
@@ -75,7 +81,7 @@ def sum_over(result: Tensor, x: Tensor, axes: Sequence[int], name: Name) -> str:
         f"for (long i{loop} = 0; i{loop} < {x.shape[axis]}; ++i{loop}) " for loop, axis in enumerate(axes, len(kept))
     ] or [""]
     inner = "".join([*outer, SUMMED if innermost else "", innermost])
-    return nest(sizes, f"{TYPES[x.dtype]} s = 0; {inner}s += {source}; {target} = s;")
+    return nest(sizes, f"{TYPES[result.dtype]} s = 0; {inner}s += {source}; {target} = s;")
 
 
 def product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str:

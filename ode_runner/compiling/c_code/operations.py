@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.c_code.convolutions import CONVOLUTIONS
 from ode_runner.compiling.c_code.elementwise import EXPRESSIONS, code_of_elements, number
-from ode_runner.compiling.c_code.loops import Name, Place, elementwise, nest, place, sum_over
+from ode_runner.compiling.c_code.indexing import INDEXING
+from ode_runner.compiling.c_code.loops import Name, elementwise, sum_over
 from ode_runner.compiling.c_code.products import LARGEST_LOOP, matrix_product
 from ode_runner.compiling.c_code.recorder import Operation
+from ode_runner.compiling.c_code.reductions import REDUCTIONS
 
 aten = torch.ops.aten
 
@@ -36,6 +39,8 @@ def code_of(operation: Operation, name: Name) -> str:
     try:
         if target in EXPRESSIONS:
             return code_of_elements(operation, name, EXPRESSIONS[target])
+        if target in CONVOLUTIONS:
+            return CONVOLUTIONS[target](result, name, *arguments, **operation.options, number=operation.number)
         return _SPECIAL[target](result, name, *arguments, **operation.options)
     except (KeyError, TypeError) as error:  # an operation, or an option, without C code
         raise NoCode(str(target)) from error
@@ -87,10 +92,10 @@ def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
     return f"{zero} {add}"
 
 
-def _sum(result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False) -> str:
-    del keepdim
-    if result.dtype != x.dtype:
-        raise NoCode("a sum in another type")
+def _sum(
+    result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False, **options: Any
+) -> str:
+    del keepdim, options
     return sum_over(result, x, axes or [], name)
 
 
@@ -98,12 +103,6 @@ def _mean(result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | None = No
     count = max(x.numel() // max(result.numel(), 1), 1)
     divide = elementwise(result, [], name, lambda y: f"{y} /= {count};")
     return f"{_sum(result, name, x, axes, keepdim)} {divide}"
-
-
-def _max(result: Tensor, name: Name, x: Tensor) -> str:
-    first = elementwise(result, [x.flatten()[:1].view(result.shape)], name, lambda y, x: f"{y} = {x};")
-    other = elementwise(result.expand(x.shape), [x], name, lambda y, x: f"if ({x} > {y} || {x} != {x}) {y} = {x};")
-    return f"{first} {other}"
 
 
 def _cat(result: Tensor, name: Name, parts: Sequence[Tensor], axis: int = 0) -> str:
@@ -131,30 +130,6 @@ def _eye(result: Tensor, name: Name, size: int, **options: Any) -> str:
     del size, options
     zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
     return f"{zero} {elementwise(result.diagonal(), [], name, lambda y: f'{y} = 1;')}"
-
-
-def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor) -> str:
-    """An index out of range gives NaN, where PyTorch raises an error."""
-    y, source = place(result, name), place(x, name)
-    entry = Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
-    others = source._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(source.strides)))
-    element = f"(&{others})[entry * {source.strides[axis]}]"
-    found = f"entry >= 0 && entry < {x.shape[axis]} ? {element} : NAN"
-    return nest(result.shape, f"long entry = {entry}; {y} = {found};")
-
-
-def _index_add(
-    result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
-) -> str:
-    """The derivative of index_select; an index out of range adds nothing."""
-    if alpha != 1:
-        raise NoCode("index_add with a factor")
-    begin = "" if result is x else _cast(result, name, x)
-    y, added = place(result, name), place(source, name)
-    entry = Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
-    others = y._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(y.strides)))
-    add = f"if (entry >= 0 && entry < {result.shape[axis]}) (&{others})[entry * {y.strides[axis]}] += {added};"
-    return f"{begin} {nest(source.shape, f'long entry = {entry}; {add}')}"
 
 
 def _slice(x: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
@@ -187,13 +162,14 @@ _SPECIAL: dict[Any, Callable[..., str]] = {
     aten.sum.default: _sum,
     aten.mean.default: _mean,
     aten.mean.dim: _mean,
-    aten.max.default: _max,
     aten.cat.default: _cat,
     aten.stack.default: _stack,
     aten.eye.default: _eye,
     aten.select_backward.default: _put_back(torch.select),
     aten.slice_backward.default: _put_back(_slice),
-    aten.index_select.default: _index_select,
-    aten.index_add.default: _index_add,
-    aten.index_add_.default: _index_add,
+    **REDUCTIONS,
+    **INDEXING,
 }
+WITH_CODE = frozenset(
+    {*EXPRESSIONS, *_SPECIAL, *CONVOLUTIONS, *_FILLED, *_EMPTY}
+)  # with some arguments; with others, NoCode is raised

@@ -1,11 +1,12 @@
 """Traces a function of tensors into the PyTorch operations that it consists of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -32,6 +33,7 @@ class Operation(NamedTuple):
     arguments: Sequence[Any]
     options: Mapping[str, Any]
     result: Tensor
+    number: int = 0  # of the result, if the call has several
 
     def reads(self) -> list[Tensor]:
         """The tensors among its arguments, including those of inlined operations."""
@@ -53,14 +55,25 @@ class Recording(NamedTuple):
     outputs: Sequence[Tensor]
 
 
-def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> Recording:
+def record(
+    function: Callable[..., Sequence[Tensor]],
+    examples: Sequence[Tensor],
+    *,
+    whole: Collection[OpOverload[..., Any]] | None = None,
+) -> Recording:
     """Trace `function` with tensors like the examples.
+
+    Args:
+        function: the function.
+        examples: its inputs.
+        whole: operations that are recorded as they are; others are decomposed into these as far as PyTorch knows how.
+            None: nothing is decomposed.
 
     Raises:
         CannotCompile: it is not a fixed sequence of tensor operations on its inputs.
     """
     inputs = [example.clone() for example in examples]
-    with _Recorder(inputs) as recorder:
+    with _Recorder(inputs, whole) as recorder:
         outputs = list(function(*inputs))
     return Recording(inputs, recorder.needed(outputs), outputs)
 
@@ -68,8 +81,9 @@ def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]
 class _Recorder(TorchDispatchMode):
     """Records operations. Keeps every tensor alive, so that no memory is reused."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], whole: Collection[OpOverload[..., Any]] | None) -> None:
         super().__init__()
+        self.whole = whole
         self.operations: list[Operation] = []
         self.given = {storage_of(x) for x in inputs}
         self.known = dict.fromkeys(self.given)
@@ -83,16 +97,45 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotCompile(DRAWS)
         found = func(*args, **(kwargs or {}))
-        for result in (x for x in tree_leaves(found) if isinstance(x, Tensor)):
-            operation = Operation(func, args, kwargs or {}, result)
-            if any(storage_of(x) not in self.known for x in operation.reads()):
-                raise CannotCompile(OTHER_TENSOR)
-            if func._schema.is_mutable and storage_of(result) in self.given:
-                raise CannotCompile(f"the field writes into what it is given, by {func}")
-            if func._schema.is_mutable or storage_of(result) not in self.known:
-                self.operations.append(operation)
-            self.known[storage_of(result)] = None
+        results = {number: x for number, x in enumerate(tree_leaves(found)) if isinstance(x, Tensor)}
+        if self._is_to_be_decomposed(func, results.values()):
+            parts = self._decomposed(func, args, kwargs or {})
+            if parts is not None:
+                return parts
+        for number, result in results.items():
+            self._add(Operation(func, args, kwargs or {}, result, number))
         return found
+
+    def _add(self, operation: Operation) -> None:
+        func, storage = operation.target, storage_of(operation.result)
+        if any(storage_of(x) not in self.known for x in operation.reads()):
+            raise CannotCompile(OTHER_TENSOR)
+        if func._schema.is_mutable and storage in self.given:
+            raise CannotCompile(f"the field writes into what it is given, by {func}")
+        if func._schema.is_mutable or storage not in self.known:
+            self.operations.append(operation)
+        self.known[storage] = None
+
+    def _is_to_be_decomposed(self, func: OpOverload[..., Any], results: Iterable[Tensor]) -> bool:
+        """Whether an operation is not to be recorded as it is. Views, which are not recorded, and writes are kept."""
+        if self.whole is None or func in self.whole or func._schema.is_mutable:
+            return False
+        return any(storage_of(x) not in self.known for x in results)
+
+    def _decomposed(self, func: OpOverload[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The result of an operation, recorded as several simpler ones; None if PyTorch does not know how."""
+        parts = getattr(func, "impl_aten", None) or decomposition_table.get(func, func.decompose)  # the first: of prims
+        count, known = len(self.operations), dict(self.known)
+        try:
+            with self:
+                found = parts(*args, **kwargs)
+            return None if found is NotImplemented else found
+        except CannotCompile:
+            raise
+        except Exception:  # what a decomposition refuses has no common type; the operation is recorded as it is
+            del self.operations[count:]
+            self.known = known
+            return None
 
     def needed(self, outputs: Sequence[Tensor]) -> list[Operation]:
         """The operations on which the outputs depend."""

@@ -1,0 +1,123 @@
+"""Elements at indices in C: selection, its derivatives, rolled and reversed tensors."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_code.loops import Name, Place, elementwise, nest, place
+
+aten = torch.ops.aten
+
+
+def _at_entry(x: Tensor, name: Name, axis: int) -> str:
+    """The element of `x` with index `entry` along an axis, and with those of the loops along the others."""
+    if not x.dim():
+        return str(place(x, name))
+    found = place(x, name)
+    others = found._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(found.strides)))
+    return f"(&{others})[entry * {found.strides[axis]}]"
+
+
+def _selected(x: Tensor, name: Name, axis: int, result: Tensor, entry: Place) -> str:
+    """An index out of range gives NaN, where PyTorch raises an error."""
+    size = x.shape[axis] if x.dim() else 1
+    found = f"entry >= 0 && entry < {size} ? {_at_entry(x, name, axis)} : NAN"
+    return nest(result.shape, f"long entry = {entry}; {place(result, name)} = {found};")
+
+
+def _put(result: Tensor, name: Name, axis: int, source: Tensor, entry: Place, sign: str) -> str:
+    """Add elements, or assign them; an index out of range does nothing."""
+    size = result.shape[axis] if result.dim() else 1
+    put = f"if (entry >= 0 && entry < {size}) {_at_entry(result, name, axis)} {sign} {place(source, name)};"
+    return nest(source.shape, f"long entry = {entry}; {put}")
+
+
+def _along(index: Tensor, name: Name, axis: int) -> Place:
+    """The entry of a vector of indices, in loops over all axes."""
+    return Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
+
+
+def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor) -> str:
+    axis %= max(x.dim(), 1)
+    return _selected(x, name, axis, result, _along(index, name, axis))
+
+
+def _gather(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, *, sparse_grad: bool = False) -> str:
+    del sparse_grad
+    return _selected(x, name, axis % max(x.dim(), 1), result, place(index, name))
+
+
+def _index_add(
+    result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
+) -> str:
+    """The derivative of index_select."""
+    if alpha != 1:
+        raise TypeError("a factor")
+    axis %= max(x.dim(), 1)
+    return f"{_copy(result, name, x)} {_put(result, name, axis, source, _along(index, name, axis), '+=')}"
+
+
+def _scatter(sign: str) -> Callable[..., str]:
+    def code(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor) -> str:
+        part = source[tuple(slice(size) for size in index.shape)]
+        return f"{_copy(result, name, x)} {_put(result, name, axis % max(x.dim(), 1), part, place(index, name), sign)}"
+
+    return code
+
+
+def _copy(result: Tensor, name: Name, x: Tensor) -> str:
+    return "" if result is x else elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
+
+
+def _flip(result: Tensor, name: Name, x: Tensor, axes: Sequence[int]) -> str:
+    axes = [axis % x.dim() for axis in axes]
+    offset = int(x.storage_offset()) + sum((x.shape[axis] - 1) * x.stride(axis) for axis in axes)
+    strides = tuple(-stride if axis in axes else stride for axis, stride in enumerate(x.stride()))
+    return nest(result.shape, f"{place(result, name)} = {Place(name(x), offset, strides)};")
+
+
+def _roll(result: Tensor, name: Name, x: Tensor, shifts: Sequence[int], axes: Sequence[int] = ()) -> str:
+    """Each block that stays together is one loop: two along every axis that is rolled."""
+    if not axes:
+        return _roll(result.view(-1), name, x.reshape(-1), shifts, [0]) if x.is_contiguous() else _no_view()
+    blocks = []
+    for shift, axis in zip(shifts, axes, strict=True):
+        size = x.shape[axis]
+        blocks.append([(axis, 0, size - shift % size, shift % size), (axis, size - shift % size, size, 0)])
+    code = []
+    for block in itertools.product(*blocks):
+        source, target = x, result
+        for axis, begin, end, to in block:
+            source, target = source.narrow(axis, begin, end - begin), target.narrow(axis, to, end - begin)
+        code.append(_copy(target, name, source) if source.numel() else "")
+    return " ".join(code)
+
+
+def _no_view() -> str:
+    raise TypeError("a flattened roll of a tensor that is not contiguous")
+
+
+def _arange(result: Tensor, name: Name, *bounds: float, **options: Any) -> str:
+    del options
+    start, step = (bounds[0] if len(bounds) > 1 else 0), (bounds[2] if len(bounds) > 2 else 1)
+    return nest(result.shape, f"{place(result, name)} = {start} + i0 * {step};")
+
+
+INDEXING: dict[Any, Callable[..., str]] = {
+    aten.index_select.default: _index_select,
+    aten.index_add.default: _index_add,
+    aten.index_add_.default: _index_add,
+    aten.gather.default: _gather,
+    aten.scatter.src: _scatter("="),
+    aten.scatter_.src: _scatter("="),
+    aten.scatter_add.default: _scatter("+="),
+    aten.scatter_add_.default: _scatter("+="),
+    aten.flip.default: _flip,
+    aten.roll.default: _roll,
+    aten.arange.default: _arange,
+    aten.arange.start: _arange,
+    aten.arange.start_step: _arange,
+}

@@ -1,0 +1,129 @@
+"""Reductions along axes in C: the largest element, products, variances, running sums."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_code.loops import TYPES, Name, Place, elementwise, nest
+
+aten = torch.ops.aten
+
+
+class _Loops(NamedTuple):
+    """The inner loops of a reduction, the element that they read, and the element of the result."""
+
+    inner: str  # `for` statements without a body
+    x: Place
+    y: Place
+
+
+def _reduced(
+    result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None, body: Callable[[_Loops], str]
+) -> str:
+    """Loops with this body over the axes of `x` that are not reduced; `result` may have the others with size 1."""
+    axes = [axes] if isinstance(axes, int) else list(axes or [])
+    axes = [axis % x.dim() for axis in axes] if x.dim() and axes else list(range(x.dim()))
+    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    sizes = [x.shape[axis] for axis in kept]
+    strides = tuple(x.stride(axis) for axis in (*kept, *axes))
+    inner = "".join(
+        f"for (long i{loop} = 0; i{loop} < {x.shape[axis]}; ++i{loop}) " for loop, axis in enumerate(axes, len(kept))
+    )
+    y = Place(name(result), int(result.storage_offset()), result.view(sizes).stride())
+    return nest(sizes, body(_Loops(inner, Place(name(x), int(x.storage_offset()), strides), y)))
+
+
+def _extreme(sign: str, start: str) -> Callable[..., str]:
+    """The largest or the smallest element; NaN if there is one."""
+
+    def code(
+        result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None = None, keepdim: bool = False
+    ) -> str:
+        del keepdim
+        if result.dtype == torch.int64:
+            return _reduced(result, name, x, axes, lambda loops: _index_of_extreme(loops, sign, x))
+        kind = TYPES[x.dtype]
+        return _reduced(
+            result,
+            *(name, x, axes),
+            lambda loops: (
+                f"{kind} s = {start}; {loops.inner}if ({loops.x} {sign} s || {loops.x} != {loops.x}) s = {loops.x}; "
+                f"{loops.y} = s;"
+            ),
+        )
+
+    return code
+
+
+def _index_of_extreme(loops: _Loops, sign: str, x: Tensor) -> str:
+    """The index of the first largest or smallest element along one axis; that of the first NaN if there is one."""
+    index = f"i{len(loops.x.strides) - 1}"
+    first = str(loops.x._replace(strides=(*loops.x.strides[:-1], 0)))
+    better = f"s == s && ({loops.x} {sign} s || {loops.x} != {loops.x})"
+    return (
+        f"{TYPES[x.dtype]} s = {first}; long k = 0; "
+        f"{loops.inner}if ({better}) {{ s = {loops.x}; k = {index}; }} {loops.y} = k;"
+    )
+
+
+def _product(
+    result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None = None, keepdim: bool = False
+) -> str:
+    del keepdim
+    kind = TYPES[x.dtype]
+    return _reduced(result, name, x, axes, lambda loops: f"{kind} s = 1; {loops.inner}s *= {loops.x}; {loops.y} = s;")
+
+
+def _variance(
+    result: Tensor,
+    name: Name,
+    x: Tensor,
+    axes: Sequence[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> str:
+    """The mean is computed first: the difference of two large sums would lose all digits."""
+    del keepdim
+    count, kind = x.numel() // result.numel(), TYPES[x.dtype]
+    divisor = max(count - (1 if correction is None else correction), 0)
+    inverse = f"(({kind}){(1 / divisor).hex()})" if divisor else "NAN"
+    return _reduced(
+        result,
+        *(name, x, axes),
+        lambda loops: (
+            f"{kind} m = 0, s = 0; {loops.inner}m += {loops.x}; m /= {count}; "
+            f"{loops.inner}s += ({loops.x} - m) * ({loops.x} - m); {loops.y} = s * {inverse};"
+        ),
+    )
+
+
+def _running_sum(result: Tensor, name: Name, x: Tensor, axis: int, *, dtype: Any = None) -> str:
+    del dtype
+    if not x.dim():
+        return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
+    axis %= x.dim()
+    order = [*(i for i in range(x.dim()) if i != axis), axis]
+    source, target = (Place(name(z), int(z.storage_offset()), tuple(z.stride(i) for i in order)) for z in (x, result))
+    last = len(order) - 1
+    along = f"for (long i{last} = 0; i{last} < {x.shape[axis]}; ++i{last})"
+    body = f"{TYPES[result.dtype]} s = 0; {along} {{ s += {source}; {target} = s; }}"
+    return nest([x.shape[i] for i in order[:-1]], body)
+
+
+REDUCTIONS: dict[Any, Callable[..., str]] = {
+    aten.amax.default: _extreme(">", "-INFINITY"),
+    aten.amin.default: _extreme("<", "INFINITY"),
+    aten.max.default: _extreme(">", "-INFINITY"),
+    aten.min.default: _extreme("<", "INFINITY"),
+    aten.max.dim: _extreme(">", "-INFINITY"),
+    aten.min.dim: _extreme("<", "INFINITY"),
+    aten.argmax.default: _extreme(">", "-INFINITY"),
+    aten.argmin.default: _extreme("<", "INFINITY"),
+    aten.prod.default: _product,
+    aten.prod.dim_int: _product,
+    aten.var.correction: _variance,
+    aten.cumsum.default: _running_sum,
+}
