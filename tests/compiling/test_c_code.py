@@ -260,7 +260,10 @@ def test_large_products_are_those_of_the_library_however_the_matrices_lie(dtype:
     def function(x: Tensor, w: Tensor) -> list[Tensor]:
         wide, turned = torch.cat([w, w], 1), x.t().contiguous().t()
         products = [x @ w, turned @ w, x @ w.t().contiguous().t(), turned @ wide[:, 50:], (w.t() @ x.t()) * 2]
-        return [*products, w @ wide.t()[:60], (w.t() @ turned.t()).t().contiguous(), F.linear(x, w.t(), x[0, :60])]
+        thirds = x[:69].view(23, 3, 80).transpose(0, 1)  # (3, 23, 80)
+        batches = [torch.stack([x, 2 * x]) @ torch.stack([w, -w]), thirds @ thirds.mT, thirds @ w.expand(3, 80, 60)]
+        products += [w @ wide.t()[:60], (w.t() @ turned.t()).t().contiguous(), F.linear(x, w.t(), x[0, :60])]
+        return [*products, *batches]
 
     torch.manual_seed(0)
     run = compiled(function, [torch.randn(70, 80, dtype=dtype), torch.randn(80, 60, dtype=dtype)])

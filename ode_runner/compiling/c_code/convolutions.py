@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.c_code.loops import TYPES, Name, Place, elementwise, nest
-from ode_runner.compiling.c_code.products import LARGEST_LOOP
 
 aten = torch.ops.aten
+
+LARGEST = 131_072  # multiplications; above, the library that PyTorch calls is faster
 
 
 class _Shape(NamedTuple):
@@ -27,7 +28,7 @@ class _Shape(NamedTuple):
         pixels. A product with a pixel outside x, which is padding, is left out.
         """
         axes, own = y.dim() - 2, y.shape[1] // self.groups
-        if y.numel() * w[0].numel() > LARGEST_LOOP:
+        if y.numel() * w[0].numel() > LARGEST:
             raise TypeError("a large convolution")
         sizes = [*y.shape, *w.shape[1:]]
         group = f"(i1 / {own} * {w.shape[1]} + i{2 + axes})"

@@ -82,14 +82,22 @@ def _mm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
 
 
 def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
-    """A batched product as one loop nest, for small matrices."""
+    """A batched product: one loop nest for small matrices, one product after another of others."""
+    if a[0].numel() * b.shape[2] > LARGEST_LOOP:
+        return _called_for_each(result, name, a, b)
     terms, zero = a.unsqueeze(3), elementwise(result, [], name, lambda y: f"{y} = 0;")
-    shape = (*a.shape, b.shape[2])
-    if terms.expand(shape).numel() > LARGEST_LOOP:
-        raise NoCode("a large matrix product")
-    spread = result.unsqueeze(2).expand(shape)
+    spread = result.unsqueeze(2).expand(*a.shape, b.shape[2])
     add = elementwise(spread, [terms, b.unsqueeze(1)], name, lambda y, a, b: f"{y} += {a} * {b};")
     return f"{zero} {add}"
+
+
+def _called_for_each(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
+    distances: dict[int, int] = {}  # between matrices, by the address of the first
+    for x in (result, a, b):
+        if distances.setdefault(x.data_ptr(), x.stride(0)) != x.stride(0):
+            raise NoCode("a batched product of a tensor with itself, repeated")
+    product = _mm(result[0], lambda x: f"({name(x)} + matrix * {distances[x.data_ptr()]})", a[0], b[0])
+    return f"for (long matrix = 0; matrix < {len(a)}; ++matrix) {{ {product} }}"
 
 
 def _sum(

@@ -1,6 +1,7 @@
 """Matrix products in C: loops for small ones, and the BLAS library that PyTorch itself calls for large ones."""
 
 import ctypes
+import math
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from ode_runner.compiling.c_code.loops import TYPES, Name, product
 
-LARGEST_LOOP = 131_072  # multiplications in a product above which a library call is faster
+LARGEST_LOOP = 4_096  # multiplications in a product above which a library call is faster
+THIN, LARGEST_THIN = 8, 131_072  # the same of products with a side below THIN
 ROUTINES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}  # of BLAS, whose matrices are column-major
 DECLARATIONS = "\n".join(
     f"typedef void Gemm_{kind}(const char *, const char *, const int *, const int *, const int *, const {kind} *, "
@@ -30,8 +32,14 @@ class _Matrix(NamedTuple):
 
 def matrix_product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str | None:
     """`result` becomes a @ b; None if it is too large for loops and BLAS cannot be called for it."""
-    if a.shape[0] * a.shape[1] * b.shape[1] <= LARGEST_LOOP:
+    sides = (*a.shape, b.shape[1])
+    if math.prod(sides) <= (LARGEST_THIN if min(sides) < THIN else LARGEST_LOOP):
         return product(result, a, b, name)
+    called = _library_call(result, a, b, name)
+    return product(result, a, b, name) if called is None and math.prod(sides) <= LARGEST_THIN else called
+
+
+def _library_call(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str | None:
     if result.stride(0) != 1:
         result, a, b = result.t(), b.t(), a.t()
     y, left, right = (_matrix(x, name) for x in (result, a, b))

@@ -20,7 +20,11 @@ HEADER = """\
 #ifdef VECTOR_MATH
 #define VECTOR(name) __attribute__((simd("notinbranch"))) double name(double); \\
                      __attribute__((simd("notinbranch"))) float name##f(float);
-VECTOR(tanh) VECTOR(exp) VECTOR(log) VECTOR(log1p) VECTOR(sin) VECTOR(cos)
+#define OF_TWO(name) __attribute__((simd("notinbranch"))) double name(double, double); \\
+                     __attribute__((simd("notinbranch"))) float name##f(float, float);
+VECTOR(exp) VECTOR(exp2) VECTOR(expm1) VECTOR(log) VECTOR(log2) VECTOR(log10) VECTOR(log1p) VECTOR(erf) VECTOR(erfc)
+VECTOR(sin) VECTOR(cos) VECTOR(tan) VECTOR(asin) VECTOR(acos) VECTOR(atan) OF_TWO(atan2) OF_TWO(hypot) OF_TWO(pow)
+VECTOR(sinh) VECTOR(cosh) VECTOR(tanh) VECTOR(asinh) VECTOR(acosh) VECTOR(atanh)
 #endif
 #include <string.h>
 #include <tgmath.h>
