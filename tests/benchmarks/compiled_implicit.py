@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
@@ -68,7 +69,7 @@ def compare(solver: Solver, field: MLPField, y0: Tensor, *, pairs: int, name: st
     )
 
 
-def gradient_step(solver: Solver, field: MLPField, y0: Tensor, *, compiled: bool) -> Callable[[], Tensor]:
+def gradient_step(solver: Solver, field: VectorField, y0: Tensor, *, compiled: bool) -> Callable[[], Tensor]:
     """A function that gives the gradient of a loss at several times."""
     integrate, ts = Integrator(solver=solver, gradient=Backprop()), torch.linspace(0, 1, OUTPUTS)
     if compiled:
