@@ -5,7 +5,7 @@ from types import FunctionType, MethodType
 
 from torch import Tensor, nn
 
-from ode_runner.compiling.values import parameters_of
+from ode_runner.compiling.values import tensors_of
 from ode_runner.errors import CannotCompile
 from ode_runner.problem import Problem, Solution
 
@@ -70,7 +70,7 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     """
     field, y0 = problem.field, problem.y0
     given = tuple(map(_kind, field.given))
-    learned = tuple(map(_kind, parameters_of(field.field, *field.integrals)))
+    learned = tuple(map(_kind, tensors_of(field.field, *field.integrals)))
     integrals = (
         field.names,
         tuple(integral.g for integral in field.integrals),

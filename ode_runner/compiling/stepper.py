@@ -120,7 +120,7 @@ def values_of(problem: Problem) -> Values:
     """The values that the field of a problem and its integrands depend on.
 
     Raises:
-        CannotCompile: they depend on something else, such as buffers, or on nothing that is learned.
+        CannotCompile: they depend on tensors of another type than the state, or on nothing that is learned.
     """
     field, y0 = problem.field, problem.y0
     values = Values.of(field)
@@ -129,12 +129,8 @@ def values_of(problem: Problem) -> Values:
         raise CannotCompile("the field has nothing to learn")
     if any(z.dtype != y0.dtype for z in found):  # packing into one vector would convert them
         raise CannotCompile(
-            "the field has parameters, or is given tensors, of another precision or type than the state"
+            "the field has parameters or buffers, or is given tensors, of another precision or type than the state"
         )
-    if any(
-        True for module in (field.field, *field.integrals) for _ in module.buffers()
-    ):  # before tracing, which would change them as a call does
-        raise CannotCompile("the field has buffers, which are none of its parameters")
     return values
 
 

@@ -317,6 +317,25 @@ class Masked(Wide):
         return self.mask * super().forward(t, y)
 
 
+class Fading(Masked):
+    """Each call changes the buffer."""
+
+    def forward(self, t: Time, y: State) -> State:
+        self.mask.mul_(0.9)
+        return super().forward(t, y)
+
+
+class Normalised(Wide):
+    """With a buffer of whole numbers: the count of batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, t: Time, y: State) -> State:
+        return super().forward(t, self.norm(y))
+
+
 class Weighted(Wide):
     def __init__(self) -> None:
         super().__init__()
@@ -344,19 +363,32 @@ class Reading(Wide):
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        (Masked, "has buffers"),
+        (Fading, "attempted to call in-place operation"),
+        (Normalised, "parameters or buffers, .* of another precision or type"),
         (Weighted, "a tensor that is none of its parameters"),
         (Noisy, "random numbers"),
         (Undecided, "reads the value of a tensor"),
         (Reading, "reads the value of a tensor"),
     ],
-    ids=["a buffer", "another tensor", "random numbers", "a branch", "a number"],
+    ids=["a buffer", "batch normalisation", "another tensor", "random numbers", "a branch", "a number"],
 )
 def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str
 ) -> None:
     with pytest.raises(CannotCompile, match=reason):
         found(compiled(Backprop(), DOPRI5, made := field(), state()), made, SPANS["one output"])
+
+
+@compiler
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_buffer_has_the_value_of_the_time_of_a_solve(mode: str) -> None:
+    field = Masked()
+    ours = compiled(MODES[mode], DOPRI5, field, state())
+    for mask in ([1.0, 0.0, 1.0], [0.5, 2.0, 0.0]):
+        field.mask.copy_(torch.tensor(mask))
+        theirs, _ = found(partial(solve_by, MODES[mode], DOPRI5), field, (0.0, 0.3, 1.0))
+        assert_same(found(ours, field, (0.0, 0.3, 1.0))[0], theirs, within=1e-10)
 
 
 IMPLICIT = [name for name in offering(DiagonallyImplicit) if name != "kencarp3"]  # which takes another part explicitly

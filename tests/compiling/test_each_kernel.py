@@ -4,10 +4,12 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import ode_runner as ode
 from ode_runner import integrator
@@ -36,6 +38,7 @@ from tests.compiling.test_compiled_each import (
     by_each_pair,
     check_nothing_is_left_to_python,
     check_same,
+    compiled,
     counted,
     found,
     samples,
@@ -68,6 +71,21 @@ class OneByOne:
         for number in range(threads + 3):  # those of the last block, too
             self.thread.value = number if threads > 1 else 0
             self.run(*values)
+
+
+class Varied(VectorField):
+    """Operations of all kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(3, 3), nn.LayerNorm(3)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        h = F.gelu(self.norm(y)) + F.elu(self.layer(y)) + y.softmax(1) * t.view(-1, *[1] * (y.dim() - 1))
+        h = h + F.mish(y).cumsum(1) + y.roll(1, 1) + y.flip(1) + F.pad(y[:, 1:], (1, 0)) + torch.atan2(y, h * h + 1)
+        h = h + y.amax(1, keepdim=True) + y.std(1, keepdim=True) + 0 * (y % 0.7 + y.round()) + y.isfinite() * y.sin()
+        h = h + F.conv1d(y[:, None], self.layer.weight[:1, None], padding=1)[:, 0] + y.gather(1, y.argmin(1)[:, None])
+        return torch.tanh(h / 10)
 
 
 @pytest.fixture
@@ -107,6 +125,15 @@ def test_conditions_and_integrals_that_learn(on_cpu: None) -> None:
     integrals = {"trace": Integral(exact_trace, True), "price": Integral(Toll(), True)}
     check_same(DOPRI5, Moved(), conditions=conditions, make=kernels)
     check_same(DOPRI5, MLPField([3, 8, 3], time=True), integrals, make=kernels)
+
+
+@compiler
+@pytest.mark.usefixtures("float64")
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("make", [kernels, compiled], ids=["kernel", "CPU"])
+def test_operations_of_all_kinds(on_cpu: None, make: Any) -> None:
+    torch.manual_seed(0)
+    check_same(DOPRI5, Varied(), make=make)
 
 
 @compiler
@@ -182,9 +209,10 @@ def test_a_field_that_learns_too_much_is_a_kernel_where_nobody_differentiates(
     torch.testing.assert_close(found, ode.integrate(field, y0, ts, per_sample=True, **by).ys, rtol=1e-5, atol=1e-5)
 
 
-def test_the_compiler_of_nvidia_understands_the_code() -> None:
+@pytest.mark.parametrize("field", [SmallNet, pytest.param(Varied, marks=pytest.mark.slow)])
+def test_the_compiler_of_nvidia_understands_the_code(field: type[VectorField]) -> None:
     pytest.importorskip("cuda.bindings.nvrtc")
-    posed = Problem(field=counted(SmallNet(), NONE, attached=True), y0=samples(), ts=torch.zeros(1))
+    posed = Problem(field=counted(field(), NONE, attached=True), y0=samples(), ts=torch.zeros(1))
     steps = EachSteps(DOPRI5, posed.field, posed.y0, values_of(posed), lanes=1)
     made = {
         "solve_each": kernel_source(steps, DOPRI5, FORWARD, "control.c", "each_kernel.cu"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -73,7 +74,7 @@ def record(
         CannotCompile: it is not a fixed sequence of tensor operations on its inputs.
     """
     inputs = [example.clone() for example in examples]
-    with _Recorder(inputs, whole) as recorder:
+    with sdpa_kernel(SDPBackend.MATH), _Recorder(inputs, whole) as recorder:  # attention by operations that have code
         outputs = list(function(*inputs))
     return Recording(inputs, recorder.needed(outputs), outputs)
 
