@@ -247,6 +247,22 @@ def test_an_operation_without_c_code_is_told() -> None:
         c_source({"f": record(lambda a, b: [torch.linalg.solve(a, b)], examples, whole=WITH_CODE)})
 
 
+def test_an_index_into_a_flattened_tensor_is_left_to_another() -> None:
+    with pytest.raises(NoCode, match="argmax"):
+        c_source({"f": record(lambda x: [x.argmax() + x], [torch.rand(2, 3)], whole=WITH_CODE)})
+
+
+@compiler
+def test_whole_numbers_are_summed_and_multiplied_as_such() -> None:
+    def function(x: Tensor) -> list[Tensor]:
+        above = x > 0.5
+        return [above.sum(1) * x[:, 0], above.cumsum(0) * x, (above * 2).prod(1) * x[:, 0], (above & (x < 0.9)) * x]
+
+    x = torch.rand(4, 6)
+    for ours, theirs in zip(compiled(function, [torch.rand(4, 6)])(x), function(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_large_convolution_is_left_to_another() -> None:
     examples = [torch.rand(16, 8, 32), torch.rand(8, 8, 9)]
     with pytest.raises(NoCode, match="convolution"):

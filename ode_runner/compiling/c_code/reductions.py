@@ -42,6 +42,10 @@ def _extreme(sign: str, start: str) -> Callable[..., str]:
         result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None = None, keepdim: bool = False
     ) -> str:
         del keepdim
+        if not x.dtype.is_floating_point:
+            raise TypeError("an extreme of whole numbers, which have no infinity to begin with")
+        if result.dtype == torch.int64 and axes is None and x.dim() > 1:
+            raise TypeError("an index into a flattened tensor")
         if result.dtype == torch.int64:
             return _reduced(result, name, x, axes, lambda loops: _index_of_extreme(loops, sign, x))
         kind = TYPES[x.dtype]
@@ -72,7 +76,7 @@ def _product(
     result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None = None, keepdim: bool = False
 ) -> str:
     del keepdim
-    kind = TYPES[x.dtype]
+    kind = TYPES[result.dtype]
     return _reduced(result, name, x, axes, lambda loops: f"{kind} s = 1; {loops.inner}s *= {loops.x}; {loops.y} = s;")
 
 
