@@ -134,8 +134,12 @@ def tensors_of(*modules: nn.Module) -> list[Tensor]:
     buffers: dict[int, Tensor] = {}
 
     def gather(module: nn.Module) -> None:
-        parameters.update({id(p): p for p in module._parameters.values() if p is not None and id(p) not in parameters})
-        buffers.update({id(b): b for b in module._buffers.values() if b is not None and id(b) not in buffers})
+        for p in module._parameters.values():
+            if p is not None:
+                parameters[id(p)] = p
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                buffers[id(buffer)] = buffer
         for part in module._modules.values():
             if part is not None:
                 gather(part)
