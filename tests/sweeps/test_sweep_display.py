@@ -79,11 +79,13 @@ def test_cells_in_other_processes_have_their_lines_while_others_go_on(
     shown = Progress(cells=cells, folder=tmp_path)
     with shown.watching(cells):
         complete(cells[1], eval__rmse=0.5, test__loss=1.0, test__rmse=0.25)
+        printed = ""
         for _ in range(500):
-            if shown.reported:
+            printed += capsys.readouterr().out
+            if printed.endswith("\n"):
                 break
             module.time.sleep(0.01)
-        assert capsys.readouterr().out == "[1/2] second  test rmse 0.25  completed in 12 s\n"
+        assert printed == "[1/2] second  test rmse 0.25  completed in 12 s\n"
     cells[0].result = JobResult(ExitCode.FAILED, RunStatus.FAILED, "no memory. Try less.")
     cells[1].result = JobResult(ExitCode.COMPLETED, RunStatus.COMPLETED)
     shown.tell(cells)
