@@ -12,7 +12,8 @@ from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.captured_stepper import CapturedStepper, Taken
 from ode_runner.compiling.captured_steps import CapturedSteps
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve, plan_of
-from ode_runner.compiling.recorded_stepper import check_recordable, clock_of, pair_of
+from ode_runner.compiling.recorded_stepper import clock_of, pair_of
+from ode_runner.compiling.stepper import check_recordable
 from ode_runner.errors import CannotCompile
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution

@@ -11,8 +11,9 @@ from torch.func import functional_call
 
 from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.recorded_function import RecordedFunction
-from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
+from ode_runner.compiling.recorded_stepper import pair_of, stepping_recorded
 from ode_runner.compiling.solves import CompiledSolve, kind_of_problem, lasting
+from ode_runner.compiling.stepper import check_recordable
 from ode_runner.devices.random_state import RandomState
 from ode_runner.devices.transfer import read_times
 from ode_runner.errors import CannotCompile

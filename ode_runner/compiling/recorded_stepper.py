@@ -9,14 +9,9 @@ from torch import Tensor
 
 from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.stepper import compilable
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
-from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
-from ode_runner.fields.structured_field import kind_of
-from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
@@ -79,27 +74,6 @@ def pair_of(solver: Solver) -> EmbeddedRungeKutta:
     if not isinstance(pair, EmbeddedRungeKutta):
         raise CannotCompile("of the solvers of fixed step whole passes are recorded, and no single steps")
     return pair
-
-
-def check_recordable(problem: Problem) -> None:
-    """Raises CannotCompile if an evaluation of the field changes its buffers.
-
-    If the field has buffers, this evaluates it once, which is not counted.
-    """
-    field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
-    buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
-    if not buffers.kept:
-        return
-    if "forward" not in kind_of(field.field).call_weights:
-        raise changes
-    with torch.no_grad():
-        CountedField.around(field.field, Ledger(), **field.options() | {"noise": None})(problem.ts[0], problem.y0)
-    now = dict(field.field.named_buffers(remove_duplicate=False))
-    same = all(torch.equal(now[name], value) for name, _, value in buffers.kept)
-    buffers.restore()
-    random.restore()
-    if not same:
-        raise changes
 
 
 def first_size(

@@ -10,9 +10,13 @@ from ode_runner.compiling.integrals import StepsWithIntegrals
 from ode_runner.compiling.solves import check_lasting
 from ode_runner.compiling.steps import CompiledSteps, Packed
 from ode_runner.compiling.values import Values
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
@@ -120,7 +124,8 @@ def values_of(problem: Problem) -> Values:
     """The values that the field of a problem and its integrands depend on.
 
     Raises:
-        CannotCompile: they depend on tensors of another type than the state, or on nothing that is learned.
+        CannotCompile: they depend on tensors of another type than the state, on buffers that calls change, or on
+            nothing that is learned.
     """
     field, y0 = problem.field, problem.y0
     values = Values.of(field)
@@ -131,7 +136,31 @@ def values_of(problem: Problem) -> Values:
         raise CannotCompile(
             "the field has parameters or buffers, or is given tensors, of another precision or type than the state"
         )
+    check_recordable(problem)
+    if any(True for integral in field.integrals for _ in integral.buffers()):
+        raise CannotCompile("an integrand has buffers, and whether its calls change them is not known")
     return values
+
+
+def check_recordable(problem: Problem) -> None:
+    """Raises CannotCompile if an evaluation of the field changes its buffers.
+
+    If the field has buffers, this evaluates it once, which is not counted.
+    """
+    field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
+    buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
+    if not buffers.kept:
+        return
+    if "forward" not in kind_of(field.field).call_weights:
+        raise changes
+    with torch.no_grad():
+        CountedField.around(field.field, Ledger(), **field.options() | {"noise": None})(problem.ts[0], problem.y0)
+    now = dict(field.field.named_buffers(remove_duplicate=False))
+    same = all(torch.equal(now[name], value) for name, _, value in buffers.kept)
+    buffers.restore()
+    random.restore()
+    if not same:
+        raise changes
 
 
 def has_c_code(problem: Problem) -> bool:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ode_runner.compiling.captured_steps import RecordedSteps
-from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
+from ode_runner.compiling.recorded_stepper import pair_of, stepping_recorded
 from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import check_recordable
 from ode_runner.errors import CannotCompile
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger

@@ -325,6 +325,14 @@ class Fading(Masked):
         return super().forward(t, y)
 
 
+class Replacing(Masked):
+    """Each call puts another tensor in the place of the buffer."""
+
+    def forward(self, t: Time, y: State) -> State:
+        self.mask = 0.9 * self.mask
+        return super().forward(t, y)
+
+
 class Normalised(Wide):
     """With a buffer of whole numbers: the count of batches."""
 
@@ -363,14 +371,15 @@ class Reading(Wide):
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        (Fading, "attempted to call in-place operation"),
+        (Fading, "has buffers, and recording would change them"),
+        (Replacing, "has buffers, and recording would change them"),
         (Normalised, "parameters or buffers, .* of another precision or type"),
         (Weighted, "a tensor that is none of its parameters"),
         (Noisy, "random numbers"),
         (Undecided, "reads the value of a tensor"),
         (Reading, "reads the value of a tensor"),
     ],
-    ids=["a buffer", "batch normalisation", "another tensor", "random numbers", "a branch", "a number"],
+    ids=["a buffer", "a new buffer", "batch normalisation", "another tensor", "random numbers", "a branch", "a number"],
 )
 def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str
