@@ -70,7 +70,7 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     """
     field, y0 = problem.field, problem.y0
     given = tuple(map(_kind, field.given))
-    learned = tuple(map(_kind, tensors_of(field.field, *field.integrals)))
+    own = tuple(map(_kind, tensors_of(field.field, *field.integrals)))
     integrals = (
         field.names,
         tuple(integral.g for integral in field.integrals),
@@ -78,7 +78,7 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
         tuple(field.counts),
     )
     place = (field.field.training, y0.shape, y0.dtype, y0.device)
-    return (field.field, *place, given, learned, *integrals, tuple(problem.breaks))
+    return (field.field, *place, given, own, *integrals, tuple(problem.breaks))
 
 
 def _kind(x: Tensor) -> tuple[Hashable, ...]:

@@ -91,7 +91,7 @@ class ForwardPass:
         ledger = self.experiment.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
-        if self._on_first is None:
+        if self._on_first is None and self.phase is Phase.FORWARD:  # in audits nobody reads them
             on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
             on_parameters = sentence_on_parameters(self.experiment.model, loss)
             self._on_first = [sentence for sentence in (on_rows, on_parameters) if sentence]

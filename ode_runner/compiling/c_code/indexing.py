@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_code.loops import Name, Place, elementwise, nest, place
+from ode_runner.compiling.c_code.loops import Name, Place, copied, nest, place
 
 aten = torch.ops.aten
 
@@ -57,19 +57,20 @@ def _index_add(
     if alpha != 1:
         raise TypeError("a factor")
     axis %= max(x.dim(), 1)
-    return f"{_copy(result, name, x)} {_put(result, name, axis, source, _along(index, name, axis), '+=')}"
+    return f"{_begun(result, name, x)} {_put(result, name, axis, source, _along(index, name, axis), '+=')}"
 
 
 def _scatter(sign: str) -> Callable[..., str]:
     def code(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor) -> str:
         part = source[tuple(slice(size) for size in index.shape)]
-        return f"{_copy(result, name, x)} {_put(result, name, axis % max(x.dim(), 1), part, place(index, name), sign)}"
+        return f"{_begun(result, name, x)} {_put(result, name, axis % max(x.dim(), 1), part, place(index, name), sign)}"
 
     return code
 
 
-def _copy(result: Tensor, name: Name, x: Tensor) -> str:
-    return "" if result is x else elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
+def _begun(result: Tensor, name: Name, x: Tensor) -> str:
+    """A copy of `x`, into which something is then written; in-place operations write into `x` itself."""
+    return "" if result is x else copied(result, x, name)
 
 
 def _flip(result: Tensor, name: Name, x: Tensor, axes: Sequence[int]) -> str:
@@ -82,7 +83,9 @@ def _flip(result: Tensor, name: Name, x: Tensor, axes: Sequence[int]) -> str:
 def _roll(result: Tensor, name: Name, x: Tensor, shifts: Sequence[int], axes: Sequence[int] = ()) -> str:
     """Each block that stays together is one loop: two along every axis that is rolled."""
     if not axes:
-        return _roll(result.view(-1), name, x.reshape(-1), shifts, [0]) if x.is_contiguous() else _no_view()
+        if not x.is_contiguous():
+            raise TypeError("a flattened roll of a tensor that is not contiguous")
+        return _roll(result.view(-1), name, x.view(-1), shifts, [0])
     blocks = []
     for shift, axis in zip(shifts, axes, strict=True):
         size = x.shape[axis]
@@ -92,12 +95,8 @@ def _roll(result: Tensor, name: Name, x: Tensor, shifts: Sequence[int], axes: Se
         source, target = x, result
         for axis, begin, end, to in block:
             source, target = source.narrow(axis, begin, end - begin), target.narrow(axis, to, end - begin)
-        code.append(_copy(target, name, source) if source.numel() else "")
+        code.append(copied(target, source, name) if source.numel() else "")
     return " ".join(code)
-
-
-def _no_view() -> str:
-    raise TypeError("a flattened roll of a tensor that is not contiguous")
 
 
 def _arange(result: Tensor, name: Name, *bounds: float, **options: Any) -> str:

@@ -35,10 +35,24 @@ def place(x: Tensor, name: Name) -> Place:
     return Place(name(x), int(x.storage_offset()), x.stride())
 
 
+def heads(sizes: Sequence[int], first: int = 0) -> list[str]:
+    """The `for` statements of loops of these lengths, the first outermost; variables are numbered from `first`."""
+    return [f"for (long i{loop} = 0; i{loop} < {size}; ++i{loop}) " for loop, size in enumerate(sizes, first)]
+
+
 def nest(sizes: Sequence[int], body: str) -> str:
     """Loops of these lengths, the first outermost."""
-    loops = "".join(f"for (long i{loop} = 0; i{loop} < {size}; ++i{loop}) " for loop, size in enumerate(sizes))
-    return f"{loops}{{ {body} }}"
+    return f"{''.join(heads(sizes))}{{ {body} }}"
+
+
+def filled(result: Tensor, value: str, name: Name) -> str:
+    """Loops that assign one value to every element."""
+    return elementwise(result, [], name, lambda y: f"{y} = {value};")
+
+
+def copied(result: Tensor, x: Tensor, name: Name) -> str:
+    """Loops that assign the elements of `x`, which is broadcast."""
+    return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
 
 
 def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Callable[..., str]) -> str:
@@ -65,23 +79,25 @@ def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Ca
 
 def sum_over(result: Tensor, x: Tensor, axes: Sequence[int], name: Name) -> str:
     """`result`, which has only the other axes of `x`, becomes the sum over `axes`."""
-    axes = [axis % x.dim() for axis in axes] or list(range(x.dim()))
-    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    kept, reduced = split_axes(x, axes)
     sizes = [x.shape[axis] for axis in kept]
     result = result.view(sizes)
     if math.prod(sizes) > 1 and x.stride(kept[-1]) == 1:  # the kept axis is the innermost loop, which is vectorised
-        zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
-        order = [*axes, *kept]
-        source = Place(name(x), int(x.storage_offset()), tuple(x.stride(axis) for axis in order))
-        target = Place(name(result), int(result.storage_offset()), (*[0] * len(axes), *result.stride()))
-        return f"{zero} {nest([x.shape[axis] for axis in order], f'{target} += {source};')}"
-    source = Place(name(x), int(x.storage_offset()), tuple(x.stride(axis) for axis in (*kept, *axes)))
-    target = Place(name(result), int(result.storage_offset()), result.stride())
-    *outer, innermost = [
-        f"for (long i{loop} = 0; i{loop} < {x.shape[axis]}; ++i{loop}) " for loop, axis in enumerate(axes, len(kept))
-    ] or [""]
+        order = [*reduced, *kept]
+        target = Place(name(result), int(result.storage_offset()), (*[0] * len(reduced), *result.stride()))
+        added = nest([x.shape[axis] for axis in order], f"{target} += {place(x.permute(order), name)};")
+        return f"{filled(result, '0', name)} {added}"
+    *outer, innermost = heads([x.shape[axis] for axis in reduced], len(kept)) or [""]
     inner = "".join([*outer, SUMMED if innermost else "", innermost])
-    return nest(sizes, f"{TYPES[result.dtype]} s = 0; {inner}s += {source}; {target} = s;")
+    source = place(x.permute(*kept, *reduced), name)
+    return nest(sizes, f"{TYPES[result.dtype]} s = 0; {inner}s += {source}; {place(result, name)} = s;")
+
+
+def split_axes(x: Tensor, axes: Sequence[int] | int | None) -> tuple[list[int], list[int]]:
+    """The axes that a reduction keeps, and those that it reduces: all, if none is named."""
+    named = [axes] if isinstance(axes, int) else axes or []
+    reduced = [axis % x.dim() for axis in named if x.dim()] or list(range(x.dim()))
+    return [axis for axis in range(x.dim()) if axis not in reduced], reduced
 
 
 def product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str:

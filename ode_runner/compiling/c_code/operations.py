@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_code.convolutions import CONVOLUTIONS
+from ode_runner.compiling.c_code.convolutions import convolution, convolution_backward
 from ode_runner.compiling.c_code.elementwise import EXPRESSIONS, code_of_elements, number
 from ode_runner.compiling.c_code.indexing import INDEXING
-from ode_runner.compiling.c_code.loops import Name, elementwise, sum_over
+from ode_runner.compiling.c_code.loops import Name, copied, elementwise, filled, sum_over
 from ode_runner.compiling.c_code.products import LARGEST_LOOP, matrix_product
 from ode_runner.compiling.c_code.recorder import Operation
 from ode_runner.compiling.c_code.reductions import REDUCTIONS
@@ -35,12 +35,12 @@ def code_of(operation: Operation, name: Name) -> str:
     if target in _EMPTY or not result.numel():
         return ""
     if target in _FILLED:
-        return elementwise(result, [], name, lambda y: f"{y} = {_FILLED[target](*arguments)};")
+        return filled(result, _FILLED[target](*arguments), name)
     try:
         if target in EXPRESSIONS:
             return code_of_elements(operation, name, EXPRESSIONS[target])
-        if target in CONVOLUTIONS:
-            return CONVOLUTIONS[target](result, name, *arguments, **operation.options, number=operation.number)
+        if target in _SEVERAL_RESULTS:
+            return _SEVERAL_RESULTS[target](result, name, operation.number, *arguments, **operation.options)
         return _SPECIAL[target](result, name, *arguments, **operation.options)
     except (KeyError, TypeError) as error:  # an operation, or an option, without C code
         raise NoCode(str(target)) from error
@@ -57,10 +57,10 @@ def _into_new(target: Any) -> Any:
 def _cast(result: Tensor, name: Name, x: Tensor | float, *arguments: Any, **options: Any) -> str:
     del arguments, options
     if not isinstance(x, Tensor):  # torch.vmap casts a number that multiplies a tensor without axes
-        return elementwise(result, [], name, lambda y: f"{y} = {number(float(x), result.dtype)};")
+        return filled(result, number(float(x), result.dtype), name)
     if result.dtype == torch.bool and x.dtype != torch.bool:
         return elementwise(result, [x], name, lambda y, x: f"{y} = {x} != 0;")
-    return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
+    return copied(result, x, name)
 
 
 def _copied(result: Tensor, name: Name, self: Tensor, source: Tensor, *arguments: Any) -> str:
@@ -85,7 +85,7 @@ def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
     """A batched product: one loop nest for small matrices, one product after another of others."""
     if a[0].numel() * b.shape[2] > LARGEST_LOOP:
         return _called_for_each(result, name, a, b)
-    terms, zero = a.unsqueeze(3), elementwise(result, [], name, lambda y: f"{y} = 0;")
+    terms, zero = a.unsqueeze(3), filled(result, "0", name)
     spread = result.unsqueeze(2).expand(*a.shape, b.shape[2])
     add = elementwise(spread, [terms, b.unsqueeze(1)], name, lambda y, a, b: f"{y} += {a} * {b};")
     return f"{zero} {add}"
@@ -128,7 +128,7 @@ def _put_back(view: Callable[..., Tensor]) -> Callable[..., str]:
 
     def code(result: Tensor, name: Name, dy: Tensor, shape: Sequence[int], *where: int) -> str:
         del shape
-        zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
+        zero = filled(result, "0", name)
         return f"{zero} {_cast(view(result, *where), name, dy)}"
 
     return code
@@ -136,8 +136,8 @@ def _put_back(view: Callable[..., Tensor]) -> Callable[..., str]:
 
 def _eye(result: Tensor, name: Name, size: int, **options: Any) -> str:
     del size, options
-    zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
-    return f"{zero} {elementwise(result.diagonal(), [], name, lambda y: f'{y} = 1;')}"
+    zero = filled(result, "0", name)
+    return f"{zero} {filled(result.diagonal(), '1', name)}"
 
 
 def _slice(x: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
@@ -175,9 +175,13 @@ _SPECIAL: dict[Any, Callable[..., str]] = {
     aten.eye.default: _eye,
     aten.select_backward.default: _put_back(torch.select),
     aten.slice_backward.default: _put_back(_slice),
+    aten.convolution.default: convolution,
     **REDUCTIONS,
     **INDEXING,
 }
-WITH_CODE = frozenset(
-    {*EXPRESSIONS, *_SPECIAL, *CONVOLUTIONS, *_FILLED, *_EMPTY}
-)  # with some arguments; with others, NoCode is raised
+_SEVERAL_RESULTS: dict[Any, Callable[..., str]] = {  # whose code takes the number of the result as well
+    aten.convolution_backward.default: convolution_backward,
+}
+WITH_CODE = frozenset(  # with some arguments; with others, NoCode is raised
+    {*EXPRESSIONS, *_SPECIAL, *_SEVERAL_RESULTS, *_FILLED, *_EMPTY}
+)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_code.loops import TYPES, Name, Place, elementwise, nest
+from ode_runner.compiling.c_code.loops import TYPES, Name, Place, copied, heads, nest, place, split_axes
 
 aten = torch.ops.aten
 
@@ -23,16 +23,10 @@ def _reduced(
     result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | int | None, body: Callable[[_Loops], str]
 ) -> str:
     """Loops with this body over the axes of `x` that are not reduced; `result` may have the others with size 1."""
-    axes = [axes] if isinstance(axes, int) else list(axes or [])
-    axes = [axis % x.dim() for axis in axes] if x.dim() and axes else list(range(x.dim()))
-    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    kept, reduced = split_axes(x, axes)
     sizes = [x.shape[axis] for axis in kept]
-    strides = tuple(x.stride(axis) for axis in (*kept, *axes))
-    inner = "".join(
-        f"for (long i{loop} = 0; i{loop} < {x.shape[axis]}; ++i{loop}) " for loop, axis in enumerate(axes, len(kept))
-    )
-    y = Place(name(result), int(result.storage_offset()), result.view(sizes).stride())
-    return nest(sizes, body(_Loops(inner, Place(name(x), int(x.storage_offset()), strides), y)))
+    inner = "".join(heads([x.shape[axis] for axis in reduced], len(kept)))
+    return nest(sizes, body(_Loops(inner, place(x.permute(*kept, *reduced), name), place(result.view(sizes), name))))
 
 
 def _extreme(sign: str, start: str) -> Callable[..., str]:
@@ -107,14 +101,12 @@ def _variance(
 def _running_sum(result: Tensor, name: Name, x: Tensor, axis: int, *, dtype: Any = None) -> str:
     del dtype
     if not x.dim():
-        return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
-    axis %= x.dim()
-    order = [*(i for i in range(x.dim()) if i != axis), axis]
-    source, target = (Place(name(z), int(z.storage_offset()), tuple(z.stride(i) for i in order)) for z in (x, result))
-    last = len(order) - 1
-    along = f"for (long i{last} = 0; i{last} < {x.shape[axis]}; ++i{last})"
-    body = f"{TYPES[result.dtype]} s = 0; {along} {{ s += {source}; {target} = s; }}"
-    return nest([x.shape[i] for i in order[:-1]], body)
+        return copied(result, x, name)
+    source, target = (z.movedim(axis, -1) for z in (x, result))
+    *outer, length = source.shape
+    [along] = heads([length], len(outer))
+    body = f"{TYPES[result.dtype]} s = 0; {along}{{ s += {place(source, name)}; {place(target, name)} = s; }}"
+    return nest(outer, body)
 
 
 REDUCTIONS: dict[Any, Callable[..., str]] = {
