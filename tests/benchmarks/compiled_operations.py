@@ -5,24 +5,19 @@ One process, one step of each in turn, by dopri5 at 1e-3 to ten times; machine c
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.explicit.dopri5 import Dopri5
-from tests.benchmarks.clock import InTurn, add_pairs, seconds_with_children
-from tests.benchmarks.compiled_implicit import gradient_step
-from tests.benchmarks.density import distance
-from tests.benchmarks.measure import BenchmarkFailed
-from tests.benchmarks.report import print_rows
+from tests.benchmarks.clock import add_pairs
+from tests.benchmarks.compiled_rows import measured, print_anew
 
 DOPRI5 = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
-WARMUP, ALLOWED = 2, 1e-3
 HEADINGS = ("field", "states", "eager", "compiled", "times as fast", "compiled in")
 
 
@@ -88,39 +83,21 @@ def main() -> int:
     add_pairs(parser, default=20, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(*HEADINGS, box=None, padding=(0, 1, 0, 0))
-    with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = folder  # where machine code is kept from one process to the next: none is found
-        try:
-            for name, (make, shape) in CASES.items():
-                table.add_row(name, " x ".join(map(str, shape)), *measured(make, shape, name, pairs=options.pairs))
-        except BenchmarkFailed as failure:
-            print(f"bench: {failure}", file=sys.stderr)
-            return 1
-        finally:
-            tempfile.tempdir = None
-    print_rows(table)
-    return 0
+    return print_anew(HEADINGS, (partial(row_of, name, pairs=options.pairs) for name in CASES))
 
 
-def measured(make: Callable[[], VectorField], shape: tuple[int, ...], name: str, *, pairs: int) -> tuple[str, ...]:
-    """The numbers of a row.
+def row_of(name: str, *, pairs: int) -> tuple[str, ...]:
+    """A row of the table.
 
     Raises:
         BenchmarkFailed: the two gradients differ.
     """
+    make, shape = CASES[name]
     torch.manual_seed(0)
-    field, y0 = make(), torch.randn(shape)
-    eager, begun = gradient_step(DOPRI5, field, y0, compiled=False), seconds_with_children()
-    compiled = gradient_step(DOPRI5, field, y0, compiled=True)
-    found = compiled()
-    compile_seconds = seconds_with_children() - begun
-    if (apart := distance(found, eager())) > ALLOWED:
-        raise BenchmarkFailed(f"{name}: gradients are {apart:.1e} apart.")
-    took = InTurn.of(eager, compiled, pairs=pairs, warmup=WARMUP)
+    took, seconds = measured(DOPRI5, make(), torch.randn(shape), name, pairs=pairs)
     return (
-        *(f"{1e3 * took.first:.1f} ms", f"{1e3 * took.second:.2f} ms"),
-        *(f"{took.ratio:.2f} [{took.low:.2f}, {took.high:.2f}]", f"{compile_seconds:.1f} s"),
+        *(name, " x ".join(map(str, shape)), f"{1e3 * took.first:.1f} ms", f"{1e3 * took.second:.2f} ms"),
+        *(f"{took.ratio:.2f} [{took.low:.2f}, {took.high:.2f}]", f"{seconds:.1f} s"),
     )
 
 

@@ -5,11 +5,10 @@ One process, one step of each in turn, on nets with one hidden layer that do not
 
 import argparse
 import sys
-import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from ode_runner.fields.ledger import Phase
@@ -19,16 +18,12 @@ from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.one_step import ExplicitRungeKutta
-from tests.benchmarks.clock import InTurn, add_pairs, seconds_with_children
-from tests.benchmarks.compiled_implicit import gradient_step
-from tests.benchmarks.density import distance
-from tests.benchmarks.measure import BenchmarkFailed
-from tests.benchmarks.report import print_rows
+from tests.benchmarks.clock import add_pairs
+from tests.benchmarks.compiled_rows import measured, print_anew
 
 DOPRI5 = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
 OF_ITS_OWN = replace(DOPRI5, per_sample=True)
 RK4_STEPS = RK4(num_steps=9, step_size=None)
-WARMUP, ALLOWED = 2, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +66,10 @@ def main() -> int:
     add_pairs(parser, default=10, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(*HEADINGS, box=None, padding=(0, 1, 0, 0))
-    with tempfile.TemporaryDirectory() as folder:
-        tempfile.tempdir = folder  # where machine code is kept from one process to the next: none is found
-        try:
-            for case in CASES:
-                table.add_row(*measured(case, pairs=options.pairs))
-        except BenchmarkFailed as failure:
-            print(f"bench: {failure}", file=sys.stderr)
-            return 1
-        finally:
-            tempfile.tempdir = None
-    print_rows(table)
-    return 0
+    return print_anew(HEADINGS, (partial(row_of, case, pairs=options.pairs) for case in CASES))
 
 
-def measured(case: Case, *, pairs: int) -> tuple[str, ...]:
+def row_of(case: Case, *, pairs: int) -> tuple[str, ...]:
     """A row of the table.
 
     Raises:
@@ -94,18 +77,12 @@ def measured(case: Case, *, pairs: int) -> tuple[str, ...]:
     """
     torch.manual_seed(0)
     field, y0 = MLPField([case.size, case.hidden, case.size], time=True), torch.randn(case.batch, case.size)
-    eager, begun = gradient_step(case.solver, field, y0, compiled=False), seconds_with_children()
-    compiled = gradient_step(case.solver, field, y0, compiled=True)
-    found = compiled()
-    compile_seconds = seconds_with_children() - begun
-    if (apart := distance(found, eager())) > ALLOWED:
-        raise BenchmarkFailed(f"{case.name}, {case.solver_name}: gradients are {apart:.1e} apart.")
-    took = InTurn.of(eager, compiled, pairs=pairs, warmup=WARMUP)
-    repaid = f"{compile_seconds / (took.first - took.second):,.0f} steps" if took.second < took.first else "never"
+    took, seconds = measured(case.solver, field, y0, f"{case.name}, {case.solver_name}", pairs=pairs)
+    repaid = f"{seconds / (took.first - took.second):,.0f} steps" if took.second < took.first else "never"
     return (
         *(case.name, case.solver_name, f"{_evaluations(case, field, y0):.0f}", f"{_work(case):.2g}"),
         *(f"{1e3 * took.first:.1f} ms", f"{1e3 * took.second:.2f} ms"),
-        *(f"{took.ratio:.2f} [{took.low:.2f}, {took.high:.2f}]", f"{compile_seconds:.1f} s", repaid),
+        *(f"{took.ratio:.2f} [{took.low:.2f}, {took.high:.2f}]", f"{seconds:.1f} s", repaid),
     )
 
 
