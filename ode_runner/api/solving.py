@@ -1,6 +1,5 @@
 """The solvers alone: one solve of the user's field."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.api.composing import composed
+from ode_runner.api.function_field import FunctionField, as_field
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
 from ode_runner.compiling.each_kernel import each_on_gpu
@@ -25,7 +25,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.problem import Solution, check_given, check_kinds, check_solvable
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Times
 
 _composing = RLock()  # Hydra's state is global to the process: one thread at a time
 
@@ -70,7 +70,7 @@ def integrate(
     """
     integrator = _integrator(solver, gradient, options)
     return integrator(
-        _as_field(field, given),
+        as_field(field, given),
         y0,
         ts,
         given=given,
@@ -117,7 +117,7 @@ def compile(
     check_kinds(given, integrals)
     check_given(given, y0)
     integrator = replace(_integrator(solver, gradient, options), records=y0.is_cuda)
-    solve = Compiled(integrator, _as_field(field, given), y0)
+    solve = Compiled(integrator, as_field(field, given), y0)
     try:
         solve.compile(y0, ts, given=given, integrals=integrals, noise=noise)
     except CannotCompile as reason:
@@ -182,7 +182,7 @@ class Compiled:
 
     def _mode(self) -> bool:
         """Whether the user's module is in training mode, in which it may be another function."""
-        own = self._original.function if isinstance(self._original, _FunctionField) else self._original
+        own = self._original.function if isinstance(self._original, FunctionField) else self._original
         return own.training if isinstance(own, nn.Module) else True
 
 
@@ -193,52 +193,6 @@ def _integrator(solver: str | Solver, gradient: str | GradientMode, options: Map
     names = {"model": "odenet", "solver": _name(solver), "gradient": _name(gradient)}
     check_compatible(names, _odenet(), integrator.solver, integrator.gradient)
     return integrator
-
-
-class _FunctionField(VectorField):
-    """A function or module as a field; a module's parameters are the field's."""
-
-    def __init__(self, function: Callable[..., State]) -> None:
-        super().__init__()
-        self.function = function
-
-    @property
-    def shown_name(self) -> str:
-        return getattr(self.function, "__name__", type(self.function).__name__)
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.function(t, y, *given)
-
-
-def _as_field(field: VectorField | nn.Module | Callable[..., State], given: Sequence[Tensor]) -> VectorField:
-    """The field; a function or module is wrapped as one.
-
-    Raises:
-        RefusedInput: it cannot be called with a time, a state and the given tensors.
-    """
-    check_kinds(given)
-    if isinstance(field, nn.Module) and "_parameters" not in vars(field):
-        raise RefusedInput(f"{type(field).__name__}.__init__ does not call super().__init__(), as a module's must.")
-    if isinstance(field, VectorField):
-        return field
-    if not callable(field):
-        raise RefusedInput(f"a field is a module or a function f(t, y), and this is a {type(field).__name__}.")
-    made = _FunctionField(field)
-    if isinstance(field, type):
-        raise RefusedInput(f"{made.shown_name} is a class, and a field is an object of it, or a function f(t, y).")
-    try:
-        signature = inspect.signature(field.forward if isinstance(field, nn.Module) else field)
-    except ValueError:  # a builtin without a signature
-        return made
-    try:
-        signature.bind(0.0, None, *given)
-    except TypeError:
-        wanted = ", ".join(["t", "y", *(f"z{i + 1}" for i in range(len(given)))])
-        raise RefusedInput(
-            f"{made.shown_name} takes {signature}, and is called with ({wanted}): time, state and what is given. "
-            f"Wrap it: lambda {wanted}: ..."
-        ) from None
-    return made
 
 
 def _learns(field: VectorField) -> bool:
