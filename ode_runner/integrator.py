@@ -138,8 +138,8 @@ class Integrator:
         self._recorded.fewest = 1
 
     def remark(self) -> str:
-        """A sentence for the user if a solve could not be recorded; "" otherwise, and after it was returned once."""
-        return self._recorded.remark()
+        """A sentence for the user, each once: a solve could not be recorded, or compiled steps are not used; or ""."""
+        return self._recorded.remark() or self._compiled.remark() or self._evaluated.remark()
 
     def __call__(
         self,

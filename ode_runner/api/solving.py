@@ -1,5 +1,6 @@
 """The solvers alone: one solve of the user's field."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -101,7 +102,7 @@ def compile(
     With per_sample=True all are kernels, with one thread per sample. The code serves all `y0` and `given` of these
     shapes and types, at any `ts`, if the same ones of `given` require gradients; other solves are correct too, but not
     compiled. The field must be a function of t, y, given and its parameters, which may be changed in place between
-    solves, as by an optimizer.
+    solves, as by an optimizer. If a Python number that it reads has changed, solves are not compiled, with a warning.
 
     Args:
         field, y0, ts, solver, gradient, given, integrals, noise, options: as for `integrate`.
@@ -148,7 +149,10 @@ class Compiled:
         self.field.training = self._mode()
         wanted = self._differentiated(y0, ts, given, integrals)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
-            return self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
+            solution = self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
+        if remark := self.integrator.remark():
+            warnings.warn(remark, stacklevel=2)
+        return solution
 
     def compile(
         self,

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.captured_solve import OF_CAPTURED_STEPS
+from ode_runner.compiling.python_values import PythonValues
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
 from ode_runner.solvers.first_order import first_order
@@ -57,14 +58,14 @@ class CapturedModules:
     Args:
         calls: layers, and an input of each, as `noted_calls` finds them.
         lower: the type of autocast for them; None: no autocast.
-        say: prints which of them cannot be recorded, and why.
+        say: prints which of them cannot be recorded or replayed any more, and why.
     """
 
     def __init__(self, calls: Sequence[Call], *, lower: torch.dtype | None, say: Callable[[str], None]) -> None:
         self.captured: list[_CapturedModule] = []
         for layers, x in calls:
             try:
-                self.captured.append(_CapturedModule(layers, x, lower))
+                self.captured.append(_CapturedModule(layers, x, lower, say=say))
             except CannotCompile as reason:
                 say(f"{type(layers).__name__} before or after the solve is not captured: {reason}")
 
@@ -82,8 +83,9 @@ class CapturedModules:
 
 @final
 class _CapturedModule:
-    def __init__(self, layers: nn.Module, x: Tensor, lower: torch.dtype | None) -> None:
-        self.layers, self._original = layers, layers.forward
+    def __init__(self, layers: nn.Module, x: Tensor, lower: torch.dtype | None, *, say: Callable[[str], None]) -> None:
+        self.layers, self._original, self._say = layers, layers.forward, say
+        self._values_read = PythonValues(layers)
         named = {name: p for name, p in layers.named_parameters() if p.requires_grad}
         self._parameters = list(named.values())
         leaves = {name: p.detach().requires_grad_() for name, p in named.items()}  # the same memory
@@ -94,11 +96,16 @@ class _CapturedModule:
 
         self._kind = _kind(x)
         self._recording = CapturedFunction(function, [x], [*leaves.values()], facts=0)
+        self._values_read.leave_out_changed()
+        self._usable = True  # False once a Python value has changed
         self._held = False  # True while a call may still be differentiated
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         alike = not named and [_kind(x) for x in inputs] == [self._kind]
-        if self._held or not torch.is_grad_enabled() or not alike:
+        if self._usable and (changed := self._values_read.changed()):
+            self._usable = False
+            self._say(f"{type(self.layers).__name__} before or after the solve is not captured any more: {changed}")
+        if self._held or not torch.is_grad_enabled() or not alike or not self._usable:
             return self._original(*inputs, **named)
         return _Repeated.apply(self._recording, _Hold(self), *inputs, *self._parameters)
 

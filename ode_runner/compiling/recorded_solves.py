@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.compiling.captured_steps import RecordedSteps
+from ode_runner.compiling.python_values import PythonValues
 from ode_runner.compiling.recorded_function import RecordedFunction
 from ode_runner.compiling.recorded_stepper import pair_of, stepping_recorded
-from ode_runner.compiling.solves import CompiledSolve, kind_of_problem, lasting
+from ode_runner.compiling.solves import CompiledSolve, kind_of_problem, lasting, values_read
 from ode_runner.compiling.stepper import check_recordable
 from ode_runner.devices.random_state import RandomState
 from ode_runner.devices.transfer import read_times
@@ -41,7 +42,7 @@ class RecordedSolves:
     def __init__(self) -> None:
         self.fewest = FEWEST
         self._met: WeakKeyDictionary[nn.Module, dict[Hashable, int]] = WeakKeyDictionary()
-        self._solves: dict[Hashable, CompiledSolve | None] = {}
+        self._solves: dict[Hashable, tuple[CompiledSolve, PythonValues] | None] = {}
         self._refused = ""  # why a solve could not be recorded; "": all could, or `remark` has returned it
 
     def remark(self) -> str:
@@ -60,14 +61,24 @@ class RecordedSolves:
             if times < self.fewest or len(self._solves) == MOST:
                 return None
             self._solves[kind] = self._recorded(solver, problem, eagerly)
-        recorded = self._solves[kind]
-        return recorded and recorded(problem)
+        found = self._solves[kind]
+        if found is None:
+            return None
+        recorded, values = found
+        if changed := values.changed():
+            self._refused, self._solves[kind] = changed, None
+            return None
+        return recorded(problem)
 
-    def _recorded(self, solver: Solver, problem: Problem, eagerly: CompiledSolve) -> CompiledSolve | None:
+    def _recorded(
+        self, solver: Solver, problem: Problem, eagerly: CompiledSolve
+    ) -> tuple[CompiledSolve, PythonValues] | None:
         random = RandomState.now(problem.y0.device)
         try:
             check_recordable(problem)
-            return _BySteps(solver, problem) if isinstance(solver, AdaptiveSolver) else _AsAWhole(problem, eagerly)
+            values = values_read(problem)
+            by_steps = isinstance(solver, AdaptiveSolver)
+            return (_BySteps(solver, problem) if by_steps else _AsAWhole(problem, eagerly)), values
         except CannotCompile as reason:
             self._refused = str(reason)
             return None

@@ -3,20 +3,30 @@
 from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
 
+import torch
 from torch import Tensor, nn
 
+from ode_runner.compiling.python_values import PythonValues
 from ode_runner.compiling.values import tensors_of
+from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem, Solution
 
 CompiledSolve = Callable[[Problem], Solution]
 
 
 class CompiledSolves:
-    """The compiled solves of one integrator, by kind of problem; see `kind_of_problem`."""
+    """The compiled solves of one integrator, by kind of problem; see `kind_of_problem`.
+
+    A solve is compiled for the Python values that its field reads then, and is not used while these are others.
+    """
 
     def __init__(self) -> None:
-        self._solves: dict[Hashable, CompiledSolve] = {}
+        self._solves: dict[Hashable, tuple[CompiledSolve, PythonValues]] = {}
+        self._changed = ""  # which value was the first to change; "": none has
+        self._remarked = False
 
     def add(self, problem: Problem, solve: CompiledSolve) -> None:
         """From now on, problems like this one are solved by `solve`.
@@ -25,7 +35,7 @@ class CompiledSolves:
             CannotCompile: no other problem could be recognised as alike, for its integrands are made for each solve.
         """
         check_lasting(problem)
-        self._solves[kind_of_problem(problem)] = solve
+        self._solves[kind_of_problem(problem)] = solve, values_read(problem)
 
     def clear(self) -> None:
         """Forget all compiled solves."""
@@ -33,7 +43,20 @@ class CompiledSolves:
 
     def find(self, problem: Problem) -> CompiledSolve | None:
         """The compiled solve for problems of this kind; None if there is none."""
-        return self._solves.get(kind_of_problem(problem)) if self._solves and lasting(problem) else None
+        if not self._solves or not lasting(problem):
+            return None
+        solve, values = self._solves.get(kind_of_problem(problem), (None, None))
+        if values is None or not (changed := values.changed()):
+            return solve
+        self._changed = self._changed or changed
+        return None
+
+    def remark(self) -> str:
+        """A sentence for the user if a solve was not used because a Python value has changed, once; otherwise ""."""
+        if self._remarked or not self._changed:
+            return ""
+        self._remarked = True
+        return f"solved without compiled steps: {self._changed}"
 
 
 def check_lasting(problem: Problem) -> None:
@@ -84,3 +107,25 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
 def _kind(x: Tensor) -> tuple[Hashable, ...]:
     """The kind of a tensor: machine code reads its memory, so that a converted or moved tensor is of another kind."""
     return x.shape, x.dtype, x.device, x.requires_grad
+
+
+def values_read(problem: Problem) -> PythonValues:
+    """The Python values that the field and its integrands may read, without those that an evaluation changes."""
+    values = PythonValues(problem.field.field, *(integral.g for integral in problem.field.integrals))
+    evaluate_once(problem)
+    values.leave_out_changed()
+    return values
+
+
+def evaluate_once(problem: Problem) -> bool:
+    """Evaluate the field at the initial state, uncounted. Returns whether this changed its buffers, which it undoes."""
+    field, given = problem.field.field, problem.field.of_field(problem.field.given)
+    buffers, random = Buffers.now(field), RandomState.now(problem.y0.device)
+    weights = kind_of(field).call_weights
+    with torch.no_grad():
+        for call in ["forward"] if "forward" in weights else weights:
+            getattr(field, call)(problem.ts[0], problem.y0, *given)
+    changed = buffers.changed()
+    buffers.restore()
+    random.restore()
+    return changed

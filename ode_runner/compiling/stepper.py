@@ -7,14 +7,11 @@ from torch import Tensor
 
 from ode_runner.compiling.c_code.graph import has_code
 from ode_runner.compiling.integrals import StepsWithIntegrals
-from ode_runner.compiling.solves import check_lasting
+from ode_runner.compiling.solves import check_lasting, evaluate_once
 from ode_runner.compiling.steps import CompiledSteps, Packed
 from ode_runner.compiling.values import Values
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
@@ -147,20 +144,11 @@ def check_recordable(problem: Problem) -> None:
 
     If the field has buffers, this evaluates it once, which is not counted.
     """
-    field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
-    buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
-    if not buffers.kept:
+    field = problem.field.field
+    if not any(True for _ in field.buffers()):
         return
-    if "forward" not in kind_of(field.field).call_weights:
-        raise changes
-    with torch.no_grad():
-        CountedField.around(field.field, Ledger(), **field.options() | {"noise": None})(problem.ts[0], problem.y0)
-    now = dict(field.field.named_buffers(remove_duplicate=False))
-    same = all(torch.equal(now[name], value) for name, _, value in buffers.kept)
-    buffers.restore()
-    random.restore()
-    if not same:
-        raise changes
+    if "forward" not in kind_of(field).call_weights or evaluate_once(problem):
+        raise CannotCompile("the field has buffers, and recording would change them as calls do")
 
 
 def has_c_code(problem: Problem) -> bool:

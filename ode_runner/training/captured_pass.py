@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.compiling.cuda_graph import CudaGraph, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
+from ode_runner.compiling.python_values import PythonValues
 from ode_runner.devices.buffers import Buffers
 from ode_runner.devices.random_state import RandomState
 from ode_runner.devices.transfer import read_times
@@ -74,7 +75,7 @@ class CapturedPass:
     def __init__(self, forward: ForwardPass, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
         self.experiment, self._forward = forward.experiment, forward
         self.parameters = self.experiment.parameters()
-        self._batch = copy_of(batch)
+        self._batch, self.values_read = copy_of(batch), PythonValues(self.experiment.model)
         with left_as_it_was(self.experiment) as (_, buffers):
             self.saved_bytes = forward(self._batch, measure_memory=True).saved_bytes
             write_batch(self._batch, batch, shift=1)
@@ -83,6 +84,7 @@ class CapturedPass:
             if buffers.replaced():
                 raise CannotCompile("a pass puts other tensors in the place of buffers, which a repetition would not")
             self._check_right(batch)
+        self.values_read.leave_out_changed()
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass:
         """Replay the pass with a batch of this kind."""
@@ -150,6 +152,9 @@ class CapturedPasses:
                 return None
             self._try(kind, batch)
         captured = self._passes[kind]
+        if captured is not None and (changed := captured.values_read.changed()):
+            self.say(f"not captured any more: {changed}")
+            captured = self._passes[kind] = None
         return captured and captured(batch, measure_memory=measure_memory)
 
     def _try(self, kind: Hashable, batch: Batch) -> None:

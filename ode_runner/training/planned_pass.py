@@ -17,6 +17,7 @@ from ode_runner.compiling.captured_solve import CapturedSolve
 from ode_runner.compiling.cuda_graph import CudaGraph, aside, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve
+from ode_runner.compiling.python_values import PythonValues
 from ode_runner.devices.buffers import Buffers
 from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import CannotCompile
@@ -125,6 +126,7 @@ class PlannedPass:
         self.parameters, self._batch = self.experiment.parameters(), copy_of(batch)
         self.planned = PlannedSolve(solve.steps.solver, plan)
         self._loss: Loss | None = None  # of the last forward half
+        self.values_read = PythonValues(self.experiment.model)
         with left_as_it_was(self.experiment) as (random, buffers):
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
@@ -134,6 +136,7 @@ class PlannedPass:
             self._check_undone(random, buffers)
             self._check_right(batch)
             self._loss = None  # frees autograd's graph, which has been recorded
+        self.values_read.leave_out_changed()
         noted = self._forward_graph.found.noted
         self._noted = torch.empty(noted.shape, dtype=noted.dtype, pin_memory=noted.is_cuda)
         self._read = torch.cuda.Event()
@@ -229,13 +232,17 @@ class PlannedPasses:
         return found
 
     def _recorded(self, plan: Plan, batch: Batch) -> PlannedPass | None:
+        refused = ""
         if plan not in self._passes:
             try:
                 self._passes[plan] = PlannedPass(self.forward, self.solve, plan, batch, fusing=self.fusing)
-            except (CannotCompile, torch.OutOfMemoryError) as error:
-                reason = error if isinstance(error, CannotCompile) else "there is no memory for it on the GPU"
-                self.say(f"captured step by step, not as a whole: {reason}")
-                self._passes.clear()
-                self.history.refused = True
-                return None
+            except CannotCompile as reason:
+                refused = str(reason)
+            except torch.OutOfMemoryError:
+                refused = "there is no memory for it on the GPU"
+        if refused := refused or self._passes[plan].values_read.changed():
+            self.say(f"captured step by step, not as a whole: {refused}")
+            self._passes.clear()
+            self.history.refused = True
+            return None
         return self._passes[plan]

@@ -107,6 +107,40 @@ def test_buffers_that_are_replaced_are_not_captured(composed: Compose, monkeypat
     torch.testing.assert_close(mean.mean, 0.1 * batch.inputs.mean(0))
 
 
+class Scaled(nn.Module):
+    """A layer with a number that a schedule of its user's may change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.scale, self.calls = nn.Parameter(torch.ones(2)), 1.0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.scale * self.weight * x
+
+
+def test_a_pass_with_another_number_than_it_was_captured_with_is_eager(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ode_runner.training.captured_pass.CudaGraph", Repeated)
+    found = {}
+    for captured in (False, True):
+        cfg = composed("trainer.device=cpu", *TINY, "trainer.batch_size=7", "model=resnet")
+        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
+        trainer.model.stem = nn.Sequential(trainer.model.stem, layer := Scaled())
+        passes = CapturedPasses(trainer.forward, say=(said := list[str]()).append)
+        Repeated.ledger = trainer.integrator.ledger
+        if captured:
+            trainer.compiled = Compiled(0.0, passes)
+        batch, steps = next(trainer.task.batches(Split.TRAIN, batch_size=7, epoch=0)), []
+        for layer.scale in (1.0, 1.0, 0.5, 0.5):
+            steps.append(trainer.train_step(batch, measure_memory=False))
+            assert layer.scale == 1 or not any(passes._passes.values())
+        found[captured] = steps
+    assert found[True] == found[False]
+    assert said == ["not captured any more: Scaled.scale has changed from 1.0 to 0.5"]
+
+
 def test_layers_before_and_after_a_solve_are_repeated(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ode_runner.compiling.captured_modules.CapturedFunction", Called)
     found = {}

@@ -1,0 +1,152 @@
+"""The Python values that compiled code keeps from when it was recorded, and whether they have changed since."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from numbers import Number
+from operator import getitem
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple, final
+
+from torch import Tensor, nn
+
+MOST = 1000  # values that are compared; each takes a tenth of a microsecond, in every solve
+LIBRARIES = frozenset({"ode_runner", "torch", *sys.stdlib_module_names})  # whose functions and classes do not change
+OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
+MISSING = object()
+
+
+class _Place(NamedTuple):
+    """Where a value is found: `read(holder, key)`."""
+
+    name: str
+    read: Callable[[Any, Any], Any]
+    holder: Any
+    key: Any
+
+    def value(self) -> object:
+        """What is there now."""
+        try:
+            return self.read(self.holder, self.key)
+        except (AttributeError, LookupError, ValueError):  # ValueError: a captured variable that is not assigned
+            return MISSING
+
+
+@final
+class PythonValues:
+    """Numbers, strings and other objects that modules and functions may read.
+
+    These are attributes, items of lists and dictionaries, captured and global variables, and what these refer to.
+    Tensors are not among them: compiled code reads them anew in every solve, or is refused. Neither are values beyond
+    the first thousand, nor what objects of PyTorch and of this package hold that are no modules, such as ledgers.
+    """
+
+    def __init__(self, *roots: object) -> None:
+        self._values = list(islice(_gathered(roots), MOST))
+
+    def leave_out_changed(self) -> None:
+        """Ignore from now on what has changed by now, such as a counter of calls."""
+        self._values = [(place, value) for place, value in self._values if _same(place.value(), value)]
+
+    def changed(self) -> str:
+        """A clause that says what has changed; "" if nothing has."""
+        for place, value in self._values:
+            if not _same(now := place.value(), value):
+                return _clause(place.name, value, now)
+        return ""
+
+
+def _gathered(roots: Sequence[object]) -> Iterator[tuple[_Place, object]]:
+    """The values in `roots` and their places; those that are fewer references away come first."""
+    met, due = dict[int, object](), deque((_name_of(root), root) for root in roots)
+    while due:
+        name, thing = due.popleft()
+        if id(thing) in met or _plain(thing):
+            continue
+        met[id(thing)] = thing  # with the object, lest another one gets its id
+        for place in _places(name, thing):
+            value = place.value()
+            if not isinstance(value, Tensor | ModuleType | type):
+                yield place, value
+                due.append((place.name, value))
+
+
+def _same(now: object, value: object) -> bool:
+    """Whether numbers and strings have the same value; whether others are the same object."""
+    return now is value or (_plain(value) and type(now) is type(value) and bool(now == value))
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, Number | str | bytes | None)
+
+
+def _places(name: str, thing: object) -> Iterator[_Place]:
+    """Where the values are that an object refers to."""
+    if isinstance(thing, list | tuple | dict):
+        keys = list(thing) if isinstance(thing, dict) else range(len(thing))
+        yield from (_Place(f"{name}[{key!r}]", getitem, thing, key) for key in keys)
+    elif isinstance(thing, FunctionType):
+        yield from [] if _of_library(thing) else _places_in_function(name, thing)
+    elif isinstance(thing, MethodType):
+        yield from (_Place(name, getattr, thing, key) for key in ("__self__", "__func__"))
+    elif isinstance(thing, partial):
+        yield _Place(name, getattr, thing, "func")
+        yield from (_Place("partial", getattr, thing, key) for key in ("args", "keywords"))
+    elif isinstance(attributes := getattr(thing, "__dict__", None), dict) and _holds_values(thing):
+        name = name if _of_library(type(thing)) else type(thing).__name__
+        for held in [attributes, thing._modules] if isinstance(thing, nn.Module) else [attributes]:
+            yield from (_Place(f"{name}.{key}", getitem, held, key) for key in held if key not in OF_EVERY_MODULE)
+        yield from _places_in_classes(type(thing))
+
+
+def _places_in_function(name: str, function: FunctionType) -> Iterator[_Place]:
+    """Where its code, defaults and captured variables are, and the global variables that it names."""
+    yield from (_Place(name, getattr, function, key) for key in ("__code__", "__defaults__", "__kwdefaults__"))
+    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield _Place(variable, getattr, cell, "cell_contents")
+    scope, names = function.__globals__, dict.fromkeys(_names(function.__code__))
+    for variable in filter(scope.__contains__, names):
+        yield _Place(variable, getitem, scope, variable)
+        if isinstance(module := scope[variable], ModuleType):
+            attributes = vars(module)
+            yield from (_Place(f"{variable}.{key}", getitem, attributes, key) for key in names if key in attributes)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names in code, and in functions inside it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _places_in_classes(cls: type) -> Iterator[_Place]:
+    """Where numbers, strings and methods of a class and its bases are."""
+    for base in cls.__mro__:
+        if not _of_library(base):
+            found = [key for key, value in vars(base).items() if isinstance(value, FunctionType) or _plain(value)]
+            yield from (_Place(f"{base.__name__}.{key}", getitem, vars(base), key) for key in found)
+
+
+def _holds_values(thing: object) -> bool:
+    return isinstance(thing, nn.Module) or _package(type(thing)) not in {"ode_runner", "torch"}
+
+
+def _of_library(thing: type | FunctionType) -> bool:
+    return _package(thing) in LIBRARIES
+
+
+def _package(thing: type | FunctionType) -> str:
+    return (thing.__module__ or "").partition(".")[0]
+
+
+def _name_of(root: object) -> str:
+    return getattr(root, "__name__", type(root).__name__)
+
+
+def _clause(name: str, value: object, now: object) -> str:
+    if now is MISSING:
+        return f"{name} is not there any more"
+    return f"{name} has changed from {value!r} to {now!r}" if _plain(value) and _plain(now) else f"{name} was replaced"
