@@ -97,12 +97,13 @@ def compile(
 ) -> "Compiled":
     """Compiles `integrate` for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
 
-    The arguments are solved once to compile the code, which takes about a second on a CPU; machine code is cached for
-    later processes. On a GPU, steps are recorded as CUDA graphs; those of solves without gradients at the third solve.
-    With per_sample=True all are kernels, with one thread per sample. The code serves all `y0` and `given` of these
-    shapes and types, at any `ts`, if the same ones of `given` require gradients; other solves are correct too, but not
-    compiled. The field must be a function of t, y, given and its parameters, which may be changed in place between
-    solves, as by an optimizer. If a Python number that it reads has changed, solves are not compiled, with a warning.
+    The arguments are solved once to compile the code, which takes about a second on a CPU (half a minute if PyTorch's
+    compiler is needed); machine code is cached for later processes. On a GPU, steps are recorded as CUDA graphs; those
+    of solves without gradients at the third solve. With per_sample=True all are kernels, with one thread per sample.
+    The code serves all `y0` and `given` of these shapes and types, at any `ts`, if the same ones of `given` require
+    gradients; other solves are correct too, but not compiled. The field must be a function of t, y, given and its
+    parameters, which may be changed in place between solves, as by an optimizer. If a Python number that it reads has
+    changed, solves are not compiled, with a warning.
 
     Args:
         field, y0, ts, solver, gradient, given, integrals, noise, options: as for `integrate`.

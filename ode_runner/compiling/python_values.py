@@ -10,6 +10,7 @@ from operator import getitem
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, final
 
+import numpy as np
 from torch import Tensor, nn
 
 MOST = 1000  # values that are compared; each takes a tenth of a microsecond, in every solve
@@ -27,11 +28,12 @@ class _Place(NamedTuple):
     key: Any
 
     def value(self) -> object:
-        """What is there now."""
+        """What is there now; the bytes of an array, whose elements may change."""
         try:
-            return self.read(self.holder, self.key)
+            found = self.read(self.holder, self.key)
         except (AttributeError, LookupError, ValueError):  # ValueError: a captured variable that is not assigned
             return MISSING
+        return found.tobytes() if isinstance(found, np.ndarray) else found
 
 
 @final
@@ -149,4 +151,6 @@ def _name_of(root: object) -> str:
 def _clause(name: str, value: object, now: object) -> str:
     if now is MISSING:
         return f"{name} is not there any more"
+    if isinstance(value, bytes):
+        return f"{name} has changed"
     return f"{name} has changed from {value!r} to {now!r}" if _plain(value) and _plain(now) else f"{name} was replaced"

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vjp
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from ode_runner.compiling.c_code import machine_code, products
 from ode_runner.compiling.c_code.graph import compile_library
 from ode_runner.compiling.c_code.loop_fusion import with_fused_loops
 from ode_runner.compiling.c_code.machine_code import function_of, library
 from ode_runner.compiling.c_code.operations import WITH_CODE, NoCode
-from ode_runner.compiling.c_code.recorder import record
+from ode_runner.compiling.c_code.recorder import _Recorder, record
 from ode_runner.compiling.c_code.source import c_source
 from ode_runner.errors import CannotCompile
 
@@ -109,8 +110,25 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
             x.view(2, 1, 4, 3), w[:3, :4].reshape(3, 1, 2, 2), stride=(2, 1), dilation=(1, 2), padding=(0, 1)
         ).sum()
     ),
+    "linear systems": lambda x, y, w: (
+        torch.linalg.solve(9 * torch.eye(6, dtype=x.dtype) + x[:, :, None] * y[:, None], y)
+        + torch.linalg.solve(torch.tensor([[0.0, 2.0], [1.0, -1.0]], dtype=x.dtype), x[:2] * y[0, 0]).sum()
+        + torch.linalg.solve(x[:2, :2].t() @ y[:2, 2:4], w[:3, :2], left=False).sum()
+        + (torch.linalg.inv(x.view(4, 2, 3) @ y.reshape(4, 3, 2)) @ y.reshape(4, 2, 3)).reshape(4, 6)
+    ),
+    "indices": lambda x, y, w: x[:, [2, 0, -1, 2, 1, 1]] * y[torch.tensor([0, 0, 3, -1])] + assigned(x, y),
+    "constants": lambda x, y, w: (
+        x * torch.tensor(2.5) + y * torch.tensor([True, False] * 3) - torch.tensor([[1e-3]] * 4)
+    ),
     "nothing": lambda x, y, w: torch.zeros_like(x) + torch.full_like(y, 0.25),
 }
+
+
+def assigned(x: Tensor, y: Tensor) -> Tensor:
+    found = torch.zeros_like(x)
+    found[:, [1, -2]] = x[:, [3, 3]] * y[:, [0, 1]]
+    return found
+
 
 ACTIVATIONS = [
     F.gelu, partial(F.gelu, approximate="tanh"), F.elu, F.celu, F.selu, F.leaky_relu, F.silu, F.mish, F.hardtanh,
@@ -243,8 +261,8 @@ def test_an_entry_that_is_out_of_range_is_no_number() -> None:
 
 def test_an_operation_without_c_code_is_told() -> None:
     examples = [torch.eye(3) + 0.1 * torch.rand(3, 3), torch.rand(3, 1)]
-    with pytest.raises(NoCode, match="linalg_solve"):
-        c_source({"f": record(lambda a, b: [torch.linalg.solve(a, b)], examples, whole=WITH_CODE)})
+    with pytest.raises(NoCode, match="matrix_exp"):
+        c_source({"f": record(lambda a, b: [torch.linalg.matrix_exp(a) @ b], examples, whole=WITH_CODE)})
 
 
 def test_an_index_into_a_flattened_tensor_is_left_to_another() -> None:
@@ -292,6 +310,34 @@ def test_large_products_without_a_library_are_left_to_another(monkeypatch: pytes
     monkeypatch.setattr(products, "_address", lambda dtype: None)
     with pytest.raises(NoCode, match="large"):
         c_source({"f": record(lambda x: [x @ x], [torch.rand(60, 60)])})
+
+
+def test_an_unknown_tensor_is_refused_at_once_and_nothing_is_recorded_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A view of it was decomposed into views of it until Python's stack was full, and torch was then left recording."""
+    decomposed, decompose = list[object](), _Recorder._decomposed
+    monkeypatch.setattr(_Recorder, "_decomposed", lambda *args: decomposed.append(args[1]) or decompose(*args))
+    other = torch.ones(3)
+    for function in (
+        lambda x: x * other.detach(),
+        lambda x: x + other.view(1, 3),
+        lambda x: x.where(other.data > 0, x),
+    ):
+        for one in (lambda x: [function(x)], lambda x: vjp(function, x)[1](x)):  # noqa: B023
+            with pytest.raises(CannotCompile, match="none of its parameters"):
+                record(one, [torch.ones(3, 3)], whole=WITH_CODE)
+            assert len(decomposed) < 10
+            assert not _len_torch_dispatch_stack()
+
+
+def test_a_large_constant_or_system_is_left_to_another() -> None:
+    for function, reason in (
+        (lambda x: x + torch.tensor([1.0] * 5000)[0], "a large constant"),
+        (lambda x: torch.linalg.solve(x, x), "linalg_solve"),
+    ):
+        with pytest.raises(NoCode, match=reason):
+            c_source({"f": record(lambda x: [function(x)], [torch.eye(33)], whole=WITH_CODE)})  # noqa: B023
 
 
 def test_what_is_given_may_not_be_written_into() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class Decay(nn.Module):
         super().__init__()
         self.k, self.options, self.powers, self.layer = 1.0, SimpleNamespace(k=1.0), [1.0, {"k": 1.0}], nn.Tanh()
         self.activation: Callable[[Tensor], Tensor] = torch.sin
+        self.array = np.ones(3)
         self.calls, self.times, self.last = 0, list[Any](), torch.zeros(1)
 
     def forward(self, t: Any, y: Tensor) -> Tensor:
@@ -75,6 +77,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "of an object": (Decay, lambda field: setattr(field.options, "k", 2.0), f"Decay.options.k {TO_2}"),
     "object": (Decay, lambda field: setattr(field, "options", SimpleNamespace(k=1.0)), "Decay.options was replaced"),
     "item": (Decay, lambda field: field.powers[1].update(k=2.0), f"Decay.powers[1]['k'] {TO_2}"),
+    "array": (Decay, lambda field: field.array.fill(2.0), "Decay.array has changed"),
     "shorter list": (Decay, lambda field: field.powers.pop(), "Decay.powers[1] is not there any more"),
     "layer": (Decay, lambda field: setattr(field, "layer", nn.ReLU()), "Decay.layer was replaced"),
     "mode": (Decay, lambda field: field.layer.eval(), "Decay.layer.training has changed from True to False"),

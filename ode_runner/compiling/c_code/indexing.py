@@ -21,14 +21,14 @@ def _at_entry(x: Tensor, name: Name, axis: int) -> str:
     return f"(&{others})[entry * {found.strides[axis]}]"
 
 
-def _selected(x: Tensor, name: Name, axis: int, result: Tensor, entry: Place) -> str:
+def _selected(x: Tensor, name: Name, axis: int, result: Tensor, entry: Place | str) -> str:
     """An index out of range gives NaN, where PyTorch raises an error."""
     size = x.shape[axis] if x.dim() else 1
     found = f"entry >= 0 && entry < {size} ? {_at_entry(x, name, axis)} : NAN"
     return nest(result.shape, f"long entry = {entry}; {place(result, name)} = {found};")
 
 
-def _put(result: Tensor, name: Name, axis: int, source: Tensor, entry: Place, sign: str) -> str:
+def _put(result: Tensor, name: Name, axis: int, source: Tensor, entry: Place | str, sign: str) -> str:
     """Add elements, or assign them; an index out of range does nothing."""
     size = result.shape[axis] if result.dim() else 1
     put = f"if (entry >= 0 && entry < {size}) {_at_entry(result, name, axis)} {sign} {place(source, name)};"
@@ -48,6 +48,39 @@ def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tenso
 def _gather(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, *, sparse_grad: bool = False) -> str:
     del sparse_grad
     return _selected(x, name, axis % max(x.dim(), 1), result, place(index, name))
+
+
+def _index(result: Tensor, name: Name, x: Tensor, indices: Sequence[Tensor | None]) -> str:
+    """x[..., indices, ...]"""
+    axis, entry = _only(x, indices, name)
+    return _selected(x, name, axis, result, entry)
+
+
+def _index_put(
+    result: Tensor,
+    name: Name,
+    x: Tensor,
+    indices: Sequence[Tensor | None],
+    source: Tensor,
+    accumulate: bool = False,
+    *rest: bool,
+) -> str:
+    """The derivative of `_index`, or an assignment to such elements."""
+    del rest
+    axis, entry = _only(x, indices, name)
+    index = indices[axis]
+    assert index is not None
+    part = source.expand(*x.shape[:axis], len(index), *x.shape[axis + 1 :])
+    return f"{_begun(result, name, x)} {_put(result, name, axis, part, entry, '+=' if accumulate else '=')}"
+
+
+def _only(x: Tensor, indices: Sequence[Tensor | None], name: Name) -> tuple[int, str]:
+    """The axis of the only index, and its entry there; negative ones count from the end."""
+    [(axis, index)] = [(axis, index) for axis, index in enumerate(indices) if index is not None] * (x.dim() > 0)
+    if index.dim() != 1 or index.dtype == torch.bool:
+        raise TypeError("indices that are no vector of whole numbers")
+    entry = _along(index, name, axis)
+    return axis, f"{entry} < 0 ? {entry} + {x.shape[axis]} : {entry}"
 
 
 def _index_add(
@@ -109,6 +142,9 @@ INDEXING: dict[Any, Callable[..., str]] = {
     aten.index_select.default: _index_select,
     aten.index_add.default: _index_add,
     aten.index_add_.default: _index_add,
+    aten.index.Tensor: _index,
+    aten.index_put.default: _index_put,
+    aten.index_put_.default: _index_put,
     aten.gather.default: _gather,
     aten.scatter.src: _scatter("="),
     aten.scatter_.src: _scatter("="),

@@ -9,12 +9,14 @@ from torch import Tensor
 from ode_runner.compiling.c_code.convolutions import convolution, convolution_backward
 from ode_runner.compiling.c_code.elementwise import EXPRESSIONS, code_of_elements, number
 from ode_runner.compiling.c_code.indexing import INDEXING
-from ode_runner.compiling.c_code.loops import Name, copied, elementwise, filled, sum_over
+from ode_runner.compiling.c_code.linear_systems import LINEAR_SYSTEMS, SEVERAL_OF_LINEAR_SYSTEMS
+from ode_runner.compiling.c_code.loops import TYPES, Name, copied, elementwise, filled, nest, place, sum_over
 from ode_runner.compiling.c_code.products import LARGEST_LOOP, matrix_product
 from ode_runner.compiling.c_code.recorder import Operation
 from ode_runner.compiling.c_code.reductions import REDUCTIONS
 
 aten = torch.ops.aten
+LARGEST_CONSTANT = 4096  # elements of a tensor made from Python numbers, which are written out
 
 
 class NoCode(Exception):
@@ -140,6 +142,17 @@ def _eye(result: Tensor, name: Name, size: int, **options: Any) -> str:
     return f"{zero} {filled(result.diagonal(), '1', name)}"
 
 
+def _constant(result: Tensor, name: Name, elements: Sequence[float]) -> str:
+    """A tensor made from Python numbers."""
+    if len(elements) > LARGEST_CONSTANT:
+        raise NoCode("a large constant")
+    kind = TYPES[result.dtype]
+    literals = [str(int(x)) if isinstance(x, int) else number(x, result.dtype) for x in elements]
+    target = place(result.view(-1), name)
+    constant = f"const {kind} c[{len(elements)}] = {{{', '.join(literals)}}};"
+    return f"{{ {constant} {nest([len(elements)], f'{target} = c[i0];')} }}"
+
+
 def _slice(x: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
     return aten.slice.Tensor(x, axis, begin, end, step)
 
@@ -173,14 +186,17 @@ _SPECIAL: dict[Any, Callable[..., str]] = {
     aten.cat.default: _cat,
     aten.stack.default: _stack,
     aten.eye.default: _eye,
+    aten.lift_fresh.default: _constant,
     aten.select_backward.default: _put_back(torch.select),
     aten.slice_backward.default: _put_back(_slice),
     aten.convolution.default: convolution,
     **REDUCTIONS,
     **INDEXING,
+    **LINEAR_SYSTEMS,
 }
 _SEVERAL_RESULTS: dict[Any, Callable[..., str]] = {  # whose code takes the number of the result as well
     aten.convolution_backward.default: convolution_backward,
+    **SEVERAL_OF_LINEAR_SYSTEMS,
 }
 WITH_CODE = frozenset(  # with some arguments; with others, NoCode is raised
     {*EXPRESSIONS, *_SPECIAL, *_SEVERAL_RESULTS, *_FILLED, *_EMPTY}

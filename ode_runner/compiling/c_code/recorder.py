@@ -88,6 +88,7 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.given = {storage_of(x) for x in inputs}
         self.known = dict.fromkeys(self.given)
+        self._open: list[OpOverload[..., Any]] = []  # operations that are being decomposed
 
     def __torch_dispatch__(
         self, func: OpOverload[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -98,6 +99,10 @@ class _Recorder(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotCompile(DRAWS)
         found = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.lift_fresh.default:  # ends torch.tensor(...)
+            self._add_constant(found)
+            return found
+        self._check_known((args, kwargs))
         results = {number: x for number, x in enumerate(tree_leaves(found)) if isinstance(x, Tensor)}
         if self._is_to_be_decomposed(func, results.values()):
             parts = self._decomposed(func, args, kwargs or {})
@@ -109,17 +114,26 @@ class _Recorder(TorchDispatchMode):
 
     def _add(self, operation: Operation) -> None:
         func, storage = operation.target, storage_of(operation.result)
-        if any(storage_of(x) not in self.known for x in operation.reads()):
-            raise CannotCompile(OTHER_TENSOR)
         if func._schema.is_mutable and storage in self.given:
             raise CannotCompile(f"the field writes into what it is given, by {func}")
         if func._schema.is_mutable or storage not in self.known:
             self.operations.append(operation)
         self.known[storage] = None
 
+    def _check_known(self, arguments: Any) -> None:
+        if any(isinstance(x, Tensor) and storage_of(x) not in self.known for x in tree_leaves(arguments)):
+            raise CannotCompile(OTHER_TENSOR)
+
+    def _add_constant(self, made: Tensor) -> None:
+        """A tensor that the function makes from Python numbers is an operation whose arguments are its elements."""
+        self._add(Operation(torch.ops.aten.lift_fresh.default, [made.flatten().tolist()], {}, made))
+
     def _is_to_be_decomposed(self, func: OpOverload[..., Any], results: Iterable[Tensor]) -> bool:
-        """Whether an operation is not to be recorded as it is. Views, which are not recorded, and writes are kept."""
-        if self.whole is None or func in self.whole or func._schema.is_mutable:
+        """Whether an operation is not to be recorded as it is. Views, which are not recorded, and writes are kept.
+
+        So are the parts of an operation's decomposition that are this operation again, of which there would be no end.
+        """
+        if self.whole is None or func in self.whole or func._schema.is_mutable or func in self._open:
             return False
         return any(storage_of(x) not in self.known for x in results)
 
@@ -127,6 +141,7 @@ class _Recorder(TorchDispatchMode):
         """The result of an operation, recorded as several simpler ones; None if PyTorch does not know how."""
         parts = getattr(func, "impl_aten", None) or decomposition_table.get(func, func.decompose)  # the first: of prims
         count, known = len(self.operations), dict(self.known)
+        self._open.append(func)
         try:
             with self:
                 found = parts(*args, **kwargs)
@@ -137,6 +152,8 @@ class _Recorder(TorchDispatchMode):
             del self.operations[count:]
             self.known = known
             return None
+        finally:
+            self._open.pop()
 
     def needed(self, outputs: Sequence[Tensor]) -> list[Operation]:
         """The operations on which the outputs depend."""
