@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dis import get_instructions
 from functools import partial
 from itertools import islice
 from numbers import Number
@@ -108,20 +109,22 @@ def _places_in_function(name: str, function: FunctionType) -> Iterator[_Place]:
     yield from (_Place(name, getattr, function, key) for key in ("__code__", "__defaults__", "__kwdefaults__"))
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield _Place(variable, getattr, cell, "cell_contents")
-    scope, names = function.__globals__, dict.fromkeys(_names(function.__code__))
-    for variable in filter(scope.__contains__, names):
+    scope, code = function.__globals__, [*_with_inner(function.__code__)]
+    read = {one.argval for part in code for one in get_instructions(part) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for variable in sorted(filter(scope.__contains__, read)):
         yield _Place(variable, getitem, scope, variable)
         if isinstance(module := scope[variable], ModuleType):
-            attributes = vars(module)
-            yield from (_Place(f"{variable}.{key}", getitem, attributes, key) for key in names if key in attributes)
+            names, attributes = {name for part in code for name in part.co_names}, vars(module)
+            for key in sorted(filter(attributes.__contains__, names)):
+                yield _Place(f"{variable}.{key}", getitem, attributes, key)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """The names in code, and in functions inside it."""
-    yield from code.co_names
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    """Code and that of functions inside it."""
+    yield code
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _names(inner)
+            yield from _with_inner(inner)
 
 
 def _places_in_classes(cls: type) -> Iterator[_Place]:

@@ -116,7 +116,17 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         + torch.linalg.solve(x[:2, :2].t() @ y[:2, 2:4], w[:3, :2], left=False).sum()
         + (torch.linalg.inv(x.view(4, 2, 3) @ y.reshape(4, 3, 2)) @ y.reshape(4, 2, 3)).reshape(4, 6)
     ),
-    "indices": lambda x, y, w: x[:, [2, 0, -1, 2, 1, 1]] * y[torch.tensor([0, 0, 3, -1])] + assigned(x, y),
+    "indices": lambda x, y, w: (
+        x[:, [2, 0, -1, 2, 1, 1]] * y[torch.tensor([0, 0, 3, -1])] + assigned(x, y) + interpolated(x, y)
+    ),
+    "decomposed": lambda x, y, w: (
+        F.bilinear(x, y, torch.stack([w[:4, :].t() @ w[:4], w[1:].t() @ w[:4]]))[:, :1]
+        + torch._weight_norm(w, w[:, :1], 0)[:4]
+        + torch._weight_norm(x, y[:1], 1)
+        + torch.where(~(x > y) != False, x, y)  # noqa: E712
+        + torch.func.vmap(torch.func.jacrev(lambda z: z.sin() * z.sum()))(x).sum(2)
+        + F.embedding((4.5 * x[0, 0].sigmoid()).long(), w) * F.embedding((4.5 * y[:, 0].sigmoid()).long(), w)
+    ),
     "constants": lambda x, y, w: (
         x * torch.tensor(2.5) + y * torch.tensor([True, False] * 3) - torch.tensor([[1e-3]] * 4)
     ),
@@ -128,6 +138,14 @@ def assigned(x: Tensor, y: Tensor) -> Tensor:
     found = torch.zeros_like(x)
     found[:, [1, -2]] = x[:, [3, 3]] * y[:, [0, 1]]
     return found
+
+
+def interpolated(x: Tensor, y: Tensor) -> Tensor:
+    """Between the rows of y, at places in them."""
+    places = torch.tensor([-1.0, 0.0, 0.5, 1.0], dtype=x.dtype)
+    entry = (torch.searchsorted(places, x[:, 0].tanh().detach()) - 1).clamp(0, 2)
+    above = torch.bucketize(x[:, 1].tanh().detach(), places, right=True).clamp(0, 3)
+    return torch.lerp(y[entry], y[above], x[:, :1].tanh())
 
 
 ACTIVATIONS = [

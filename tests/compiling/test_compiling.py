@@ -374,7 +374,7 @@ class Reading(Wide):
         (Fading, "has buffers, and recording would change them"),
         (Replacing, "has buffers, and recording would change them"),
         (Normalised, "parameters or buffers, .* of another precision or type"),
-        (Weighted, "a tensor that is none of its parameters"),
+        (Weighted, "a tensor that is none of its parameters or buffers"),
         (Noisy, "random numbers"),
         (Undecided, "reads the value of a tensor"),
         (Reading, "reads the value of a tensor"),

@@ -20,6 +20,7 @@ compiler = pytest.mark.skipif(not any(map(shutil.which, machine_code.COMPILERS))
 
 RATE = 1.0
 RATES = SimpleNamespace(fast=1.0)
+k = 1.0  # of the name of an attribute
 
 
 class Decay(nn.Module):
@@ -129,6 +130,13 @@ def test_a_solve_with_another_number_than_it_was_compiled_with_is_uncompiled_and
     field.k, calls = 1.0, field.calls
     torch.testing.assert_close(solve(y0, ts).ys, expected)
     assert field.calls == calls, "compiled again"
+
+
+def test_a_global_variable_of_an_attributes_name_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = PythonValues(Decay())
+    monkeypatch.setattr(HERE, "k", 2.0, raising=False)
+    monkeypatch.setattr(HERE, "CHANGES", {})
+    assert not values.changed()
 
 
 def test_a_field_that_holds_very_much_costs_no_more_than_a_thousand_comparisons() -> None:

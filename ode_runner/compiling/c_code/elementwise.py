@@ -36,14 +36,17 @@ def _expression(
     first = of_tensors[0].operation.result if isinstance(of_tensors[0], Inlined) else of_tensors[0]
     kind = (operation.result if operation.result.dtype.is_floating_point else first).dtype
     values = []
-    for x in operation.arguments:
+    for x, parameter in zip(operation.arguments, operation.target._schema.arguments, strict=False):
         if isinstance(x, Inlined):
             inner = x.operation
             value = _expression(inner, EXPRESSIONS[inner.target], elements, before)
             values.append(f"v{len(before)}")
             before.append(f"const {TYPES[inner.result.dtype]} {values[-1]} = {value};")
+        elif isinstance(x, Tensor):
+            values.append(next(elements))
         else:
-            values.append(next(elements) if isinstance(x, Tensor) else number(x, kind))
+            is_number = isinstance(x, bool) and str(parameter.type) == "number"  # as in x != False
+            values.append(number(int(x) if is_number else x, kind))
     return expression(*values, **operation.options)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_code.loops import Name, Place, copied, nest, place
+from ode_runner.compiling.c_code.loops import Name, Place, copied, heads, nest, place
 
 aten = torch.ops.aten
 
@@ -51,9 +51,10 @@ def _gather(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, *, 
 
 
 def _index(result: Tensor, name: Name, x: Tensor, indices: Sequence[Tensor | None]) -> str:
-    """x[..., indices, ...]"""
-    axis, entry = _only(x, indices, name)
-    return _selected(x, name, axis, result, entry)
+    """x[..., index, ...], with an index or a vector of them."""
+    axis, index = _only(x, indices)
+    result = result if index.dim() else result.unsqueeze(axis)
+    return _selected(x, name, axis, result, _from_the_end(x, axis, index, name))
 
 
 def _index_put(
@@ -67,20 +68,25 @@ def _index_put(
 ) -> str:
     """The derivative of `_index`, or an assignment to such elements."""
     del rest
-    axis, entry = _only(x, indices, name)
-    index = indices[axis]
-    assert index is not None
-    part = source.expand(*x.shape[:axis], len(index), *x.shape[axis + 1 :])
-    return f"{_begun(result, name, x)} {_put(result, name, axis, part, entry, '+=' if accumulate else '=')}"
+    axis, index = _only(x, indices)
+    part = source.expand(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    part = part if index.dim() else part.unsqueeze(axis)
+    put = _put(result, name, axis, part, _from_the_end(x, axis, index, name), "+=" if accumulate else "=")
+    return f"{_begun(result, name, x)} {put}"
 
 
-def _only(x: Tensor, indices: Sequence[Tensor | None], name: Name) -> tuple[int, str]:
-    """The axis of the only index, and its entry there; negative ones count from the end."""
-    [(axis, index)] = [(axis, index) for axis, index in enumerate(indices) if index is not None] * (x.dim() > 0)
-    if index.dim() != 1 or index.dtype == torch.bool:
-        raise TypeError("indices that are no vector of whole numbers")
-    entry = _along(index, name, axis)
-    return axis, f"{entry} < 0 ? {entry} + {x.shape[axis]} : {entry}"
+def _only(x: Tensor, indices: Sequence[Tensor | None]) -> tuple[int, Tensor]:
+    """The axis of the only index, and this index."""
+    found = [(axis, index) for axis, index in enumerate(indices) if index is not None]
+    if len(found) != 1 or found[0][1].dim() > 1 or found[0][1].dtype == torch.bool or not x.dim():
+        raise TypeError("several indices, or a matrix or a mask of them")
+    return found[0]
+
+
+def _from_the_end(x: Tensor, axis: int, index: Tensor, name: Name) -> str:
+    """The entry of an index, of which negative ones count from the end."""
+    entry = _along(index.view(-1), name, axis)
+    return f"{entry} < 0 ? {entry} + {x.shape[axis]} : {entry}"
 
 
 def _index_add(
@@ -104,6 +110,30 @@ def _scatter(sign: str) -> Callable[..., str]:
 def _begun(result: Tensor, name: Name, x: Tensor) -> str:
     """A copy of `x`, into which something is then written; in-place operations write into `x` itself."""
     return "" if result is x else copied(result, x, name)
+
+
+def _searchsorted(
+    result: Tensor,
+    name: Name,
+    boundaries: Tensor,
+    x: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+) -> str:
+    """How many boundaries are below an element, or not above it (`right`)."""
+    del out_int32
+    if boundaries.dim() != 1:
+        raise TypeError("boundaries for each row")
+    one = place(boundaries, name)._replace(strides=(*[0] * x.dim(), boundaries.stride(0)))
+    [count] = heads(boundaries.shape, x.dim())
+    counted = f"{count}s += !({one} {'>' if right or side == 'right' else '>='} {place(x, name)});"
+    return nest(result.shape, f"long s = 0; {counted} {place(result, name)} = s;")
+
+
+def _bucketize(result: Tensor, name: Name, x: Tensor, boundaries: Tensor, **options: Any) -> str:
+    return _searchsorted(result, name, boundaries, x, **options)
 
 
 def _flip(result: Tensor, name: Name, x: Tensor, axes: Sequence[int]) -> str:
@@ -150,6 +180,8 @@ INDEXING: dict[Any, Callable[..., str]] = {
     aten.scatter_.src: _scatter("="),
     aten.scatter_add.default: _scatter("+="),
     aten.scatter_add_.default: _scatter("+="),
+    aten.searchsorted.Tensor: _searchsorted,
+    aten.bucketize.Tensor: _bucketize,
     aten.flip.default: _flip,
     aten.roll.default: _roll,
     aten.arange.default: _arange,

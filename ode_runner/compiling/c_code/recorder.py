@@ -12,10 +12,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ode_runner.compiling.c_code.decompositions import DECOMPOSITIONS
 from ode_runner.errors import CannotCompile
 
 READS_A_VALUE = "the field reads the value of a tensor, to decide by it or to calculate with it in Python"
-OTHER_TENSOR = "the field uses a tensor that is none of its parameters"
+OTHER_TENSOR = (
+    "the field uses a tensor that is none of its parameters or buffers and is not given to it: register it by "
+    "register_buffer, or pass it in given"
+)
 DRAWS = "the field draws random numbers"
 
 
@@ -114,8 +118,10 @@ class _Recorder(TorchDispatchMode):
 
     def _add(self, operation: Operation) -> None:
         func, storage = operation.target, storage_of(operation.result)
+        if torch.Tag.inplace_view in func.tags:  # changes the shape alone
+            return
         if func._schema.is_mutable and storage in self.given:
-            raise CannotCompile(f"the field writes into what it is given, by {func}")
+            raise CannotCompile(f"the field writes into what it is given, or into its parameters or buffers, by {func}")
         if func._schema.is_mutable or storage not in self.known:
             self.operations.append(operation)
         self.known[storage] = None
@@ -139,7 +145,8 @@ class _Recorder(TorchDispatchMode):
 
     def _decomposed(self, func: OpOverload[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operation, recorded as several simpler ones; None if PyTorch does not know how."""
-        parts = getattr(func, "impl_aten", None) or decomposition_table.get(func, func.decompose)  # the first: of prims
+        of_prims = getattr(func, "impl_aten", None)
+        parts = DECOMPOSITIONS.get(func) or of_prims or decomposition_table.get(func, func.decompose)
         count, known = len(self.operations), dict(self.known)
         self._open.append(func)
         try:
