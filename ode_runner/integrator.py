@@ -40,6 +40,7 @@ from ode_runner.problem import (
     solution_without_elements,
 )
 from ode_runner.solvers.base import Solver, solver_along
+from ode_runner.solvers.independent_samples import check_independent
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.types import State, Time, Times
@@ -187,6 +188,7 @@ class Integrator:
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
+            check_independent(self.solver, problem)
             solution = self._solve(field, problem) if y0.numel() else solution_without_elements(problem)
         self._enter(solution)
         self._check_all(integrals, solution)

@@ -82,6 +82,11 @@ class Solver(abc.ABC):
         del y0
 
     @property
+    def treats_samples_alone(self) -> bool:
+        """Whether samples must not interact: each has its own steps, or only its own Jacobian."""
+        return False
+
+    @property
     def of_ordinary_equations(self) -> bool:
         """Whether it solves dy/dt = f(t, y) for any field; samplers and stochastic solvers take special kinds only."""
         return issubclass(VectorField, self.fields)

@@ -58,6 +58,10 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
         """A sentence: where the solve stopped, by which limit, and why."""
 
+    @property
+    def treats_samples_alone(self) -> bool:
+        return self.per_sample
+
     def check_state(self, y0: State) -> None:
         if self.per_sample:
             check_batch(y0)

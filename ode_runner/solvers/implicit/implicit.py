@@ -45,6 +45,10 @@ class ImplicitSolver(RungeKutta):
         ys, *qs = (differentiable_once(x, OF_A_SOLVE) for x in (solution.ys, *solution.integrals.values()))
         return replace(solution, ys=ys, integrals=dict(zip(solution.integrals, qs, strict=True)))
 
+    @property
+    def treats_samples_alone(self) -> bool:
+        return True
+
     def check_state(self, y0: State) -> None:
         check_batch(y0)
 
