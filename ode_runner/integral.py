@@ -31,11 +31,16 @@ class Integral(nn.Module):
             must be judged, or training learns to exploit its error. A penalty need not be; it then causes no steps.
         given: tensors (batch, ...) for `g` alone, after those of the field: for example the noise of an estimator,
             drawn once per solve.
+        treats_samples_alone: True: g reads the Jacobian of single samples, as a log density does, so that a field in
+            which samples interact is refused.
     """
 
-    def __init__(self, g: Integrand, judged: bool, *, given: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self, g: Integrand, judged: bool, *, given: Sequence[Tensor] = (), treats_samples_alone: bool = False
+    ) -> None:
         super().__init__()
         self.g, self.judged, self.given = g, judged, tuple(given)
+        self.treats_samples_alone = treats_samples_alone
 
     def forward(self, t: Tensor, y: State, dy: State, vjp: "VJP", *given: Tensor) -> Tensor:
         return self.g(t, y, dy, vjp, *given)

@@ -188,7 +188,6 @@ class Integrator:
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
-            check_independent(self.solver, problem)
             solution = self._solve(field, problem) if y0.numel() else solution_without_elements(problem)
         self._enter(solution)
         self._check_all(integrals, solution)
@@ -217,6 +216,7 @@ class Integrator:
         return fitted(found, y, field, call)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
+        check_independent(self.solver, problem)
         solver = solver_along(self.solver, field)
         if self.gradient.takes_breaks:
             return self.gradient.solve(solver, problem)

@@ -27,7 +27,7 @@ class DensityGenerator(Generator):
         The trace is not under step control, so that the samples equal those that are drawn without it.
         """
         assert isinstance(self.field, DenoisingField)
-        along = {TRACE: Integral(exact_trace, judged=False)}
+        along = {TRACE: Integral(exact_trace, judged=False, treats_samples_alone=True)}
         solution = integrate(self.field, y0, ts, given=given, noise=noise, integrals=along)
         std = self.field.path.noise_std
         begun = normal_log_density(y0 / std) - math.prod(self.shape) * math.log(std)

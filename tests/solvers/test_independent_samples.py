@@ -11,7 +11,9 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
+from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
+from ode_runner.models.density import exact_trace
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 
 TIMES = torch.tensor([0.0, 0.3, 0.7])
@@ -66,6 +68,12 @@ def test_each_mode_of_a_field_is_checked_and_leaves_no_trace(options: dict[str, 
         ode.integrate(field.train(), y0, TIMES, **options)
     assert torch.equal(field.layers[1].running_mean, mean)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_log_densities_of_samples_that_interact_are_refused() -> None:
+    density = Integral(exact_trace, judged=True, treats_samples_alone=True)
+    with pytest.raises(IncompatibleChoice, match="the integral of log_p treats each sample alone"):
+        ode.integrate(Interacting(), torch.randn(3, 2), TIMES, integrals={"log_p": density})
 
 
 def test_the_check_is_made_once_and_not_counted() -> None:

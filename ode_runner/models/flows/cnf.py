@@ -40,7 +40,7 @@ class ContinuousFlow(DensityModel):
         self.spec, self.shape = network.spec, data_shape(network)
         self.estimated, self.noise = trace == "hutchinson", noise
         self.field = network.field(given=network.spec.condition)
-        self.exact_trace = Integral(exact_trace, judged=True)
+        self.exact_trace = Integral(exact_trace, judged=True, treats_samples_alone=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, with their condition, if there is one, as given."""
@@ -65,7 +65,8 @@ class ContinuousFlow(DensityModel):
     def _with_trace(self, y0: State, ts: Times, integrate: Integrate, given: Sequence[Tensor]) -> Solution:
         along = self.exact_trace
         if self.estimated and self.training:
-            along = Integral(_estimated, judged=True, given=(probe(y0, self.noise),))
+            noise = probe(y0, self.noise)
+            along = Integral(_estimated, judged=True, given=(noise,), treats_samples_alone=True)
         return integrate(self.field, y0, ts, given=given, integrals={TRACE: along})
 
 

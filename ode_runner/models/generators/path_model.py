@@ -70,7 +70,7 @@ class PathModel(Model, PathLearner):
             )
         self.head = nn.Identity()
         self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time
-        self.trace = Integral(exact_trace, judged=True)
+        self.trace = Integral(exact_trace, judged=True, treats_samples_alone=True)
 
     def unused_options(self) -> Mapping[str, str]:
         return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
