@@ -17,14 +17,14 @@ _checked: WeakKeyDictionary[nn.Module, set[bool]] = WeakKeyDictionary()  # modes
 
 
 def check_independent(solver: Solver, problem: Problem) -> None:
-    """If samples are treated alone: check them for the field, once in each mode; this is not counted.
+    """If samples are treated alone: check the field, if it is a module, once in each mode; this is not counted.
 
     Raises:
         IncompatibleChoice: the derivative of a sample depends on other samples.
     """
     field, y0 = problem.field.field, problem.y0
     because, instead = _reason(solver, problem)
-    if not because or len(y0) < 2 or not y0.is_floating_point():
+    if not because or len(y0) < 2 or not y0.is_floating_point() or not isinstance(field, nn.Module):
         return
     modes = _checked.setdefault(field, set())
     if field.training in modes:

@@ -70,6 +70,12 @@ def test_each_mode_of_a_field_is_checked_and_leaves_no_trace(options: dict[str, 
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_a_plain_function_is_no_module_and_not_checked() -> None:
+    solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=100, per_sample=True)
+    ys = Integrator(solver=solver, gradient=Backprop())(lambda t, y: -y, torch.ones(3, 2), TIMES).ys
+    torch.testing.assert_close(ys[-1], torch.ones(3, 2) * (-TIMES[-1]).exp(), rtol=1e-3, atol=1e-3)
+
+
 def test_log_densities_of_samples_that_interact_are_refused() -> None:
     density = Integral(exact_trace, judged=True, treats_samples_alone=True)
     with pytest.raises(IncompatibleChoice, match="the integral of log_p treats each sample alone"):
