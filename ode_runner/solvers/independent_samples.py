@@ -12,6 +12,7 @@ from ode_runner.fields.counted_field import fitted, name_of
 from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 
 _checked: WeakKeyDictionary[nn.Module, set[bool]] = WeakKeyDictionary()  # modes, training or not, by field
 
@@ -41,7 +42,8 @@ def check_independent(solver: Solver, problem: Problem) -> None:
 def _reason(solver: Solver, problem: Problem) -> tuple[str, str]:
     """What treats each sample alone, or "", and the beginning of a sentence on what to do instead."""
     if solver.treats_samples_alone:
-        return solver.shown_name, "Use an explicit solver (solver.per_sample=false), or make"
+        other = "solver.per_sample=false" if isinstance(solver, ExplicitRungeKutta) else "an explicit solver"
+        return solver.shown_name, f"Use {other}, or make"
     integrals = zip(problem.field.names, problem.field.integrals, strict=True)
     names = [name for name, integral in integrals if integral.treats_samples_alone]
     return (f"the integral of {', '.join(names)}", "Make") if names else ("", "")

@@ -190,6 +190,6 @@ def test_a_flow_that_stops_trains_and_is_refused_where_samples_stop_together(out
     for words, why in (
         (("solver=rk4",), "steps common to the whole batch"),
         (("gradient=symplectic", "solver=rk4"), "takes no solves with events"),
-        (("regularizer=kinetic",), "prices a path"),
+        (("regularizer=kinetic",), "penalises a path"),
     ):
         assert why in refused("model=stopping", *MOONS, *words, cwd=outside)

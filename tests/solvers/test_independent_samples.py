@@ -51,9 +51,9 @@ class Normalised(VectorField):
 @pytest.mark.parametrize("options", ALONE, ids=lambda options: options["solver"])
 def test_samples_that_interact_are_refused_by_name(options: dict[str, Any]) -> None:
     """States by per_sample, and gradients by Jacobians of single samples, would be those of other equations."""
-    y0 = torch.randn(3, 2)
+    y0, other = torch.randn(3, 2), "solver.per_sample=false" if "per_sample" in options else "an explicit solver"
     for field in (Interacting(), Interacting().forward, lambda t, y: torch.softmax(y @ y.T, dim=1) @ y):
-        with pytest.raises(IncompatibleChoice, match=r"treats each sample alone, and samples of .+ interact"):
+        with pytest.raises(IncompatibleChoice, match=rf"and samples of .+ interact: .* Use {other}, or make"):
             ode.integrate(field, y0, TIMES, **options)
         ode.integrate(field, y0[:1], TIMES, **options)
         ode.integrate(field, y0, TIMES, solver="rk4", num_steps=4)
