@@ -113,6 +113,8 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "linear systems": lambda x, y, w: (
         torch.linalg.solve(9 * torch.eye(6, dtype=x.dtype) + x[:, :, None] * y[:, None], y)
         + torch.linalg.solve(torch.tensor([[0.0, 2.0], [1.0, -1.0]], dtype=x.dtype), x[:2] * y[0, 0]).sum()
+        + torch.linalg.solve(9 * torch.eye(6, dtype=x.dtype) + x[:, :, None] * y[:, None], w[0])
+        + torch.linalg.solve(9 * torch.eye(6, dtype=x.dtype) + x[:, :, None] * y[:, None], y.t() * w[0, 0]).sum(2)
         + torch.linalg.solve(x[:2, :2].t() @ y[:2, 2:4], w[:3, :2], left=False).sum()
         + (torch.linalg.inv(x.view(4, 2, 3) @ y.reshape(4, 3, 2)) @ y.reshape(4, 2, 3)).reshape(4, 6)
     ),

@@ -51,7 +51,7 @@ def _solve(result: Tensor, name: Name, number: int, a: Tensor, b: Tensor, *, lef
     del checks
     if number:
         return _factors(result, name, number, a)
-    if b.dim() == a.dim() - 1:  # a vector for each matrix
+    if b.dim() == 1 or b.shape == a.shape[:-1]:  # a vector for each matrix
         result, b = result.unsqueeze(-1), b.unsqueeze(-1)
     if not left:  # x a = b
         result, a, b = result.mT, a.mT, b.mT
