@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ode_runner.compiling.python_values import PythonValues
 from ode_runner.compiling.values import tensors_of
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import CannotCompile
 from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem, Solution
@@ -120,12 +119,9 @@ def values_read(problem: Problem) -> PythonValues:
 def evaluate_once(problem: Problem) -> bool:
     """Evaluate the field at the initial state, uncounted. Returns whether this changed its buffers, which it undoes."""
     field, given = problem.field.field, problem.field.of_field(problem.field.given)
-    buffers, random = Buffers.now(field), RandomState.now(problem.y0.device)
     weights = kind_of(field).call_weights
-    with torch.no_grad():
-        for call in ["forward"] if "forward" in weights else weights:
-            getattr(field, call)(problem.ts[0], problem.y0, *given)
-    changed = buffers.changed()
-    buffers.restore()
-    random.restore()
-    return changed
+    calls = [field] if "forward" in weights else [getattr(field, name) for name in weights]
+    with torch.no_grad(), without_side_effects(field, problem.y0.device) as (_, buffers):
+        for call in calls:
+            call(problem.ts[0], problem.y0, *given)
+        return buffers.changed()

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Split
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
@@ -57,10 +56,8 @@ def layers_of(experiment: Experiment) -> list[Layer]:
     """
     model, shapes = experiment.model, dict[str, list[int]]()
     named = {name: module for name, module in model.named_modules() if _is_layer(module)}
-    buffers = Buffers.now(model)
-    with _noting(named, shapes), RandomState.now(experiment.device).again():
+    with _noting(named, shapes), without_side_effects(model, experiment.device):
         _answer(experiment)
-    buffers.restore()
     return [
         Layer(
             name=name,

@@ -1,14 +1,12 @@
 """How much an operation of a training step computes, which decides whether a GPU is faster than the CPU."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, final
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.batch import Batch, Split
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.experiment.experiment import Experiment
 
 SAMPLES = 2  # samples with which the work of a batch is measured
@@ -28,23 +26,18 @@ def flops_per_operation(experiment: Experiment) -> float:
     The pass is made with a few samples, and its side effects are undone. The result is infinite if the pass fails; the
     run itself will then report the error.
     """
-    ledger, model = experiment.integrator.ledger, experiment.model
-    buffers, random, training = Buffers.now(model), RandomState.now(experiment.device), model.training
-    totals = {phase: replace(tally) for phase, tally in ledger.totals.items()}
+    ledger, model, device = experiment.integrator.ledger, experiment.model, experiment.device
+    training = model.training
     batch_size = min(experiment.options.batch_size, experiment.task.size(Split.TRAIN))
     try:
-        model.train()
-        batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
-        with OperationCount() as operations:
+        with ledger.uncounted(), without_side_effects(model, device), OperationCount() as operations:
+            model.train()
+            batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
             experiment.loss(batch.to(experiment.dtype))
     except Exception:  # also of the user's own model: the run will fail likewise, and report it properly
         return float("inf")
     finally:
         model.train(training)
-        buffers.restore()
-        random.restore()
-        for phase, total in totals.items():
-            ledger.put_back(phase, total)
     return operations.flops / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
 
 

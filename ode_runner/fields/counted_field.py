@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import cache, partial
 from itertools import accumulate, pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import JVP, LinearizableField, StochasticField, VectorField
+from ode_runner.field import JVP, LinearizableField, VectorField
 from ode_runner.fields.driving_noise import DrivingNoise
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.observer import Observer, Untouched
-from ode_runner.fields.structured_field import kind_of
+from ode_runner.fields.structured_field import kind_of, slope_of
 from ode_runner.integral import NONE, VJP, Integral, stacked
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time
@@ -120,11 +120,8 @@ class CountedField(VectorField):
 
     def _again(self, arguments: Sequence[Tensor], t: Any, y: State) -> State:
         """f(t, y), or the drift of a stochastic field, evaluated again for products with its Jacobian."""
-        slope = (
-            self.field if "forward" in kind_of(self.field).call_weights else cast("StochasticField", self.field).drift
-        )
         with self._nothing_drawn(y.device):
-            return Call(slope, self.dtype, arguments)(t, y)
+            return Call(slope_of(self.field), self.dtype, arguments)(t, y)
 
     @contextmanager
     def _nothing_drawn(self, device: torch.device) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -88,6 +88,16 @@ class Ledger:
             yield self.watched
         finally:
             self.watched = outer
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Restores all totals at the end, as if nothing inside had been counted."""
+        totals = {phase: replace(tally) for phase, tally in self.totals.items()}
+        try:
+            yield
+        finally:
+            for phase, total in totals.items():
+                self.put_back(phase, total)
 
     def put_back(self, phase: Phase, total: Tally) -> None:
         """Set a phase's total back to an earlier one, as if nothing had been counted since."""

@@ -1,14 +1,14 @@
 """Kinds of field with more structure than a derivative: parts of a sum, forces, matrices, jump rates, coefficients."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from ode_runner.field import VectorField
+from ode_runner.field import StochasticField, VectorField
 from ode_runner.types import State, Time
 
 
@@ -34,6 +34,11 @@ def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
     weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
     slopes = frozenset[str]().union(*(kind.slopes for kind in kinds))
     return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights, "slopes": slopes})
+
+
+def slope_of(field: VectorField) -> Callable[..., State]:
+    """The derivative as a function of time, state and given tensors: the field, or `drift` of a stochastic field."""
+    return field if "forward" in kind_of(field).call_weights else cast("StochasticField", field).drift
 
 
 class KnownEquation(VectorField):

@@ -5,11 +5,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ode_runner.devices.buffers import Buffers
-from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.fields.counted_field import fitted, name_of
-from ode_runner.fields.structured_field import kind_of
+from ode_runner.fields.structured_field import slope_of
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import ExplicitRungeKutta
@@ -52,17 +51,13 @@ def _reason(solver: Solver, problem: Problem) -> tuple[str, str]:
 def _interact(problem: Problem) -> bool:
     """Whether the derivative of the first sample depends on another one; False if autograd does not tell."""
     field, y0 = problem.field.field, problem.y0
-    call = "forward" if "forward" in kind_of(field).call_weights else "drift"
-    buffers, random = Buffers.now(field), RandomState.now(y0.device)
+    given = problem.field.of_field(problem.field.given)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), without_side_effects(field, y0.device):
             y = y0.detach().requires_grad_()
-            slope = getattr(field, call)(problem.ts.detach()[0], y, *problem.field.of_field(problem.field.given))
+            slope = slope_of(field)(problem.ts.detach()[0], y, *given)
             weights = torch.linspace(1, 2, y0[0].numel()).to(y0).view_as(y0[0])  # a plain sum may be constant
             [found] = torch.autograd.grad((fitted(slope, y, field)[0] * weights).sum(), y, allow_unused=True)
     except (RuntimeError, RefusedInput):  # there is no derivative; or the solve itself will say what is wrong
         return False
-    finally:
-        buffers.restore()
-        random.restore()
     return found is not None and bool((found[1:].nan_to_num() != 0).any())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ode_runner.devices.buffers import Buffers
 from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.fields.counted_field import CountedField, name_of
@@ -111,19 +111,15 @@ def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool
 
     For a field that draws random numbers, whose calls never agree, the answer is True.
     """
-    buffers, device = Buffers.now(field), arguments[0].device
-    drawn = RandomState.now(device)
-    try:
-        with drawn.again():
-            apart = torch.cat([field(ts[i], *(part[i : i + 1] for part in arguments)) for i in range(2)])
-            if not drawn.same_as(RandomState.now(device)):
-                return True
-            try:
-                together = field(*(_filled(part, LEAST - 2) for part in (ts, *arguments)))
-            except (RuntimeError, IndexError, TypeError, ValueError):  # incompatible shapes
-                return False
-    finally:
-        buffers.restore()
+    device = arguments[0].device
+    with without_side_effects(field, device) as (random, _):
+        apart = torch.cat([field(ts[i], *(part[i : i + 1] for part in arguments)) for i in range(2)])
+        if not random.same_as(RandomState.now(device)):
+            return True
+        try:
+            together = field(*(_filled(part, LEAST - 2) for part in (ts, *arguments)))
+        except (RuntimeError, IndexError, TypeError, ValueError):  # incompatible shapes
+            return False
     rounding = torch.finfo(apart.dtype).eps ** 0.5
     scale = float(apart.abs().nan_to_num(posinf=0).max())
     return together.shape[1:] == apart.shape[1:] and torch.allclose(

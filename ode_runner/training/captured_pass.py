@@ -6,7 +6,6 @@ graph is launched as a whole.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import NamedTuple, final
 
 import torch
@@ -18,6 +17,7 @@ from ode_runner.compiling.fused import fused
 from ode_runner.compiling.python_values import PythonValues
 from ode_runner.devices.buffers import Buffers
 from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.devices.transfer import read_times
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
@@ -168,15 +168,8 @@ class CapturedPasses:
 @contextmanager
 def left_as_it_was(experiment: Experiment) -> Iterator[tuple[RandomState, Buffers]]:
     """Yields copies of random state and buffers; restores both, and the totals of the ledger, at the end."""
-    ledger, random = experiment.integrator.ledger, RandomState.now(experiment.device)
-    buffers, totals = Buffers.now(experiment.model), {p: replace(t) for p, t in ledger.totals.items()}
-    try:
-        yield random, buffers
-    finally:
-        buffers.restore()
-        random.restore()
-        for phase, total in totals.items():
-            ledger.put_back(phase, total)
+    with experiment.integrator.ledger.uncounted(), without_side_effects(experiment.model, experiment.device) as kept:
+        yield kept
 
 
 def give_gradients(parameters: Sequence[nn.Parameter | Tensor], gradients: Sequence[Tensor | None]) -> None:

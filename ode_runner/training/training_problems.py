@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.devices.buffers import Buffers
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.task_contract import first_of_training
@@ -80,13 +80,9 @@ def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> It
 
     Without that, a resumed run would draw other random numbers than an uninterrupted one. The mode is not restored.
     """
-    buffers = Buffers.now(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with without_side_effects(model, device):
         model.train(training)
-        try:
-            yield
-        finally:
-            buffers.restore()
+        yield
 
 
 def compile_lazily(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
