@@ -234,6 +234,22 @@ def test_what_a_wrong_plan_would_leave_behind_is_not_planned(composed: Compose, 
         assert trainer.attempts.state_dict()["refused"], "a resumed run does not try again"
 
 
+def test_training_by_plans_is_training_if_a_python_number_changes(composed: Compose, halves: type[Halves]) -> None:
+    eager, planned = trainer_of(composed), trainer_of(composed)
+    for trainer in (eager, planned):
+        trainer.model.stem = nn.Sequential(nn.Linear(2, 8), nn.GroupNorm(2, 8), nn.Linear(8, 2)).double()
+    planned.model.load_state_dict(eager.model.state_dict())
+    passes, said = plan(planned)
+    steps = [steps_of(trainer, epochs=range(2)) for trainer in (eager, planned)]
+    assert halves.replays > 20, "many passes are planned"
+    for trainer in (eager, planned):
+        trainer.model.get_submodule("stem.1").eps = 0.5
+    more = [steps_of(trainer, epochs=range(2, 3)) for trainer in (eager, planned)]
+    assert not passes._passes
+    assert_same_training(eager, planned, [first + later for first, later in zip(steps, more, strict=True)])
+    assert said == ["captured step by step, not as a whole: ODENet.stem.1.eps has changed from 1e-05 to 0.5"]
+
+
 def test_a_plan_for_which_there_is_no_memory_costs_no_run(
     composed: Compose, halves: type[Halves], monkeypatch: pytest.MonkeyPatch
 ) -> None:

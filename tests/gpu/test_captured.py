@@ -353,6 +353,57 @@ def test_what_cannot_be_captured_is_refused_or_said_in_a_line(composed: Compose)
         compile_training(trainer.forward, steps=1, processes=1, say=print)
 
 
+@pytest.mark.parametrize(
+    ("solver", "part", "clause"),
+    [
+        ("rk4", "field.norms.0", "not captured any more: ODENet.field.norms.0.eps has changed from 1e-05 to 0.5"),
+        (
+            "dopri5",
+            "field.norms.0",
+            "solved without compiled steps: ConvField.norms.0.eps has changed from 1e-05 to 0.5",
+        ),
+        (
+            "dopri5",
+            "head.0",
+            "Sequential before or after the solve is not captured any more: Sequential.0.eps has changed",
+        ),
+    ],
+)
+def test_training_goes_on_uncaptured_if_a_python_number_changes(
+    solver: str, part: str, clause: str, composed: Compose
+) -> None:
+    found, said = [], list[str]()
+    for how in ("off", "on"):
+        trainer = made(composed, f"solver={solver}", "trainer.precision=fp64", f"trainer.compile={how}")
+        if how == "on":
+            trainer.compiled = compile_training(trainer.forward, steps=1, processes=1, say=said.append)
+        batches = trainer.task.batches(Split.TRAIN, batch_size=50, epoch=0)
+        losses = [float(trainer.train_step(next(batches), measure_memory=False)["train/loss"])]
+        norm = trainer.model.get_submodule(part)
+        assert isinstance(norm, nn.GroupNorm)
+        norm.eps = 0.5
+        losses += [float(trainer.train_step(next(batches), measure_memory=False)["train/loss"]) for _ in range(2)]
+        found.append(losses)
+        said += filter(None, [trainer.integrator.remark()])
+    assert found[1] == pytest.approx(found[0], rel=1e-7)
+    [sentence] = said
+    assert clause in sentence
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "rk4"])
+def test_evaluations_go_on_unrecorded_if_a_python_number_changes(solver: str, composed: Compose) -> None:
+    found = []
+    for how in ("off", "on"):
+        experiment = made(composed, f"solver={solver}", "trainer.precision=fp64", f"trainer.compile={how}").experiment
+        losses = [experiment.evaluate(Split.VALIDATION, StopRequest())["loss"] for _ in range(3)]
+        norm = experiment.model.get_submodule("field.norms.0")
+        assert isinstance(norm, nn.GroupNorm)
+        norm.eps = 0.5
+        found.append([*losses, experiment.evaluate(Split.VALIDATION, StopRequest())["loss"]])
+    assert found[1] == pytest.approx(found[0], rel=1e-7)
+    assert "ConvField.norms.0.eps has changed from 1e-05 to 0.5" in experiment.integrator._recorded.remark()
+
+
 @pytest.mark.parametrize("choices", [("solver=rk4",), ("solver=dopri5",)])
 def test_a_captured_run_is_resumed_bit_for_bit(choices: tuple[str, ...], tmp_path: Path) -> None:
     """The last passes of dopri5 are planned."""
