@@ -196,9 +196,10 @@ class HybridSystem(LeastSquaresTask):
         start = low + (high - low) * torch.rand(count, len(self.box), generator=generator, dtype=torch.float64)
         states, times, valid = self.truth(start, self.ts)
         if not bool((times < self.horizon).all()):
+            last = float(times.max())
             raise RefusedInput(
-                f"task.horizon={self.horizon:g} is too short for task.events={self.events}: the last of them is at "
-                f"t={float(times.max()):.6g}. Give more, so that a model that is late has them too."
+                f"the last of task.events={self.events} is at t={last:.6g}, after task.horizon={self.horizon:g}. Use "
+                f"task.horizon={math.ceil(1.1 * last)}, so that a model that is late has it too, or fewer events."
             )
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return Batch(
