@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.run_folders import folder_of, note_typed_folder
+from ode_runner.config.arguments import parse
 from ode_runner.config.command_files import command_files
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.exclusive_options import one_of_each
@@ -39,6 +40,7 @@ from ode_runner.config.hints import foreign_hint
 from ode_runner.config.known_options import check_known_keys
 from ode_runner.config.messages import about_flag, hidden_files, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed
+from ode_runner.config.repeated_options import last_of_each
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
@@ -94,6 +96,11 @@ def _prepare_hydra() -> None:
 def _check_words() -> None:
     """Refuse words of sys.argv that Hydra would accept without effect, and complete the others."""
     _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+    arguments = parse(sys.argv[1:])
+    overrides, remarks = last_of_each(arguments.overrides)
+    sys.argv[1:] = arguments._replace(overrides=overrides).flags_first()
+    for remark in remarks:
+        _say(f"{remark}.")
     check_words_used(sys.argv[1:])
     typed = one_of_each(
         sys.argv[1:]

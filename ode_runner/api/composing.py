@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from ode_runner.config.help import conf_dir, search_path
 from ode_runner.config.known_options import check_known_keys
 from ode_runner.config.messages import readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed, values_swept
+from ode_runner.config.repeated_options import last_of_each
 from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import RefusedInput
@@ -42,6 +44,9 @@ def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLik
         RefusedInput: the command line would refuse the overrides, or they describe several runs.
     """
     check_texts(overrides)
+    overrides, remarks = last_of_each(overrides)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=4)
     places = [Path(place).resolve() for place in config_dirs]
     for place in places:
         if not place.is_dir():

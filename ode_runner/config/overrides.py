@@ -50,6 +50,11 @@ def quoted_where_needed(words: Sequence[str]) -> list[str]:
     return [re.sub(r"""^([^-=][^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$""", r"\1'\2'", word) for word in words]
 
 
+def is_sweep(word: str) -> bool:
+    """Whether an override has several values, or a range."""
+    return any(override.is_sweep_override() for override in _overrides([word]))
+
+
 def values_swept(word: str) -> list[str]:
     """The values of an override that sweeps over several, as text; empty for other overrides."""
     swept = [override for override in _overrides([word]) if override.is_discrete_sweep()]
