@@ -1,4 +1,4 @@
-"""Array types of signatures.
+"""Array types of signatures, and the kind of their elements.
 
 Axes: `batch` samples, which are independent; `*state` the shape of one sample's state; `time` requested output times.
 """
@@ -13,3 +13,8 @@ Rows = Float[Tensor, "_ *state"]  # some samples of a batch
 Trajectory = Float[Tensor, "time batch *state"]
 PathStates = Float[Tensor, "place batch *state"]  # at the times of a picture
 Scalar = Float[Tensor, ""]
+
+
+def holds_whole_numbers(x: Tensor) -> bool:
+    """Whether the elements of a tensor are whole numbers or truth values."""
+    return not (x.is_floating_point() or x.is_complex())

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dis import get_instructions
 from functools import partial
 from itertools import islice
@@ -12,12 +12,16 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+
+from ode_runner.types import holds_whole_numbers
 
 MOST = 1000  # values that are compared; each takes a tenth of a microsecond, in every solve
 LIBRARIES = frozenset({"ode_runner", "torch", *sys.stdlib_module_names})  # whose functions and classes do not change
 OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 MISSING = object()
+CPU = torch.device("cpu")
 
 
 class _Place(NamedTuple):
@@ -29,12 +33,11 @@ class _Place(NamedTuple):
     key: Any
 
     def value(self) -> object:
-        """What is there now; the bytes of an array, whose elements may change."""
+        """What is there now."""
         try:
-            found = self.read(self.holder, self.key)
+            return self.read(self.holder, self.key)
         except (AttributeError, LookupError, ValueError):  # ValueError: a captured variable that is not assigned
             return MISSING
-        return found.tobytes() if isinstance(found, np.ndarray) else found
 
 
 @final
@@ -42,8 +45,9 @@ class PythonValues:
     """Numbers, strings and other objects that modules and functions may read.
 
     These are attributes, items of lists and dictionaries, captured and global variables, and what these refer to.
-    Tensors are not among them: compiled code reads them anew in every solve, or is refused. Neither are values beyond
-    the first thousand, nor what objects of PyTorch and of this package hold that are no modules, such as ledgers.
+    Tensors are among them if they hold whole numbers, such as indices; compiled code reads others anew in every solve,
+    or is refused. Values beyond the first thousand are not, nor what objects of PyTorch and of this package hold that
+    are no modules, such as ledgers, nor buffers of PyTorch's own layers, such as the counts of batch normalisation.
     """
 
     def __init__(self, *roots: object) -> None:
@@ -71,14 +75,32 @@ def _gathered(roots: Sequence[object]) -> Iterator[tuple[_Place, object]]:
         met[id(thing)] = thing  # with the object, lest another one gets its id
         for place in _places(name, thing):
             value = place.value()
-            if not isinstance(value, Tensor | ModuleType | type):
-                yield place, value
+            if _may_be_kept(value):
+                yield place, _copied(value)
                 due.append((place.name, value))
 
 
+def _may_be_kept(value: object) -> bool:
+    """Whether compiled code may keep a value; it reads most tensors anew in every solve."""
+    return holds_whole_numbers(value) if isinstance(value, Tensor) else not isinstance(value, ModuleType | type)
+
+
 def _same(now: object, value: object) -> bool:
-    """Whether numbers and strings have the same value; whether others are the same object."""
-    return now is value or (_plain(value) and type(now) is type(value) and bool(now == value))
+    """Whether numbers, strings and the elements of arrays are the same; whether others are the same object."""
+    if now is value:
+        return True
+    if isinstance(now, np.ndarray) and isinstance(value, np.ndarray):
+        return now.dtype == value.dtype and now.shape == value.shape and now.tobytes() == value.tobytes()
+    if isinstance(now, Tensor) and isinstance(value, Tensor) and now.device == value.device == CPU:
+        return now.dtype == value.dtype and torch.equal(now, value)
+    return _plain(value) and type(now) is type(value) and bool(now == value)
+
+
+def _copied(value: object) -> object:
+    """A copy of an array or tensor, whose elements may change; on a GPU they are read where they are, in any case."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.device == CPU else value
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _plain(value: object) -> bool:
@@ -97,11 +119,17 @@ def _places(name: str, thing: object) -> Iterator[_Place]:
     elif isinstance(thing, partial):
         yield _Place(name, getattr, thing, "func")
         yield from (_Place("partial", getattr, thing, key) for key in ("args", "keywords"))
-    elif isinstance(attributes := getattr(thing, "__dict__", None), dict) and _holds_values(thing):
+    elif isinstance(getattr(thing, "__dict__", None), dict) and _holds_values(thing):
         name = name if _of_library(type(thing)) else type(thing).__name__
-        for held in [attributes, thing._modules] if isinstance(thing, nn.Module) else [attributes]:
+        for held in _attributes(thing):
             yield from (_Place(f"{name}.{key}", getitem, held, key) for key in held if key not in OF_EVERY_MODULE)
         yield from _places_in_classes(type(thing))
+
+
+def _attributes(thing: object) -> list[Mapping[str, Any]]:
+    if not isinstance(thing, nn.Module):
+        return [vars(thing)]
+    return [vars(thing), thing._modules, {} if _of_library(type(thing)) else thing._buffers]
 
 
 def _places_in_function(name: str, function: FunctionType) -> Iterator[_Place]:
@@ -154,6 +182,6 @@ def _name_of(root: object) -> str:
 def _clause(name: str, value: object, now: object) -> str:
     if now is MISSING:
         return f"{name} is not there any more"
-    if isinstance(value, bytes):
+    if isinstance(value, np.ndarray | Tensor):
         return f"{name} has changed"
     return f"{name} has changed from {value!r} to {now!r}" if _plain(value) and _plain(now) else f"{name} was replaced"

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from ode_runner.field import LinearizableField
 from ode_runner.fields.counted_field import CountedField, fitted
 from ode_runner.integral import VJP, stacked
-from ode_runner.types import State, Time
+from ode_runner.types import State, Time, holds_whole_numbers
 
 Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the values
 Rates = Callable[[Time, State, State, Sequence[Tensor]], Tensor]  # of integrals, of t, y, dy/dt and the values
@@ -124,12 +124,15 @@ def _all(field: CountedField) -> list[Tensor]:
 
 
 def _names(module: nn.Module) -> tuple[str, ...]:
-    both = (*module.named_parameters(), *module.named_buffers())
-    return tuple(name for name, _ in both)
+    buffers = (name for name, buffer in module.named_buffers() if not holds_whole_numbers(buffer))
+    return (*(name for name, _ in module.named_parameters()), *buffers)
 
 
 def tensors_of(*modules: nn.Module) -> list[Tensor]:
-    """The parameters of modules and then their buffers, each once, in nn.Module's order but in a tenth of its time."""
+    """The parameters of modules and then their buffers, each once, in nn.Module's order but in a tenth of its time.
+
+    Buffers of whole numbers, such as indices, are not among them: compiled code keeps these, see `PythonValues`.
+    """
     parameters: dict[int, Tensor] = {}
     buffers: dict[int, Tensor] = {}
 
@@ -138,7 +141,7 @@ def tensors_of(*modules: nn.Module) -> list[Tensor]:
             if p is not None:
                 parameters[id(p)] = p
         for buffer in module._buffers.values():
-            if buffer is not None:
+            if buffer is not None and not holds_whole_numbers(buffer):
                 buffers[id(buffer)] = buffer
         for part in module._modules.values():
             if part is not None:

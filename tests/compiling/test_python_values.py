@@ -33,6 +33,8 @@ class Decay(nn.Module):
         self.k, self.options, self.powers, self.layer = 1.0, SimpleNamespace(k=1.0), [1.0, {"k": 1.0}], nn.Tanh()
         self.activation: Callable[[Tensor], Tensor] = torch.sin
         self.array = np.ones(3)
+        self.order = torch.tensor([0, 1])
+        self.register_buffer("mask", torch.tensor([True, False]))
         self.calls, self.times, self.last = 0, list[Any](), torch.zeros(1)
 
     def forward(self, t: Any, y: Tensor) -> Tensor:
@@ -79,6 +81,11 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "object": (Decay, lambda field: setattr(field, "options", SimpleNamespace(k=1.0)), "Decay.options was replaced"),
     "item": (Decay, lambda field: field.powers[1].update(k=2.0), f"Decay.powers[1]['k'] {TO_2}"),
     "array": (Decay, lambda field: field.array.fill(2.0), "Decay.array has changed"),
+    "indices": (Decay, lambda field: setattr(field, "order", torch.tensor([1, 0])), "Decay.order has changed"),
+    "elements of indices": (Decay, lambda field: field.order.fill_(1), "Decay.order has changed"),
+    "indices by another way": (Decay, lambda field: field.order.data.fill_(1), "Decay.order has changed"),
+    "buffer": (Decay, lambda field: field.mask.logical_not_(), "Decay.mask has changed"),
+    "no buffer": (Decay, lambda field: delattr(field, "mask"), "Decay.mask is not there any more"),
     "shorter list": (Decay, lambda field: field.powers.pop(), "Decay.powers[1] is not there any more"),
     "layer": (Decay, lambda field: setattr(field, "layer", nn.ReLU()), "Decay.layer was replaced"),
     "mode": (Decay, lambda field: field.layer.eval(), "Decay.layer.training has changed from True to False"),
@@ -137,6 +144,26 @@ def test_a_global_variable_of_an_attributes_name_is_not_read(monkeypatch: pytest
     monkeypatch.setattr(HERE, "k", 2.0, raising=False)
     monkeypatch.setattr(HERE, "CHANGES", {})
     assert not values.changed()
+
+
+def test_equal_indices_are_the_same() -> None:
+    field = Decay()
+    values = PythonValues(field)
+    field.order, field.mask = field.order.clone(), field.mask.clone()
+    assert not values.changed()
+
+
+@compiler
+def test_a_solve_with_other_indices_than_it_was_compiled_with_is_uncompiled_and_right() -> None:
+    order = torch.tensor([1, 0])
+    field: Callable[[Any, Tensor], Tensor] = lambda t, y: -y[:, order] * torch.tensor([1.0, 2.0])  # noqa: E731
+    y0, ts, options = torch.ones(3, 2), torch.linspace(0, 1, 3), {"solver": "rk4", "num_steps": 2}
+    solve = ode.compile(field, y0, ts, **options)
+    torch.testing.assert_close(solve(y0, ts).ys, ode.integrate(field, y0, ts, **options).ys)
+    order.copy_(torch.tensor([0, 1]))
+    with pytest.warns(UserWarning, match=r"^solved without compiled steps: order has changed$"):
+        found = solve(y0, ts).ys
+    torch.testing.assert_close(found, ode.integrate(field, y0, ts, **options).ys)
 
 
 def test_a_field_that_holds_very_much_costs_no_more_than_a_thousand_comparisons() -> None:

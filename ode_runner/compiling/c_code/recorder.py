@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ode_runner.compiling.c_code.decompositions import DECOMPOSITIONS
 from ode_runner.errors import CannotCompile
+from ode_runner.types import holds_whole_numbers
 
 READS_A_VALUE = "the field reads the value of a tensor, to decide by it or to calculate with it in Python"
 OTHER_TENSOR = (
@@ -106,7 +107,7 @@ class _Recorder(TorchDispatchMode):
         if func is torch.ops.aten.lift_fresh.default:  # ends torch.tensor(...)
             self._add_constant(found)
             return found
-        self._check_known((args, kwargs))
+        self._admit((args, kwargs))
         results = {number: x for number, x in enumerate(tree_leaves(found)) if isinstance(x, Tensor)}
         if self._is_to_be_decomposed(func, results.values()):
             parts = self._decomposed(func, args, kwargs or {})
@@ -126,12 +127,17 @@ class _Recorder(TorchDispatchMode):
             self.operations.append(operation)
         self.known[storage] = None
 
-    def _check_known(self, arguments: Any) -> None:
-        if any(isinstance(x, Tensor) and storage_of(x) not in self.known for x in tree_leaves(arguments)):
-            raise CannotCompile(OTHER_TENSOR)
+    def _admit(self, arguments: Any) -> None:
+        """Add other tensors to the constants if they hold whole numbers, as indices do; see `PythonValues`."""
+        for x in tree_leaves(arguments):
+            if isinstance(x, Tensor) and storage_of(x) not in self.known:
+                if not holds_whole_numbers(x) or x.device.type != "cpu":
+                    raise CannotCompile(OTHER_TENSOR)
+                whole = x.new_empty(0).set_(x.untyped_storage())  # of which x may be a view, and others may follow
+                self._add_constant(whole)
 
     def _add_constant(self, made: Tensor) -> None:
-        """A tensor that the function makes from Python numbers is an operation whose arguments are its elements."""
+        """A tensor with known elements is an operation whose arguments these are."""
         self._add(Operation(torch.ops.aten.lift_fresh.default, [made.flatten().tolist()], {}, made))
 
     def _is_to_be_decomposed(self, func: OpOverload[..., Any], results: Iterable[Tensor]) -> bool:
