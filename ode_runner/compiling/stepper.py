@@ -129,6 +129,8 @@ def values_of(problem: Problem) -> Values:
     found = values.tensors(field)
     if not values.learned:
         raise CannotCompile("the field has nothing to learn")
+    if any(z.layout != torch.strided for z in found):
+        raise CannotCompile("the field has a sparse tensor, for which there is no code")
     if any(z.dtype != y0.dtype for z in found):  # packing into one vector would convert them
         raise CannotCompile(
             "the field has parameters or buffers, or is given tensors, of another precision or type than the state"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ode_runner.devices.sparse_tensors import dense_parts
+
 
 @dataclass(frozen=True, kw_only=True)
 class Buffers:
@@ -25,7 +27,7 @@ class Buffers:
 
     def changed(self) -> bool:
         """Whether a buffer's values changed, or `replaced`."""
-        return self.replaced() or any(not torch.equal(buffer, value) for _, buffer, value in self.kept)
+        return self.replaced() or any(not _equal(buffer, value) for _, buffer, value in self.kept)
 
     def restore(self) -> None:
         """Restores tensors and values, whether a call has written into the tensors or replaced them."""
@@ -33,3 +35,7 @@ class Buffers:
             for name, buffer, value in self.kept:
                 owner, _, last = name.rpartition(".")
                 setattr(self.model.get_submodule(owner), last, buffer.copy_(value))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.layout == other.layout and all(map(torch.equal, dense_parts(one), dense_parts(other)))

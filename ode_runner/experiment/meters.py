@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ode_runner.devices.sparse_tensors import dense_parts
+
 
 class SavedBytes:
     """Context that notes everything autograd keeps for the backward pass.
@@ -23,7 +25,7 @@ class SavedBytes:
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._parameters = {p.untyped_storage().data_ptr() for p in parameters}
+        self._parameters = {storage.data_ptr() for p in parameters for storage in _storages(p)}
         self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
 
@@ -38,7 +40,7 @@ class SavedBytes:
 
     def bytes(self) -> int:
         """Bytes in the distinct storages kept at this moment."""
-        storages = {_address(kept.storage): kept.storage.nbytes() for kept in self._kept}
+        storages = {_address(storage): storage.nbytes() for kept in self._kept for storage in kept.storages}
         return sum(size for pointer, size in storages.items() if pointer not in {None, *self._parameters})
 
     @staticmethod
@@ -64,7 +66,11 @@ class _Kept:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach()  # holding a graph's own output would keep the graph alive for ever
-        self.storage = tensor.untyped_storage()
+        self.storages = _storages(tensor)
+
+
+def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
+    return [part.untyped_storage() for part in dense_parts(tensor)]
 
 
 def _address(storage: torch.UntypedStorage) -> int | None:

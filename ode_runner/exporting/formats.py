@@ -111,15 +111,16 @@ def _reason(error: BaseException) -> str:
 def write_weights(weights: Mapping[str, Tensor], path: Path, *, about: Mapping[str, str]) -> float:
     """Writes a safetensors file; returns the largest difference between weights and those read back, which is 0.
 
+    Sparse tensors, which the format does not know, are written as dense ones.
+
     Raises:
         RefusedInput: the package is missing.
     """
     safetensors: Any = require("safetensors.torch", asked="format=safetensors")
-    safetensors.save_file({name: w.detach().cpu().clone() for name, w in weights.items()}, path, metadata=dict(about))
+    dense = {name: w.detach().cpu().to_dense().clone() for name, w in weights.items()}
+    safetensors.save_file(dense, path, metadata=dict(about))
     found = safetensors.load_file(path)
-    return max(
-        (float((found[name].double() - w.cpu().double()).abs().max()) for name, w in weights.items()), default=0.0
-    )
+    return max((float((found[name].double() - w.double()).abs().max()) for name, w in dense.items()), default=0.0)
 
 
 def require(package: str, *, asked: str) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
 from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
 from ode_runner.gradients.recorded import RecordProblems, in_turn
+from ode_runner.models.copies import copied
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
 from ode_runner.tasks.texts.token_task import TokenTask
@@ -62,7 +62,7 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
             f"model={record.choices['model']} draws texts, for which there is no file but that of its weights. Use "
             "format=safetensors."
         )
-    experiment = replace(experiment, model=deepcopy(experiment.model).cpu())
+    experiment = replace(experiment, model=copied(experiment.model).cpu())
     for weight in experiment.model.parameters():
         weight.requires_grad_(False)
     with torch.no_grad():

@@ -1,9 +1,10 @@
-"""Copies of models that hold computed tensors."""
+"""Copies of models that hold computed or sparse tensors."""
 
 import copy
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ode_runner.models.base import Model
@@ -12,13 +13,13 @@ from ode_runner.models.base import Model
 def copied(model: Model) -> Model:
     """A deep copy of a model. Non-leaf tensors that its modules hold, such as an encoder's output, are detached.
 
-    copy.deepcopy refuses such tensors. The next forward pass of the copy computes them again.
+    copy.deepcopy refuses these, which the next forward pass of the copy computes again, and compressed sparse tensors.
     """
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _not_copied(model)})
 
 
-def _computed(root: Any) -> Iterator[Tensor]:
-    """Non-leaf tensors in modules, objects and containers below `root`."""
+def _not_copied(root: Any) -> Iterator[Tensor]:
+    """Non-leaf and compressed sparse tensors in modules, objects and containers below `root`."""
     seen, waiting = set[int](), [root]
     while waiting:
         one = waiting.pop()
@@ -26,7 +27,7 @@ def _computed(root: Any) -> Iterator[Tensor]:
             continue
         seen.add(id(one))
         if isinstance(one, Tensor):
-            if not one.is_leaf:
+            if not one.is_leaf or one.layout not in (torch.strided, torch.sparse_coo):
                 yield one
         elif isinstance(one, dict):
             waiting += one.values()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Batch
 from ode_runner.devices.random_state import RandomState
+from ode_runner.devices.sparse_tensors import dense_parts
 from ode_runner.devices.transfer import read_all
 from ode_runner.errors import Diverged
 from ode_runner.experiment.crash_dump import CrashDump, check_finite
@@ -71,7 +72,7 @@ class UnreadSteps:
 
     def __init__(self, model: nn.Module, device: torch.device, *, most: int, at_once: bool) -> None:
         self.model, self.device, self.at_once = model, device, at_once
-        size = sum(value.nbytes for value in model.state_dict().values())
+        size = sum(part.nbytes for value in model.state_dict().values() for part in dense_parts(value))
         self.most = 1 if at_once else max(1, min(most, MOST_BYTES // max(size, 1)))
         self._kept: list[dict[str, Tensor]] = []  # allocated once and overwritten
         self._before: tuple[RandomState | None, dict[str, Tensor]] = (None, {})
