@@ -27,6 +27,7 @@ from ode_runner.compatibility import (
     check_fields,
     check_fresh_noise,
     check_of_true_field,
+    check_real,
     check_state,
     gives_what_is_asked,
 )
@@ -46,6 +47,7 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.task_contract import check_spec, first_of_training
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
+from ode_runner.models.copies import convert
 from ode_runner.networks.forced import with_series_inputs
 from ode_runner.networks.tokens import TokenNetwork, check_positions
 from ode_runner.tasks.base import Task
@@ -223,7 +225,9 @@ def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torc
     check_inputs(choices, task.spec, model=target_of(cfg, "model"), network=target_of(cfg, "network"))
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
-    model: Model = construct(cfg, "model", network).to(device, dtype)
+    model: Model = construct(cfg, "model", network)
+    check_real(choices, model)
+    convert(model, device=device, dtype=dtype)
     load_teacher(model, task, cfg, device)
     check_fields(choices, model, solver)
     check_fresh_noise(choices, model, solver)

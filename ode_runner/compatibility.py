@@ -11,7 +11,7 @@ from ode_runner.building.members import members, naming, ways
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.structured_field import JumpField, SeparableField, kind_of
-from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.base import HOLD_REAL, GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network
@@ -130,6 +130,14 @@ def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> No
     asked = model.objective.solves or asks_for_answers(task)
     if model.takes_integrals and asked and solver.of_ordinary_equations:
         solver.check_integrals()
+
+
+def check_real(choices: Mapping[str, str], model: Model) -> None:
+    """Raises IncompatibleChoice if the model has complex parameters."""
+    if name := next((name for name, p in model.named_parameters() if p.is_complex()), ""):
+        raise IncompatibleChoice(
+            f"model={choices['model']} has complex parameters ({name}), and training takes real ones. {HOLD_REAL}."
+        )
 
 
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:

@@ -217,6 +217,7 @@ class Integrator:
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         check_independent(self.solver, problem)
+        self.gradient.check_parameters(problem.field)
         solver = solver_along(self.solver, field)
         if self.gradient.takes_breaks:
             return self.gradient.solve(solver, problem)
@@ -226,8 +227,7 @@ class Integrator:
                 f"the times of a solve by {solver.shown_name} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
-        found = None if moving else self._compiled_or_recorded(solver, problem)
-        if found is not None:
+        if not moving and (found := self._compiled_or_recorded(solver, problem)) is not None:
             return found
 
         def solve(solver: Solver, piece: Problem) -> Solution:

@@ -15,7 +15,7 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.fields.ledger import Phase, Tally
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
-from ode_runner.models.copies import copied
+from ode_runner.models.copies import convert, copied
 from ode_runner.solvers.base import Solver
 
 
@@ -102,7 +102,7 @@ def in_double(experiment: Experiment, *, solver: Solver, gradient: GradientMode)
     """A copy of the experiment in double precision, with other numerics but the same ledger."""
     return replace(
         experiment,
-        model=copied(experiment.model).to(torch.float64),
+        model=convert(copied(experiment.model), dtype=torch.float64),
         integrator=replace(experiment.integrator, solver=solver, gradient=gradient, field_dtype=None),
         options=replace(experiment.options, precision="fp64"),
     )

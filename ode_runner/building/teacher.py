@@ -11,6 +11,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.errors import CheckpointRefused, RefusedInput, as_typed
 from ode_runner.models.base import Model
+from ode_runner.models.copies import convert
 from ode_runner.models.generator import Generator
 from ode_runner.models.generators.distilled import EXACT, DistilledModel
 from ode_runner.recording.checkpoint import Checkpoints
@@ -61,7 +62,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
             f"{named}: model={record.choices['model']} does not turn noise into samples. Use a run of another model."
         )
     _load(model, folder, record)
-    model.to(device, torch.float64 if cfg.trainer.precision == "fp64" else None).eval()
+    convert(model, device=device, dtype=torch.float64 if cfg.trainer.precision == "fp64" else None).eval()
     return generator
 
 

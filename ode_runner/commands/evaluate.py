@@ -15,7 +15,7 @@ from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test, measured_with
 from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
-from ode_runner.models.copies import copied
+from ode_runner.models.copies import convert, copied
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
@@ -187,7 +187,7 @@ def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
     if experiment.device.type == "mps":  # mps has no float64
         return finer
     options = dataclasses.replace(experiment.options, precision="fp64")
-    return dataclasses.replace(finer, model=copied(experiment.model).to(torch.float64), options=options)
+    return dataclasses.replace(finer, model=convert(copied(experiment.model), dtype=torch.float64), options=options)
 
 
 def _plain(thing: object) -> dict[str, object]:

@@ -25,7 +25,7 @@ from ode_runner.fields.ledger import Phase
 from ode_runner.fields.structured_field import MatrixField
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.copies import copied
+from ode_runner.models.copies import convert, copied
 from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.noise.brownian_path import Noise
@@ -201,7 +201,7 @@ class Experiment:
         """The experiment with a float64 copy of the model and the fine integrator; on the CPU if the device is mps."""
         device = torch.device("cpu") if self.device.type == "mps" else self.device
         options = replace(self.options, precision="fp64")
-        model = copied(self.model).to(device, torch.float64)
+        model = convert(copied(self.model), device=device, dtype=torch.float64)
         return replace(self, model=model, integrator=self.fine_integrator(), options=options, device=device)
 
     def generate(

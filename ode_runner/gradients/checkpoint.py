@@ -37,6 +37,7 @@ class Checkpoint(GradientMode):
     requires: ClassVar[type] = StepwiseSolver
     requirement: ClassVar[str] = "a Runge-Kutta or symplectic solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
+    takes_complex: ClassVar[bool] = True
     redraws: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
     to_events: ClassVar[bool] = True

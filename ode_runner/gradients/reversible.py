@@ -36,6 +36,7 @@ class Reversible(GradientMode):
     requirement: ClassVar[str] = "a reversible solver, whose steps it undoes"
     example: ClassVar[str] = "reversible_heun"
     exact: ClassVar[bool] = True
+    takes_complex: ClassVar[bool] = True
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ReversibleSolver):

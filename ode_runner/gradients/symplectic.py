@@ -38,6 +38,7 @@ class Symplectic(GradientMode):
     requires: ClassVar[type] = ExplicitRungeKutta
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose stages can be taken one at a time"
     exact: ClassVar[bool] = True
+    takes_complex: ClassVar[bool] = True
     redraws: ClassVar[bool] = True
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:

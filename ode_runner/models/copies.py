@@ -1,4 +1,4 @@
-"""Copies of models that hold computed or sparse tensors."""
+"""Copies and conversions of models that hold computed, sparse or complex tensors."""
 
 import copy
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.models.base import Model
+from ode_runner.types import holds_whole_numbers
 
 
 def copied(model: Model) -> Model:
@@ -16,6 +17,12 @@ def copied(model: Model) -> Model:
     copy.deepcopy refuses these, which the next forward pass of the copy computes again, and compressed sparse tensors.
     """
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _not_copied(model)})
+
+
+def convert(model: Model, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
+    """model.to(device, dtype), except that complex tensors become complex ones of that precision, and not real."""
+    kinds = {True: dtype and dtype.to_complex(), False: dtype}
+    return model._apply(lambda x: x.to(device, None if holds_whole_numbers(x) else kinds[x.is_complex()]))
 
 
 def _not_copied(root: Any) -> Iterator[Tensor]:
