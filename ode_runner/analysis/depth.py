@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.analysis.diagnostics import PeriodicDiagnostics
 from ode_runner.analysis.spectrum import ritz_values
 from ode_runner.batch import Split
 from ode_runner.devices.random_state import RandomState
-from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
 from ode_runner.plots.depth import draw_layers
@@ -36,7 +35,7 @@ class LayerMeasurements(NamedTuple):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DepthDiagnostics(Diagnostics):
+class DepthDiagnostics(PeriodicDiagnostics):
     """Layer diagnostics of models such as `ode_transformer` and `resnet`, on the first validation `samples`.
 
     They are measured after the first epoch, every `every` epochs, and after the last; a model without layers has none.
@@ -53,18 +52,12 @@ class DepthDiagnostics(Diagnostics):
         "diagnostics=depth has measured nothing: it measures the layers of model=resnet and ode_transformer. For "
         "solves use diagnostics=flow."
     )
-    every: int
+    least: ClassVar[dict[str, int]] = {"every": 1, "samples": 1, "products": 1}
     samples: int
     products: int
 
-    def __post_init__(self) -> None:
-        for name in ("every", "samples", "products"):
-            if getattr(self, name) < 1:
-                raise RefusedInput(f"diagnostics.{name} must be at least 1, not {getattr(self, name)}.")
-
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
-        if epoch % self.every and epoch not in (1, experiment.options.epochs):
-            return {}
+        del epoch
         found = self.look(experiment)
         return {} if found is None else {f"diagnostics/{name}": value for name, value in _scalars(found).items()}
 

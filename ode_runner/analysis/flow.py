@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.analysis.diagnostics import PeriodicDiagnostics
 from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
 from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProbe
 from ode_runner.batch import Split
@@ -25,7 +25,7 @@ ROUNDS = 5  # iterations of the power method for the largest singular value of t
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class FlowDiagnostics(Diagnostics):
+class FlowDiagnostics(PeriodicDiagnostics):
     """Measures the first solve of a model, on the first `samples` validation samples, at `places` times.
 
     This is done after the first epoch, every `every` epochs, and after the last.
@@ -51,19 +51,13 @@ class FlowDiagnostics(Diagnostics):
         "diagnostics=flow has measured nothing: training makes no solve. For the layers of model=resnet and "
         "ode_transformer use diagnostics=depth."
     )
-    every: int
+    least: ClassVar[dict[str, int]] = {"every": 1, "samples": 1, "places": 2, "products": 1}
     samples: int
     places: int
     products: int
 
-    def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("samples", 1), ("places", 2), ("products", 1)):
-            if getattr(self, name) < least:
-                raise RefusedInput(f"diagnostics.{name} must be at least {least}, not {getattr(self, name)}.")
-
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
-        if epoch % self.every and epoch not in (1, experiment.options.epochs):
-            return {}
+        del epoch
         ledger = experiment.integrator.ledger
         batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
         probing = ProbeTrajectory(places=self.places)
@@ -74,7 +68,7 @@ class FlowDiagnostics(Diagnostics):
             try:
                 loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, integrate).total
             except (RuntimeError, MemoryError):  # only this solve failed: the run's own may succeed
-                return {}
+                return {f"diagnostics/{name}": math.nan for name in self._names()}
             if not probing.probes:
                 return {}
             found = self.about(probing.probes[0], loss)
@@ -88,18 +82,17 @@ class FlowDiagnostics(Diagnostics):
         [exponent] = _or_nan(lambda: [_lyapunov_exponent(probe)], count=1, known=graph)
         [drift] = _or_nan(lambda: [probe.reverse_error()], count=1)
         attempts = probe.solution.accepted + probe.solution.rejected
+        ratio = norms[0] / norms[-1] if norms[-1] else math.nan
+        stiffness, growth = max(decay, 0.0) * probe.span, math.exp(min(exponent * probe.span, 700.0))  # keep NaN
+        eigenvalues = (radius, rightmost, stiffness)
+        values = (*eigenvalues, exponent, growth, drift, *norms, ratio, probe.solution.rejected / attempts)
+        return dict(zip(self._names(), values, strict=True))
+
+    def _names(self) -> list[str]:
         percents = [round(100 * place / (self.places - 1)) for place in range(self.places)]
-        return {
-            "spectral_radius": radius,
-            "largest_real_part": rightmost,
-            "stiffness": max(decay, 0.0) * probe.span,  # this order keeps NaN
-            "lyapunov_exponent": exponent,
-            "growth": math.exp(min(exponent * probe.span, 700.0)),
-            "drift": drift,
-            **{f"gradient_norm_{percent:03}": norm for percent, norm in zip(percents, norms, strict=True)},
-            "gradient_ratio": norms[0] / norms[-1] if norms[-1] else math.nan,
-            "rejected_share": probe.solution.rejected / attempts,
-        }
+        eigenvalues = ("spectral_radius", "largest_real_part", "stiffness")
+        norms = [f"gradient_norm_{percent:03}" for percent in percents]
+        return [*eigenvalues, "lyapunov_exponent", "growth", "drift", *norms, "gradient_ratio", "rejected_share"]
 
     def _spectrum(self, probe: TrajectoryProbe) -> list[float]:
         """The largest absolute value, largest real part and fastest decay of the eigenvalues over times and samples."""

@@ -17,6 +17,8 @@ def remarks(metrics: Mapping[str, float]) -> list[str]:
     found = {name.removeprefix("diagnostics/"): value for name, value in metrics.items() if "diagnostics/" in name}
     if "stiffness" not in found:
         return []
+    if math.isnan(found["rejected_share"]):  # as nothing else is by itself
+        return ["diagnostics=flow: the solve that it measures fails with the last weights; its numbers are blank."]
     sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found["drift"])]
     sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"]), _unknown(found)]
     return [sentence for sentence in sentences if sentence]

@@ -256,15 +256,17 @@ class Trainer:
     def _finish_epoch(self, session: Session) -> str:
         """Evaluate, log, show, save and draw what is due; returns which budget is used up, if one is."""
         with session.saved_if_ended(self):  # a signal during the evaluation must not cost the steps before it
-            scalars = self._evaluate(session)
-        standing = self._progress()
+            scalars, standing = self._evaluate(session), self._progress()
+            self.epoch, self.batch = self.epoch + 1, 0
+            spent = self._spent_budget()
+            last = bool(spent) or self.epoch == self.stages.epochs
+            diagnosed = self.diagnostics.measure_if_due(self.evaluated_experiment, epoch=self.epoch, last=last)
+            self.diagnosed = diagnosed or self.diagnosed
         if not self.meters.window.empty():
             self._write(session, self.meters.take())
-        self._write(session, scalars)
+        self._write(session, scalars | diagnosed)
         session.display.epoch("  ".join([*standing.values(), clock(self.meters.clock.seconds)]))
-        self.epoch, self.batch = self.epoch + 1, 0
-        spent, last = self._spent_budget(), self.epoch == self.stages.epochs
-        if spent or last or self.best["epoch"] == self.epoch or session.due:  # best.pt is of no epoch still to come
+        if last or self.best["epoch"] == self.epoch or session.due:  # best.pt is of no epoch still to come
             session.save(self)
         draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
         return spent
@@ -276,13 +278,11 @@ class Trainer:
         nfe = results.pop("nfe")
         if remark := self.integrator.remark():
             session.display.say(remark)
-        diagnosed = self.diagnostics.measure(judged, epoch=self.epoch + 1)
-        self.diagnosed = diagnosed or self.diagnosed
         if best := better(self.best, results, judged, optimizer, stop, epoch=self.epoch + 1):
             self.best, place = best, {"step": self.step, "epoch": self.epoch + 1}
             session.checkpoints.save_best({"model": judged.model.state_dict(), "task": self.task.statistics(), **place})
         self.last_validation = shown(name := self.experiment.criterion[0], results[name]) + floor_text(results)
-        return {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe} | diagnosed
+        return {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe}
 
     def _progress(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""

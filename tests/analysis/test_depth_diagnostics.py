@@ -74,8 +74,8 @@ def test_a_look_leaves_no_trace(composed: Compose, overrides: tuple[str, ...]) -
 def test_it_looks_at_models_of_layers_when_it_is_due(composed: Compose) -> None:
     assert LOOK.measure(experiment_of(composed, *TINY), epoch=1) == {}
     experiment = experiment_of(composed, *DIGITS, "model.shared=true")
-    due = [epoch for epoch in range(1, 6) if LOOK.measure(experiment, epoch=epoch)]
-    assert due == [1, 2, 4, 5]
+    due = [epoch for epoch in range(1, 8) if LOOK.measure_if_due(experiment, epoch=epoch, last=epoch == 7)]
+    assert due == [1, 2, 4, 6, 7]
     assert LOOK.measure(experiment, epoch=1)["diagnostics/layer_distance"] == 0
 
 

@@ -239,6 +239,7 @@ QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, 
         ("gradient_ratio", 1e3, "the gradient explodes on its way to the first state"),
         ("gradient_ratio", 1e-3, "the gradient vanishes on its way to the first state"),
         ("rejected_share", 0.5, "rejected share 50%: so many attempted steps are wasted"),
+        ("rejected_share", math.nan, "the solve that it measures fails with the last weights"),
     ],
 )
 def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value: float, words: str) -> None:
@@ -276,12 +277,24 @@ def test_every_number_can_be_had_whatever_the_solver_and_the_model(overrides: An
     assert {p for p, tally in experiment.integrator.ledger.totals.items() if tally.evaluations} == {Phase.DIAGNOSTICS}
 
 
+def test_of_a_solve_that_fails_every_number_is_unknown(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without numbers, a record would have those of an earlier epoch."""
+    cfg = composed("trainer.device=cpu", *TINY, "solver=rk4")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    names = LOOK.measure(experiment, epoch=1).keys()
+    monkeypatch.setattr(type(experiment.model.objective), "loss", Mock(side_effect=SolverFailed("it is too stiff")))
+    found = LOOK.measure(experiment, epoch=1)
+    assert found.keys() == names
+    assert all(map(math.isnan, found.values()))
+
+
 def test_a_network_without_ode_has_no_flow(composed: Compose) -> None:
     cfg = composed("model=resnet", "trainer.device=cpu", *TINY)
     assert LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1) == {}
 
 
-RUN = (*TINY, "trainer.epochs=6", "trainer.save_every_seconds=0", "logger=none", "solver=euler", "solver.num_steps=2")
+BUDGET = ("trainer.epochs=9", "trainer.max_steps=18")  # ends after epoch 6
+RUN = (*TINY, *BUDGET, "trainer.save_every_seconds=0", "logger=none", "solver=euler", "solver.num_steps=2")
 
 
 @pytest.fixture(scope="module")
