@@ -283,7 +283,10 @@ def test_states_and_parameters_are_priced_by_how_much_they_change(make: Callable
     vectors = [nn.utils.parameters_to_vector(piece.parameters()) for piece in model.pieces]
     expected = 3 * sum((b - a).square().sum() for a, b in zip(vectors, vectors[1:], strict=False))
     torch.testing.assert_close(smooth.penalty(model), expected)
-    assert smooth.penalty(make(shared=True)).detach() == 0
+    smooth.check(model)
+    torch.testing.assert_close(smooth.penalty(model), expected, rtol=0, atol=0, msg="the check has changed weights")
+    with pytest.raises(IncompatibleChoice, match="is 0 whatever the parameters"):
+        smooth.check(make(shared=True))
 
 
 @pytest.mark.parametrize(
