@@ -179,6 +179,19 @@ def test_an_ode_rnn_begins_as_the_gru_that_is_told_the_gaps(composed: Compose) -
     torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(("name", "changed"), [choice for choice in CHOICES if choice[0] in ("cde", "rde")])
+def test_numbers_of_observations_are_of_order_one_and_tell_nothing_of_later_rows(
+    composed: Compose, name: str, changed: dict[str, Any]
+) -> None:
+    series = some_series(rows=100)
+    model = model_of(composed, name, replace(SPEC, input_shape=(100, 4)), **changed)
+    stem = model.stem if isinstance(model, CDE) else model.stem.rows
+    counted, early = (stem.path(rows)[0][..., 3:] for rows in (series.rows(), series.rows()[:, :70]))
+    assert 0.9 < counted.max() <= 1
+    torch.testing.assert_close(counted[:, :70], early, rtol=0, atol=0)
+    assert "most" in "".join(model.state_dict()), "with other data the scale is that of training"
+
+
 @pytest.mark.parametrize(("name", "changed"), [("odernn", {}), ("cde", {"control": "rectilinear"})])
 def test_a_forecast_at_a_blank_row_is_the_same_whatever_blank_rows_come_before(
     composed: Compose, name: str, changed: dict[str, Any]

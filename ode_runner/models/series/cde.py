@@ -31,7 +31,8 @@ class CDE(SeriesModel):
     Args:
         control: the interpolation of rows by X; see `ode_runner.controls`.
         time: whether time is a channel of X. Without it, the model does not see how fast values change.
-        counts: whether X includes the number of observations of each channel so far; None: if values may be missing.
+        counts: whether X includes the share of rows at which each channel was observed so far; None: if values may be
+            missing.
 
     Kidger, Morrill, Foster, Lyons. Neural Controlled Differential Equations for Irregular Time Series. NeurIPS 2020.
     """
@@ -46,9 +47,8 @@ class CDE(SeriesModel):
         _check(control, self.control, time=time, causal=spec.causal, blanks=spec.blanks)
         counted = spec.blanks if counts is None else counts
         channels = time + network.channels * (1 + counted)
-        self.stem = ControlStem(
-            self.control, network.initial(channels), time=time, counted=counted, at_every_row=spec.causal
-        )
+        initial, rows = network.initial(channels), spec.input_shape[0]
+        self.stem = ControlStem(self.control, initial, time=time, counted=counted, rows=rows, at_every_row=spec.causal)
         self.field = ControlledField(network.matrix_field(channels), longest=None if self.control.kinks else 1.0)
         self.head = network.head()
 

@@ -31,7 +31,8 @@ class RDE(SeriesModel):
     Args:
         window: number of rows of a window.
         time: whether time is a channel.
-        counts: whether channels include the number of observations of each so far; None: if values may be missing.
+        counts: whether channels include the share of rows at which each was observed so far; None: if values may be
+            missing.
 
     Morrill, Salvi, Kidger, Foster. Neural Rough Differential Equations for Long Time Series. ICML 2021, section 3.
     """
@@ -44,10 +45,12 @@ class RDE(SeriesModel):
         check_sizes("model", window=window)
         network = reading_network(network, "rde")
         super().__init__(network)
-        counted = network.spec.blanks if counts is None else counts
+        spec = network.spec
+        counted = spec.blanks if counts is None else counts
         channels = time + network.channels * (1 + counted)
-        rows = ControlStem(LinearControl(), network.initial(channels), time=time, counted=counted, at_every_row=False)
-        self.stem = WindowStem(rows, window=window)
+        initial, rows = network.initial(channels), spec.input_shape[0]
+        lines = ControlStem(LinearControl(), initial, time=time, counted=counted, rows=rows, at_every_row=False)
+        self.stem = WindowStem(lines, window=window)
         self.field = WindowField(network.matrix_field(channels))
         self.head = network.head()
 
