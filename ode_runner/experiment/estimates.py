@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +27,10 @@ AT_BOUND = 1e-3  # as a fraction of the distance between the bounds
 FAR = 5  # standard errors: an estimate further from the truth is not off by chance
 ROUNDING = 1e-9  # relative: no measurement determines digits beyond this
 NEAR = 0.01  # relative: an estimate this close to the truth is found, however small its error (of exact data, rounding)
+NOISY_START = (
+    "each solve begins from the first row, which is measured with noise; this biases the numbers, by more than "
+    "standard errors of the fit would say"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Estimates:
     unidentified: Sequence[Sequence[str]]  # groups of which the data identify a combination at most
     alike: Sequence[tuple[str, str, float]]  # pairs and their correlation
     freedom: int  # degrees of freedom: residuals less identified directions
+    why_none: str = ""  # why there are no standard errors, although the data suffice
 
 
 def estimate(experiment: Experiment) -> Estimates | None:
@@ -57,9 +62,9 @@ def estimate(experiment: Experiment) -> Estimates | None:
     parameters = experiment.parameters()
     numbers = model.estimates()
     by_parameter = jacobian(torch.stack(list(numbers.values())), parameters).to(derivative)
-    return _estimates(
-        {name: float(value.detach()) for name, value in numbers.items()}, by_parameter, residuals, derivative
-    )
+    values = {name: float(value.detach()) for name, value in numbers.items()}
+    found = _estimates(values, by_parameter, residuals, derivative)
+    return replace(found, errors={}, why_none=NOISY_START) if task.noisy_starts else found
 
 
 def report_estimates(experiment: Experiment, *, folder: Path, display: Display) -> dict[str, float]:
@@ -169,9 +174,12 @@ def _lines(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:
     width = max(map(len, found.values))
     for name, value in found.values.items():
         true = f" (true: {truths[name]:g})" if name in truths else ""
-        text = _with_error(value, found.errors.get(name)) if found.freedom > 0 else f"{value:.5g}"
+        with_error = found.freedom > 0 and not found.why_none
+        text = _with_error(value, found.errors.get(name)) if with_error else f"{value:.5g}"
         yield f"  {name.ljust(width)} = {text}{true}"
-    if found.freedom > 0:
+    if found.why_none:
+        yield f"  no standard errors: {found.why_none}"
+    elif found.freedom > 0:
         yield f"  {found.freedom} degrees of freedom"
     else:
         yield "  no standard errors: there are no more data than learned numbers"

@@ -36,7 +36,7 @@ def _draw_number(axes: Axes, name: str, value: float, error: float, truth: float
         axes.plot([value - error, value + error], [0, 0], color=style.BLUE, linewidth=7, label="1 standard error")
         low, high = value - 3 * error, value + 3 * error
     axes.plot([value], [0], "o", color="black", markersize=5, label="estimate")
-    beside = "" if error else "not determined by the data"
+    beside = "" if error else "no standard error"
     if truth is not None and (not error or abs(truth - value) < WIDEST * error):
         axes.plot([truth, truth], [-0.8, 0.8], color=style.VERMILION, linewidth=2, label="truth")
         low, high = min(low, truth), max(high, truth)

@@ -19,6 +19,11 @@ class LeastSquaresTask(Task):
     def each_once(self) -> bool:
         """Whether every measurement occurs in one training sample only."""
 
+    @property
+    def noisy_starts(self) -> bool:
+        """Whether solves begin from states that are known to have noise, so that estimates by the fit are biased."""
+        return False
+
     @abc.abstractmethod
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The errors of all known targets, (number,)."""

@@ -71,7 +71,7 @@ def test_estimates_are_drawn_with_their_errors_beside_the_truth_where_it_is_know
     }  # fmt: skip
     assert [sorted(drawn)[-1] for drawn in lines] == ["truth", "estimate", "estimate", "estimate"]
     assert [axes.texts[0].get_text() for axes in figure.axes] == [
-        "", "truth 2, 1e+06 standard errors away", "", "not determined by the data",
+        "", "truth 2, 1e+06 standard errors away", "", "no standard error",
     ]  # fmt: skip
     assert words(figure) == ["2 standard errors", "1 standard error", "estimate", "truth"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ode_runner.batch import TaskSpec
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.experiment.estimates import _estimates, _far_off, _groups, _lines, _sentences, _with_error
+from ode_runner.experiment.estimates import _estimates, _far_off, _groups, _lines, _sentences, _with_error, estimate
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.models.equations.coefficients import Range, Ranges, learnable
@@ -84,6 +84,21 @@ def test_true_numbers_stand_beside_those_that_are_found(tmp_path: Path) -> None:
     ended = typed(*words, "task.gravity=1.5", "trainer.max_steps=1", "logger=none", cwd=tmp_path)
     assert re.findall(r"^  (\w+) += .+ \(true: ([\d.]+)\)$", ended.stdout, re.MULTILINE) == [("gravity", "1.5")]
     assert (run_folder(tmp_path) / "estimates.csv").read_text().endswith(",1.5\n")
+
+
+@pytest.mark.parametrize("task", ["pendulum", "lotka_volterra"])
+def test_solves_from_noisy_first_rows_give_numbers_without_standard_errors(task: str, composed: Compose) -> None:
+    """With errors, they are 10 and more of them off, and the fit is complete."""
+    few = ("task.train=2", "task.validation=1", "task.test=1", "task.points=12", "trainer.device=cpu")
+    for noise in (0.0, 0.02):
+        cfg = composed(f"task={task}", "model=parametric", f"task.noise={noise}", *few)
+        found = estimate(build_experiment(cfg, cfg.hydra.runtime.choices))
+        assert found is not None
+        assert bool(found.errors) == (noise == 0)
+        last = list(_lines(found, {}))[-1]
+        assert ("begins from the first row, which is measured with noise" in last) == (noise > 0)
+        assert "not determined" not in "".join(_lines(found, {}))
+        assert not noise or not list(_far_off(found, dict.fromkeys(found.values, 9.0)))
 
 
 def test_numbers_are_those_that_fit_the_training_data_best_whatever_validation_says(composed: Compose) -> None:

@@ -123,6 +123,10 @@ class Trajectories(LeastSquaresTask):
     def each_once(self) -> bool:
         return self.window == self.points
 
+    @property
+    def noisy_starts(self) -> bool:
+        return self.noise > 0
+
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
         error = outputs.values - batch.targets
         return error.flatten() if batch.observed is None else error[batch.observed].flatten()
