@@ -28,6 +28,7 @@ class DenoisingField(StochasticField):
     slopes: ClassVar[frozenset[str]] = frozenset({"forward", "denoise", "drift"})
     noise_kind = NoiseKind.ADDITIVE
     path: GaussianPath
+    span: tuple[float, float] = (0.0, 1.0)  # first and last time at which it is the field, known or learned
 
     @abc.abstractmethod
     def denoise(self, t: Time, x: State, *given: Tensor) -> State:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -172,6 +173,20 @@ def test_a_learned_field_is_compared_with_the_true_one(composed: Compose) -> Non
     assert found == {name: pytest.approx(0.5, rel=1e-3) for name in found}
     assert len(found) == 6
     assert task.field_metrics(true) == {}, "it is the true one"
+    for name, ends, times in (
+        ("flow_matching", {"start_time": 0.5}, [0.1, 0.3, 0.5]),
+        ("diffusion", {"end_time": 0.4}, [0.5, 0.7, 0.9]),
+        ("flow_matching", {"start_time": 0.09}, []),
+        ("edm", {}, [0.1, 0.3, 0.5, 0.7, 0.9]),
+    ):
+        learned = model_of(composed, name, task.spec, **ends).requires_grad_(False).learned_field()
+        found = task.field_metrics(learned)
+        assert list(found)[1:] == [f"field_rmse_t{t:g}" for t in times], "it was trained at these alone"
+        rmse = sum(value**2 for value in list(found.values())[1:]) / max(len(times), 1)
+        assert not times or found["field_rmse"] == pytest.approx(rmse**0.5)
+        said = task.measured_with(SimpleNamespace(field=learned))
+        assert said.keys() == found.keys()
+        assert not times or said["field_rmse"].endswith(f" at t = {', '.join(map(str, times))}")
 
 
 @pytest.mark.parametrize("head", ["v", "eps", "x0", "score"])

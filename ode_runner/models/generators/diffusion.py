@@ -56,7 +56,7 @@ class Diffusion(PathModel):
         learned = AboutNormal(
             network.field(given=network.spec.condition), path=made, head=predicted, std=network.spec.std
         )
-        self.field = PredictedField(learned, path=made, head=predicted)
+        self.field = PredictedField(learned, path=made, head=predicted, span=(end, start_time))
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
         path, head = self.field.path, self.field.head

@@ -49,7 +49,8 @@ class FlowMatching(PathModel):
         self.coupling, self.of_path = coupling, coupling == "independent"
         pairs = "" if self.of_path else f" with coupling={coupling}"
         self.regresses = f"the velocity on {path}{self._looked_at(default)}{pairs}"
-        self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
+        velocity, span = network.field(given=network.spec.condition), (end, start_time)
+        self.field = PredictedField(velocity, path=made, head=Head.V, span=span)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
         return self.field.path.velocity(t, data, noise)

@@ -15,11 +15,13 @@ from ode_runner.types import State, Time
 
 @final
 class PredictedField(WrappedField, DenoisingField):
-    """The field of a path, for which the function `inner` predicts one head."""
+    """The field of a path, for which the function `inner` predicts one head; it is trained at the times of `span`."""
 
-    def __init__(self, inner: VectorField, *, path: GaussianPath, head: Head) -> None:
+    def __init__(
+        self, inner: VectorField, *, path: GaussianPath, head: Head, span: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
         super().__init__(inner)
-        self.path, self.head = path, head
+        self.path, self.head, self.span = path, head, span
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return to_velocity(self.path, self.head, broadcast_time(t, y), y, self.inner(t, y, *given))

@@ -119,23 +119,33 @@ class Density2D(DensityTask):
         return super().model_metrics(view) | mass
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """The root mean square difference between a path model's field and the true one, at noised data."""
-        known = self.spec.field
-        if not isinstance(field, DenoisingField) or isinstance(field, KnownDistribution):
+        """The root mean square difference between a path model's field and the true one, at noised data.
+
+        It is a mean over those of FIELD_TIMES at which the field was learned; at others it has arbitrary values.
+        """
+        times = self._learned_times(field)
+        if not (times and isinstance(field, DenoisingField) and isinstance(self.spec.field, KnownDistribution)):
             return {}
-        if not isinstance(known, KnownDistribution):
-            return {}
-        true, drawn = known.along(field.path), torch.Generator().manual_seed(FIELD)
+        true, drawn = self.spec.field.along(field.path), torch.Generator().manual_seed(FIELD)
         data, condition = self.spec.split_condition(self.points[Split.TEST])
         noise = torch.randn(data.shape, generator=drawn).to(data)
         given = [condition] if self.spec.condition else []
         squares = {}
-        for t in FIELD_TIMES:
+        for t in times:
             x = field.path.noised(torch.tensor(t), data, noise).to(next(field.parameters()).dtype)
             apart = field(x.new_tensor(t), x, *given) - true(x.new_tensor(t), x, *given)
             squares[t] = float(apart.square().sum(dim=1).mean())
-        named = {f"field_rmse_t{t:g}": square**0.5 for t, square in squares.items()}
+        named = {_field_rmse_at(t): square**0.5 for t, square in squares.items()}
         return {"field_rmse": fmean(squares.values()) ** 0.5} | named
+
+    def measured_with(self, view: ModelView) -> dict[str, str]:
+        """Velocities along different paths are different quantities, and their errors depend on the time."""
+        times = self._learned_times(view.field)
+        if not times or not isinstance(view.field, DenoisingField):
+            return super().measured_with(view)
+        velocity = f"the velocity along {view.field.path.name}"
+        whole = f"{velocity} at t = {', '.join(f'{t:g}' for t in times)}"
+        return super().measured_with(view) | {"field_rmse": whole} | dict.fromkeys(map(_field_rmse_at, times), velocity)
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         if self.distribution.centres is None or self.distribution.std is None:
@@ -166,6 +176,15 @@ class Density2D(DensityTask):
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
         yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side(SHOWN), drawn=drawn.path.shape[1])
 
+    def _learned_times(self, field: VectorField | None) -> list[float]:
+        """Those of FIELD_TIMES at which a field was learned and the true one is known."""
+        if not isinstance(field, DenoisingField) or isinstance(field, KnownDistribution):
+            return []
+        if not isinstance(self.spec.field, KnownDistribution):
+            return []
+        earliest, latest = field.span
+        return [t for t in FIELD_TIMES if earliest <= t <= latest]
+
     def _mass(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid, self._side(REACH))
         return mass_of(self._density(view, cells).view(self.grid, self.grid), area)
@@ -189,6 +208,10 @@ class Density2D(DensityTask):
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2
+
+
+def _field_rmse_at(t: float) -> str:
+    return f"field_rmse_t{t:g}"
 
 
 def _known_field(
