@@ -26,19 +26,27 @@ def flops_per_operation(experiment: Experiment) -> float:
     The pass is made with a few samples, and its side effects are undone. The result is infinite if the pass fails; the
     run itself will then report the error.
     """
+    operations = OperationCount()
+    batch_size = min(experiment.options.batch_size, experiment.task.size(Split.TRAIN))
+    if not pass_few_samples(experiment, operations, batch_size=batch_size):
+        return float("inf")
+    return operations.flops / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
+
+
+def pass_few_samples(experiment: Experiment, mode: TorchDispatchMode, *, batch_size: int) -> bool:
+    """Makes a forward pass with a few training samples under `mode` and undoes its side effects; False if it fails."""
     ledger, model, device = experiment.integrator.ledger, experiment.model, experiment.device
     training = model.training
-    batch_size = min(experiment.options.batch_size, experiment.task.size(Split.TRAIN))
     try:
-        with ledger.uncounted(), without_side_effects(model, device), OperationCount() as operations:
+        with ledger.uncounted(), without_side_effects(model, device), mode:
             model.train()
             batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
             experiment.loss(batch.to(experiment.dtype))
     except Exception:  # also of the user's own model: the run will fail likewise, and report it properly
-        return float("inf")
+        return False
     finally:
         model.train(training)
-    return operations.flops / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
+    return True
 
 
 @final

@@ -14,6 +14,7 @@ from ode_runner.errors import Diverged, NumericalFailure, SolverFailed
 from ode_runner.experiment.estimates import figures_of_estimates, report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.layers import report_layers
+from ode_runner.experiment.lower_precision import sentence_on_precision
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
@@ -200,7 +201,9 @@ def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) 
         display.say(f"model={record.choices['model']} {uses}" + (f": {instead}" if instead else ""))
     if option := experiment.model.without_network:
         display.say(f"model={record.choices['model']} does not use network: {option}")
-    if experiment.options.precision == "bf16" and not record.environment["bf16_instructions"]:
+    if sentence := sentence_on_precision(experiment):
+        display.say(sentence, style="yellow")
+    elif experiment.options.precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
 
 

@@ -1,6 +1,7 @@
 """Devices and precisions that are not there, by their reason; steps too small for a GPU; losses scaled for fp16."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ode_runner.building import device as devices
 from ode_runner.building.device import find_device
 from ode_runner.errors import Diverged, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.loss_scaling import LEAST, LossScaling, check_loss_scaling, check_scale
+from ode_runner.experiment.lower_precision import sentence_on_precision
 from ode_runner.experiment.operation_work import BORDER, flops_per_operation, is_launch_bound
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
@@ -131,3 +133,21 @@ def test_half_precision_is_for_exact_gradients_of_one_process(composed: Compose)
         check_loss_scaling(options, Adjoint(rtol=None, atol=None), processes=1)
     with pytest.raises(IncompatibleChoice, match="takes processes=1"):
         check_loss_scaling(options, Backprop(), processes=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "lowered"),
+    [
+        (("task=gbm", "model=exact"), False),
+        (("task=half_moons", "task.train=4"), True),
+    ],
+)
+def test_a_precision_in_which_nothing_is_computed_is_told(
+    words: tuple[str, ...], lowered: bool, composed: Compose
+) -> None:
+    cfg = composed(*words, "trainer.precision=bf16", "trainer.device=cpu")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    sentence = sentence_on_precision(experiment)
+    assert lowered != sentence.startswith("nothing is computed in trainer.precision=bf16")
+    in_full = replace(experiment, options=replace(experiment.options, precision="fp32"))
+    assert not sentence_on_precision(in_full)
