@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.forced import ForcedField, SeriesStem
 from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series.series import Series
@@ -318,6 +319,28 @@ def test_rows_in_bursts_are_forecast_at_no_more_times_than_one_can_wait_for(made
     assert (len(times), times[-1]) == (MOST, pytest.approx(3.75e8))
     [*_, (_, times)] = made(ahead=3.0).asked(None)
     assert np.diff(times).tolist() == pytest.approx([1.0, 1.0]), "as far apart as rows are"
+
+
+class Standing:
+    """A model whose states stay where their solve begins."""
+
+    def predict(self, inputs: Tensor, ts: Tensor) -> Tensor:
+        return inputs[:, :2].expand(len(ts), -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("start", "begun"),
+    [("last", [[1, 5], [1, 5], [2, 5], [3, 6], [3, 6], [4, 7]]), ("first", [[1, 5]] * 6)],
+)
+def test_a_forecast_begins_at_the_last_row_before_its_first_time(
+    made: Callable[..., Series], start: str, begun: list[list[float]]
+) -> None:
+    """Whatever other times are asked for; a column that has had no value by then begins at its first one."""
+    task = made("t,x,y\n0,1,\n1,2,5\n2,,\n3,3,6\n6,4,7\n", series=None, scaling="none", start=start, validation=0.0)
+    for first, values in zip((0, 0.5, 1, 3, 5.9, 6), begun, strict=True):
+        for times in ([first, 7.0], [first], [first, 6.5, 7.0, 9.0]):
+            [found] = task.forecasts(cast(ModelView, Standing()), times)
+            assert found.values.tolist() == pytest.approx(np.array([values] * len(times))), (first, times)
 
 
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:

@@ -121,8 +121,7 @@ class Series(LeastSquaresTask, SeriesTask):
         found = []
         for number, asked in self.asked(times):
             one = self.recorded[number]
-            end = len(one.times) - 1
-            begin = 0 if self.start == "first" or asked[0] < one.times[end] else end
+            begin = 0 if self.start == "first" else int((one.times <= asked[0]).sum()) - 1
             found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))
         return found
 
@@ -152,7 +151,8 @@ class Series(LeastSquaresTask, SeriesTask):
         """Values (time, columns) at increasing `times`, in the file's units, by a solve from row `begin`."""
         own = self.measured[number]
         times = (times - self.recorded[number].times[0]) / float(self.scales.unit)
-        known = self.splits.ends[number].train if begin == 0 else begin + 1
+        last = self.splits.ends[number].train if begin == 0 else begin + 1
+        known = max(last, self.splits.every_known(number) + 1)
         later = torch.from_numpy(times) - own.times[begin]
         ts = torch.cat([later.new_zeros(1), later.clamp_min(0.0)])
         inputs = inputs_of([Piece(number, begin, begin + 1, begin, known)], self.measured, spans=[float(ts[-1])])

@@ -143,12 +143,15 @@ class SeriesSplits:
         window = min(self.window or train, train)
         return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
 
+    def every_known(self, number: int) -> int:
+        """The first row of a series by which every column has had a value."""
+        return int((~np.isnan(self.series[number].values)).argmax(axis=0).max())
+
     def _held_back(self, number: int, split: Split) -> Piece:
         """The rows of a series that belong to a split: all of them, or those at its end."""
         ends = self.ends[number]
         if self.by == "series":
-            known = ~np.isnan(self.series[number].values)
-            begin = int(known.argmax(axis=0).max())  # the first row by which every column has had a value
+            begin = self.every_known(number)
             return Piece(number, begin, ends.test, begin, begin + 1)
         scored, stop = (ends.train, ends.validation) if split is Split.VALIDATION else (ends.validation, ends.test)
         return self._rollout(number, scored, stop)
