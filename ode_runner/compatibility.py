@@ -11,7 +11,8 @@ from ode_runner.building.members import members, naming, ways
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.structured_field import JumpField, SeparableField, kind_of
-from ode_runner.gradients.base import HOLD_REAL, GradientMode
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.field_checks import HOLD_REAL
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network

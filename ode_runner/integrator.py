@@ -24,6 +24,7 @@ from ode_runner.gradients.base import GradientMode, check_solution
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
+from ode_runner.gradients.field_checks import check_differentiable
 from ode_runner.gradients.jumps import solve_between_jumps
 from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
@@ -217,7 +218,6 @@ class Integrator:
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         check_independent(self.solver, problem)
-        self.gradient.check_parameters(problem.field)
         solver = solver_along(self.solver, field)
         if self.gradient.takes_breaks:
             return self.gradient.solve(solver, problem)
@@ -272,16 +272,16 @@ class Integrator:
         if self.gradient.through_autograd or not torch.is_grad_enabled():
             yield
             return
-        counted, mode = problem.field, self.gradient.shown_name
+        check_differentiable(self.gradient, problem)
+        counted, mode, look = problem.field, self.gradient.shown_name, may_wait(problem.y0.device)
         redraws = self.gradient.redraws and redrawable(self.solver) and problem.event is None
-        observation = counted.observer = self._observations.of(
-            field, counted, mode=mode, redraws=redraws, may_look=may_wait(problem.y0.device)
-        )
+        observed = self._observations.of(field, counted, mode=mode, redraws=redraws, may_look=look)
+        counted.observer = observed
         try:
             yield
         finally:
             counted.observer = None
-        self._observations.note(field, counted, observation)
+        self._observations.note(field, counted, observed)
 
 
 def _mapped(field: VectorField, t: Time, y: State, *given: Tensor) -> State:

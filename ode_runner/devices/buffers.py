@@ -30,11 +30,17 @@ class Buffers:
         return self.replaced() or any(not _equal(buffer, value) for _, buffer, value in self.kept)
 
     def restore(self) -> None:
-        """Restores tensors and values, whether a call has written into the tensors or replaced them."""
-        with torch.no_grad():
-            for name, buffer, value in self.kept:
-                owner, _, last = name.rpartition(".")
-                setattr(self.model.get_submodule(owner), last, buffer.copy_(value))
+        """Restores tensors and values, whether a call has written into the tensors or replaced them.
+
+        On a CPU, tensors that have these values are not written into: a solve that read them may still be
+        differentiated, which checks that they were not.
+        """
+        for name, buffer, value in self.kept:
+            if buffer.device.type != "cpu" or not _equal(buffer, value):
+                with torch.no_grad():
+                    buffer.copy_(value)
+            owner, _, last = name.rpartition(".")
+            setattr(self.model.get_submodule(owner), last, buffer)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -12,7 +12,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.experiment.row_cost import sentence_on_rows
-from ode_runner.experiment.unused_parameters import sentence_on_parameters
+from ode_runner.experiment.unused_parameters import nodes_so_far, sentence_on_parameters
 from ode_runner.fields.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
 
@@ -88,11 +88,11 @@ class ForwardPass:
         return None
 
     def _made(self, batch: Batch) -> ForwardResult:
-        ledger = self.experiment.integrator.ledger
+        ledger, before = self.experiment.integrator.ledger, nodes_so_far()
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
         if self._on_first is None and self.phase is Phase.FORWARD:  # in audits nobody reads them
             on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
-            on_parameters = sentence_on_parameters(self.experiment.model, loss)
+            on_parameters = sentence_on_parameters(self.experiment.model, loss, before=before)
             self._on_first = [sentence for sentence in (on_rows, on_parameters) if sentence]
         return ForwardResult(loss=loss, tally=tally, each=each)

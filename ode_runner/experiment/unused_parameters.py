@@ -2,20 +2,33 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from ode_runner.objectives.base import Loss
 
 SHOWN = 3  # names of parameters in a sentence
+# Nodes of a graph that is visited. PyTorch frees nodes that Python has seen by recursion, which overflows the stack (a
+# segmentation fault) in a graph of 100,000.
+MOST_NODES = 20_000
 
 
-def sentence_on_parameters(model: nn.Module, loss: Loss) -> str:
+@torch.enable_grad()
+def nodes_so_far() -> int:
+    """The number of nodes that autograd has made in this thread."""
+    node = torch.ones((), requires_grad=True).clone().grad_fn
+    assert node is not None
+    return node._sequence_nr()
+
+
+def sentence_on_parameters(model: nn.Module, loss: Loss, *, before: int) -> str:
     """A sentence for the user if a loss does not depend on some parameters, or on others than the model's; else "".
 
-    It is read from the graph of the loss. Parameters without `requires_grad` are expected not to change.
+    It is read from the graph of the loss, unless that is very large: see `MOST_NODES`. Parameters without
+    `requires_grad` are expected not to change. `before` are the `nodes_so_far` when the loss was begun.
     """
-    if loss.total.grad_fn is None:
+    if loss.total.grad_fn is None or loss.total.grad_fn._sequence_nr() - before > MOST_NODES:
         return ""
     leaves = {id(leaf): leaf for leaf in _leaves(loss.total.grad_fn)}
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}

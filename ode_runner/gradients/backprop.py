@@ -23,7 +23,6 @@ class Backprop(GradientMode):
     """
 
     exact: ClassVar[bool] = True
-    takes_complex: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
     to_events: ClassVar[bool] = True

@@ -4,16 +4,11 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput, as_chosen
+from ode_runner.errors import CannotCompile, RefusedInput, as_chosen
 from ode_runner.field import VectorField
-from ode_runner.fields.counted_field import CountedField, name_of
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-
-HOLD_REAL = "Hold torch.view_as_real(w) as the parameter, and use torch.view_as_complex of it in the field"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +32,7 @@ class GradientMode(abc.ABC):
     takes_breaks: ClassVar[bool] = False  # True: takes a problem whole, with its breaks; for modes that observe solves
     sized_by_batch: ClassVar[bool] = False  # True: `check_size` depends on the number of samples
     each_sample: ClassVar[bool] = False  # True: takes solvers in which every sample has its own steps
-    takes_complex: ClassVar[bool] = False  # True: parameters may be complex numbers; states are real in any case
+    takes_complex: ClassVar[bool] = False  # True: parameters may be complex, as with `through_autograd`
     to_events: ClassVar[bool] = False  # True: takes solves that end at an event
 
     @property
@@ -55,14 +50,6 @@ class GradientMode(abc.ABC):
     def check(self, solver: Solver) -> None:
         """Raises IncompatibleChoice if an option of the mode does not go with `solver`, whose class it accepts."""
         del solver
-
-    def check_parameters(self, field: CountedField) -> None:
-        """Raises IncompatibleChoice if a parameter or a given tensor is complex and the mode takes real ones only."""
-        if not self.takes_complex and torch.is_grad_enabled() and any(p.is_complex() for p in field.leaves()):
-            raise IncompatibleChoice(
-                f"{self.shown_name} takes real parameters, and {name_of(field.field)} has complex ones. {HOLD_REAL}, "
-                "or use gradient=checkpoint."
-            )
 
     def check_size(self, problem: Problem) -> None:
         """Raises IncompatibleChoice if a `sized_by_batch` mode does not take a problem; evaluates no field."""

@@ -65,7 +65,7 @@ class Forward(GradientMode):
             try:
                 solution, *derivatives = _Tangents(solver, field, named, y0).solve(y0, ts)
             except RuntimeError as error:
-                if not re.search("functorch|vmap|[Ss]parse", str(error)):
+                if not re.search("functorch|vmap|vjp, jvp|forward AD|[Ss]parse", str(error)):
                     raise
                 raise IncompatibleChoice(
                     f"gradient=forward maps over the field by torch.func, which {name_of(field)} does not allow "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.fields.counted_field import CountedField
+from ode_runner.gradients.field_checks import fixed_buffers
 from ode_runner.problem import Solution
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.types import State, Times, Trajectory
@@ -63,7 +64,7 @@ class _RuledSolve(torch.autograd.Function):
         solved.append(solution)
         ctx.rule, ctx.field, ctx.kept = rule, field, len(kept)
         fixed = [x for x in (*field.arguments(), *field.parameters()) if not x.requires_grad]
-        ctx.read = _versions([ts, *fixed])
+        ctx.read = _versions([ts, *fixed, *fixed_buffers(field.field)])
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(*kept, *field.leaves())
         return solution.ys, field.stacked(solution.integrals, solution.ys)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.experiment.unused_parameters import sentence_on_parameters
+from ode_runner.experiment.unused_parameters import MOST_NODES, nodes_so_far, sentence_on_parameters
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.objectives.base import Loss
@@ -57,19 +57,30 @@ class Two(nn.Module):
 )
 def test_parameters_that_keep_their_values_are_named(how: str, sentence: str) -> None:
     model = Two(how)
-    found = sentence_on_parameters(model, Loss(model(torch.ones(3, 2)).sum()))
+    found = sentence_on_parameters(model, Loss(model(torch.ones(3, 2)).sum()), before=nodes_so_far())
     assert found.startswith(sentence)
     assert bool(found) == bool(sentence)
 
 
 def test_many_are_counted() -> None:
     model = nn.ModuleList([nn.Linear(1, 1) for _ in range(4)])
-    found = sentence_on_parameters(model, Loss(model[0](torch.ones(1, 1)).sum()))
+    found = sentence_on_parameters(model, Loss(model[0](torch.ones(1, 1)).sum()), before=nodes_so_far())
     assert "1.weight, 1.bias, 2.weight and 3 more, 6 of 8 parameters" in found
 
 
 def test_a_loss_without_a_graph_is_refused_elsewhere() -> None:
-    assert sentence_on_parameters(nn.Linear(1, 1), Loss(torch.zeros(()))) == ""
+    assert sentence_on_parameters(nn.Linear(1, 1), Loss(torch.zeros(())), before=0) == ""
+
+
+def test_a_very_large_graph_is_not_visited() -> None:
+    """PyTorch would end the process when it frees the graph."""
+    before, layer, y = nodes_so_far(), nn.Linear(2, 2), torch.ones(1, 2)
+    states = [y := y + torch.tanh(layer(y)) for _ in range(MOST_NODES)]
+    loss = Loss(torch.stack(states).mean())
+    del states, y
+    assert sentence_on_parameters(nn.Linear(1, 1), loss, before=before) == ""
+    assert before < nodes_so_far() - MOST_NODES
+    del loss
 
 
 class DetachingBackprop(Backprop):
