@@ -50,6 +50,8 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
     except Exception as error:  # whatever the user's module raises while it is imported
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
+        if isinstance(cause, RefusedInput):  # of a class's own parts, such as the tableau of a method
+            raise RefusedInput(f"{where}: {target}: {cause}") from error
         said = f"{where}: cannot load {target} ({type(cause).__name__}: {cause})."
         raise RefusedInput(said + _where_to_type(str(target), cause)) from error
     if not (inspect.isclass(loaded) and issubclass(loaded, holds)):

@@ -4,7 +4,7 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -272,6 +272,11 @@ class ExplicitRungeKutta(RungeKutta):
     """An explicit method: each stage is one evaluation at a point that depends on the previous stages only."""
 
     sought: SoughtEvent | None = None  # an event to find, which ends the solve; set by gradients/events.py
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "tableau" in vars(cls) and cls.step is ExplicitRungeKutta.step:  # other steps may read other rows
+            cls.tableau.check_rows(own=False)
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         def slope(c: float, y: State) -> State:

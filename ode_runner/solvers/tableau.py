@@ -12,6 +12,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.solvers.dense_output import DenseOutput
 from ode_runner.types import State, Time
 
+ROUNDED = 1e-6  # largest distance of a sum of weights from the right one: coefficients may be printed decimals
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tableau:
@@ -23,8 +25,28 @@ class Tableau:
     inner: tuple[tuple[float, ...], ...] = ()  # extra stages for dense output: weights of k, f1 and the slopes so far
 
     def __post_init__(self) -> None:
-        if abs(sum(self.b) - 1) > 1e-6:
-            raise RefusedInput(f"the weights b of a tableau sum to {sum(self.b):.6g}, and those of a method to 1.")
+        stages = len(self.a)
+        for number, row in enumerate(self.a):
+            if not number <= len(row) <= stages:
+                least = f"{number} (one for each earlier stage) to {stages} (one for each)"
+                raise RefusedInput(f"row {number} (from 0) of a tableau's a has length {len(row)}, not {least}.")
+        _check_weights("b", self.b, count=stages, total=1, why="those of a method to 1")
+        if self.middle is not None:
+            count = self.stages + 1 + len(self.inner) if self.inner else stages
+            _check_weights("middle", self.middle, count=count, total=1 / 2, why="those of the middle to 0.5")
+
+    def check_rows(self, *, own: bool) -> None:
+        """Raises RefusedInput unless each row of `a` has a coefficient for each earlier stage, and `own` for its own.
+
+        Steps take slopes and coefficients in pairs, so that zeros for later stages would be in the way.
+        """
+        for number, row in enumerate(self.a):
+            if len(row) != number + own:
+                kind, and_own = ("a diagonally implicit", " and one for its own") if own else ("an explicit", "")
+                raise RefusedInput(
+                    f"row {number} (from 0) of the tableau's a has length {len(row)}, and that of {kind} method "
+                    f"{number + own}: one coefficient for each earlier stage{and_own}, without zeros after them."
+                )
 
     @cached_property
     def c(self) -> tuple[float, ...]:
@@ -60,6 +82,20 @@ class EmbeddedTableau(Tableau):
     """A tableau with a second solution of lower order, for error estimates."""
 
     b_error: tuple[float, ...]  # weights of the difference of the two solutions
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        why = "those of the difference of two methods to 0: give b less the weights of the second method"
+        _check_weights("b_error", self.b_error, count=len(self.b), total=0, why=why)
+        if not any(self.b_error):
+            raise RefusedInput("the weights b_error of a tableau are all 0, so that no error would be estimated.")
+
+
+def _check_weights(name: str, weights: tuple[float, ...], *, count: int, total: float, why: str) -> None:
+    if len(weights) != count:
+        raise RefusedInput(f"the weights {name} of a tableau have length {len(weights)}, and its slopes are {count}.")
+    if not abs(sum(weights) - total) <= ROUNDED:
+        raise RefusedInput(f"the weights {name} of a tableau sum to {sum(weights):.6g}, and {why}.")
 
 
 Point = TypeVar("Point", float, Tensor)  # a time: a number, one per row of a state, or an input of compiled code

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.implicit.implicit import ImplicitSolver
 from ode_runner.solvers.implicit.kvaerno5 import Kvaerno5
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
-from ode_runner.solvers.tableau import Tableau, advance, stage_time
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.tableau import EmbeddedTableau, Tableau, advance, stage_time
 from tests.problems import Compose, build, looks_beyond, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -135,9 +137,46 @@ def in_detail(tableau: Tableau) -> Tableau:
     return Tableau(a=tuple(rows), b=(1.0, *[0.0] * (len(rows) - 1)))
 
 
-def test_weights_that_do_not_sum_to_one_are_refused() -> None:
-    with pytest.raises(RefusedInput, match="the weights b of a tableau sum to 0.9, and those of a method to 1"):
-        Tableau(a=((), (1.0,)), b=(0.5, 0.4))
+HEUN2 = {"a": ((), (1.0,)), "b": (0.5, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"b": (0.5, 0.4)}, "the weights b of a tableau sum to 0.9, and those of a method to 1"),
+        ({"b": (0.5, math.nan)}, "the weights b of a tableau sum to nan"),
+        ({"b": (0.5, 0.5, 0.0)}, "the weights b of a tableau have length 3, and its slopes are 2"),
+        ({"b": (1.0,)}, "the weights b of a tableau have length 1, and its"),
+        ({"a": ((), ())}, r"row 1 \(from 0\) of a tableau's a has length 0, not 1 \(one for each earlier stage\)"),
+        ({"a": ((), (0.5, 0.5, 0.0))}, r"row 1 \(from 0\) of a tableau's a has length 3"),
+        (
+            {"b_error": (1.0, 0.0)},
+            "b_error of a tableau sum to 1, and those of the difference of two methods to 0: give b",
+        ),
+        ({"b_error": (0.0, 0.0)}, "b_error of a tableau are all 0"),
+        ({"b_error": (0.5, -0.5, 0.0)}, "b_error of a tableau have length 3, and"),
+        ({"middle": (0.5, 0.5)}, "middle of a tableau sum to 1, and those of the middle to 0.5"),
+        ({"middle": (0.5,)}, "middle of a tableau have length 1, and its"),
+    ],
+)
+def test_coefficients_that_are_no_tableau_are_refused_by_name(given: dict[str, Any], sentence: str) -> None:
+    EmbeddedTableau(**HEUN2 | {"b_error": (0.5, -0.5)})
+    with pytest.raises(RefusedInput, match=sentence):
+        EmbeddedTableau(**HEUN2 | {"b_error": (0.5, -0.5)} | given)
+
+
+@pytest.mark.parametrize(
+    ("base", "rows", "sentence"),
+    [
+        (FixedStepRungeKutta, ((0.0, 0.0), (1.0, 0.0)), r"row 0 .* has length 2, and that of an explicit method 0:"),
+        (DiagonallyImplicit, ((0.5,), (0.5,)), r"row 1 .* has length 1, .* a diagonally implicit method 2:"),
+    ],
+)
+def test_rows_that_a_kind_of_method_does_not_have_are_refused(
+    base: type[RungeKutta], rows: tuple[tuple[float, ...], ...], sentence: str
+) -> None:
+    with pytest.raises(RefusedInput, match=sentence):
+        type("Own", (base,), {"tableau": Tableau(a=rows, b=(0.5, 0.5))})
 
 
 def test_dense_output_is_of_one_order_less_than_the_step(solver: RungeKutta) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ class DiagonallyImplicit(ImplicitSolver):
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.6.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "tableau" in vars(cls) and cls.step is DiagonallyImplicit.step:  # other steps may read other rows
+            cls.tableau.check_rows(own=True)
 
     def slope(self, field: VectorField, t0: float, y0: State) -> State:
         """f(t0, y0) if the first stage is explicit; an implicit one does not need it."""
