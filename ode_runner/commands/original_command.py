@@ -18,6 +18,7 @@ from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 LOADED = "load: "  # stands for `evaluate=` and others in messages if a run is loaded from Python
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 OF_TRAINING = (*BUDGETS, *STEPS, *WATCHING["trainer"], "log_every", "save_every_seconds")  # options of the trainer
+DIFFERENTIATING = {"audit": ("gradient", "batch_size"), "replay": ("gradient",)}  # and what they read of training
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 
 
@@ -45,17 +46,19 @@ def with_original_command(words: list[str]) -> list[str]:
             f"{asked[0]} names {len(runs)} runs, and one is taken at a time. Type {command}={runs[0]} first."
         )
     earlier = original_overrides(Path(folder), typed, words=words, asked=f"{command}=")
-    if command not in ("audit", "replay"):
-        _check_of_trained(typed, command)
+    _check_of_training(typed, command)
+    if command not in DIFFERENTIATING:
         earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
 
 
-def _check_of_trained(typed: list[str], command: str) -> None:
+def _check_of_training(typed: list[str], command: str) -> None:
     """Raises RefusedInput for an option that affects only training: a command trains nothing."""
+    read = DIFFERENTIATING.get(command, ())
+    groups, options = ({*names} - {*read} for names in ((*LEARNING, *OBSERVERS, "gradient"), OF_TRAINING))
     for word in typed:
-        if is_of_training(word, groups=(*LEARNING, *OBSERVERS, "gradient"), options=OF_TRAINING):
+        if is_of_training(word, groups=groups, options=options):
             raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
 
 

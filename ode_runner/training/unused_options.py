@@ -11,6 +11,8 @@ from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.training.gauss_newton import GaussNewton
 from ode_runner.training.trainer import Trainer
 
+OF_SOLVES = {"max_nfe": "nothing is solved"}  # options of the trainer, each with the reason if a model solves nothing
+
 
 def unused_options(
     experiment: Experiment, trainer: Trainer | None, *, choices: Mapping[str, str], config: Mapping[str, Any]
@@ -28,6 +30,7 @@ def unused_options(
         "solver": _of_solver(experiment),
         "schedule": {} if trainer is None else trainer.stages.schedule.unused_options(),
         "optimizer": {} if trainer is None else _of_optimizer(trainer),
+        "trainer": {} if trainer is None or "solver" not in experiment.model.unused_axes() else OF_SOLVES,
     }
     for group, options in unused.items():
         for option, reason in options.items():

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -487,3 +488,24 @@ def test_what_is_of_training_is_refused_where_nothing_is_trained(word: str, trai
     ended = revisit(trained["moons"], "evaluate", word)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"ode-run: {word} is of training, and evaluate= trains nothing. Leave it out.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "read"),
+    [
+        ("replay", "optimizer.lr=3", False),
+        ("replay", "trainer.batch_size=3", False),
+        ("replay", "gradient=adjoint", True),
+        ("audit", "trainer.max_steps=3", False),
+        ("audit", "schedule=cosine", False),
+        ("audit", "trainer.batch_size=3", True),
+    ],
+)
+def test_commands_that_differentiate_take_no_other_options_of_training(
+    command: str, word: str, read: bool, tmp_path: Path
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("[solver=rk4]\n")
+    refusal = nullcontext() if read else pytest.raises(RefusedInput, match=f"{command}= trains nothing. Leave it out")
+    with refusal:
+        assert "solver=rk4" in with_original_command([f"{command}={tmp_path}", word])

@@ -31,6 +31,7 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
         "layers do not receive the time",
         "model=odenet",
     ),
+    (*QUICK, "model=resnet", "trainer.max_nfe=200"): ("nothing is solved", "model=odenet"),
     (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),
     (*CHAIN, "solver=gillespie", "solver.num_steps=8"): ("rates are steady, and jumps exact", ""),
     (*SERIES, "model=gru_gaps", "network.width=7"): ("there is no field", "model=odernn"),
