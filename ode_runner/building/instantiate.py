@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from ode_runner.building.group_types import HOLDS, check_classes, load_class, type_hints
+from ode_runner.building.inner_choices import check_inner_choices
 from ode_runner.config.help import did_you_mean
 from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput, as_typed
@@ -56,6 +57,7 @@ def checked_partial(
     for name in missing:
         raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = type_hints(target)
+    check_inner_choices(options, hints, group)
     check_classes(options, hints, group)
     _check_inner(group, options)
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from ode_runner.devices.transfer import read_times
 from ode_runner.field import VectorField
@@ -32,6 +33,8 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     polynomial. Its slope at t1 is the next step's first stage, so that it costs an extra evaluation in the last step
     only. The same holds for the search for an event.
     """
+
+    in_words: ClassVar[str] = "an explicit Runge-Kutta method of fixed step"  # for messages about such an option
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return up_to_event(self, field, self._steps(field, y0, ts))

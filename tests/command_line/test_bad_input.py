@@ -166,7 +166,11 @@ REFUSED = {  # what was typed: what the one line must say
     "solver=mccallum_foster +solver.base.steps=3": ["no option 'solver.base.steps'.", "num_steps"],
     "solver=mccallum_foster solver.base.step_size=2": ["solver.base.num_steps=4 solver.base.step_size=2: a fixed-step"],
     "task=images task.transforms=[0]": ["task.transforms=[0] is no list of objects, such as {_target_:"],
-    "solver=mccallum_foster solver@solver.base=dopri5": ["Dopri5", "is not a subclass of", "FixedStepRungeKutta"],
+    "solver=mccallum_foster solver@solver.base=dopri5": [
+        "solver.base takes an explicit Runge-Kutta method of fixed step, and dopri5 is",
+        "Use solver@solver.base=",
+        "rk4",
+    ],
     "evaluate=nowhere": ["evaluate=nowhere is no run folder: there is no such folder."],
     "replay=a_fil": ["replay=a_fil is no run folder"],
     "hydra/sweeper=search": ["hydra/sweeper=search is for several runs. Add -m"],

@@ -1,4 +1,4 @@
-"""The coupling that makes any explicit Runge-Kutta method reversible."""
+"""The coupling that makes any explicit Runge-Kutta method of fixed step reversible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
