@@ -14,6 +14,7 @@ from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, left_out, mixture, warnings, without_effect
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import Run, find_runs, read_run
+from ode_runner.report.same_data import of_different_data
 from ode_runner.report.table import make_table
 from ode_runner.report.where import choose
 
@@ -130,7 +131,8 @@ def _tabulate(typed: argparse.Namespace) -> int:
     shown = [run for row in table.rows for run in row.completed]
     unreadable = [] if typed.where else found.unreadable
     mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else without_effect(table.rows)
-    notes = [found.sentence for found in incomparable] + mixed + left_out(table) + warnings(shown, repeats)
+    compared = [found.sentence for found in incomparable] + of_different_data(table.rows)
+    notes = compared + mixed + left_out(table) + warnings(shown, repeats)
     report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
@@ -148,7 +150,8 @@ def show_results(folder: Path) -> None:
     unshown = {name: found.sentence for found in incomparable for name in found.metrics}
     table = make_table(without_incomparable(runs, incomparable), left_out=unshown)
     if table.rows:
-        notes = [found.sentence for found in incomparable] + without_effect(table.rows) + left_out(table)
+        compared = [found.sentence for found in incomparable] + of_different_data(table.rows)
+        notes = compared + without_effect(table.rows) + left_out(table)
         _print(Report(table=table, absences=[], warnings=notes), None)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ode_runner.recording.record import UNUSED
 from ode_runner.report.quantities import PARAMETERS, direction
 from ode_runner.report.rows import Row, plain
+from ode_runner.report.same_data import data_groups
 from ode_runner.report.table import Column, Table
 
 EVALUATIONS = "cost/nfe_forward"
@@ -27,9 +28,9 @@ class Matching:
 
 
 def matchings(table: Table) -> Sequence[Matching]:
-    """Both matchings; none if one of them has nothing to compare, or rows are of several tasks."""
+    """Both matchings; none if one of them has nothing to compare, or rows are of different data."""
     metric = _first_metric(table)
-    if metric is None or not direction(metric.name) or len({row.task for row in table.rows}) != 1:
+    if metric is None or not direction(metric.name) or len({*data_groups(table.rows)}) != 1:
         return []
     found = [_matching(table, metric, *pair) for pair in ((PARAMETERS, EVALUATIONS), (EVALUATIONS, PARAMETERS))]
     return found if all(matching.groups for matching in found) else []

@@ -1,6 +1,6 @@
 """The table before any format: columns, cells as text, and which are best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ from ode_runner.report.orders import ENDING, with_orders
 from ode_runner.report.quantities import BOTH_WAYS, Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
 from ode_runner.report.runs import Run
+from ode_runner.report.same_data import data_groups
 
 COUNT = "seeds"
 
@@ -66,12 +67,13 @@ def make_table(
     options = [Column(name=name) for name in (rows[0].columns if rows else [])]
     styles = {name: _style(name, rows) for name in chosen}
     measured = [Column(name=name, unit=styles[name].unit, is_metric=True) for name in chosen]
-    best = {name: _best(name, rows, styles[name]) for name in chosen}
+    groups = data_groups(rows)
+    best = {name: _best(name, rows, styles[name], groups) for name in chosen}
     cells = [
         [Cell(text=plain(value)) for value in row.columns.values()]
         + [Cell(text=_count(row), statistic=Statistic(mean=len(row.completed), deviation=None))]
-        + [_measured_cell(row, name, styles[name], best[name]) for name in chosen]
-        for row in rows
+        + [_measured_cell(row, name, styles[name], best[name].get(group)) for name in chosen]
+        for row, group in zip(rows, groups, strict=True)
     ]
     return Table(columns=[*options, Column(name=COUNT if by is None else "runs"), *measured], rows=rows, cells=cells,
                  shared=_shared(rows))  # fmt: skip
@@ -131,24 +133,24 @@ def _style(name: str, rows: Sequence[Row]) -> Style:
     return replace(style, deviations=any(statistic.deviation for statistic in statistics))
 
 
-def _best(name: str, rows: Sequence[Row], style: Style) -> dict[str, str]:
-    """The best mean of each task, as it is written, so that digits which are not shown do not count.
+def _best(name: str, rows: Sequence[Row], style: Style, groups: Sequence[Hashable]) -> dict[Hashable, str]:
+    """The best mean of each group of rows, as it is written, so that digits which are not shown do not count.
 
-    A task has none if half of its rows reach it, as with zero backward evaluations in exact modes.
+    A group has none if half of its rows reach it, as with zero backward evaluations in exact modes.
     """
-    means: dict[str, list[float]] = {}
-    for row in rows:
+    means: dict[Hashable, list[float]] = {}
+    for row, group in zip(rows, groups, strict=True):
         both_ways = name in BOTH_WAYS and row.statistic(BOTH_WAYS[name]) is not None
         if (statistic := row.statistic(name)) is not None and not both_ways:
-            means.setdefault(row.task, []).append(statistic.mean)
+            means.setdefault(group, []).append(statistic.mean)
     sign = direction(name)
-    compared = {task: values for task, values in means.items() if sign and len(values) > 1}
-    best = {task: style.write(sign * max(sign * value for value in values)) for task, values in compared.items()}
-    written = {task: list(map(style.write, values)) for task, values in compared.items()}
-    return {task: text for task, text in best.items() if written[task].count(text) < max(2, len(written[task]) / 2)}
+    compared = {group: values for group, values in means.items() if sign and len(values) > 1}
+    best = {group: style.write(sign * max(sign * value for value in values)) for group, values in compared.items()}
+    written = {group: list(map(style.write, values)) for group, values in compared.items()}
+    return {group: text for group, text in best.items() if written[group].count(text) < max(2, len(written[group]) / 2)}
 
 
-def _measured_cell(row: Row, name: str, style: Style, best: dict[str, str]) -> Cell:
+def _measured_cell(row: Row, name: str, style: Style, best: str | None) -> Cell:
     statistic = row.statistic(name)
     if statistic is None:
         return Cell(text="-")
@@ -157,7 +159,7 @@ def _measured_cell(row: Row, name: str, style: Style, best: dict[str, str]) -> C
     mean = text = style.write(statistic.mean)
     if statistic.deviation is not None and style.deviations:
         text += f" ± {style.write(statistic.deviation)}"
-    return Cell(text=text, statistic=statistic, best=best.get(row.task) == mean)
+    return Cell(text=text, statistic=statistic, best=best == mean)
 
 
 def _count(row: Row) -> str:

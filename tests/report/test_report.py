@@ -117,6 +117,31 @@ def test_the_best_is_the_best_of_its_task(tmp_path: Path) -> None:
     assert text.count("**0.50**") == text.count("**") / 2 - 1 == 1, "lower is better for an error"
 
 
+def test_rows_of_different_data_are_not_ranked_against_each_other(tmp_path: Path) -> None:
+    """Sizes of training, and how the true field is solved, are not options of the data."""
+    given: dict[str, list[dict[str, Any]]] = {
+        "name": [{"name": "8gaussians"}, {"name": "8gaussians_narrow"}],
+        "conditional": [{"conditional": True}, {"conditional": False}],
+        "test": [{"test": 100}, {"test": 200}],
+        "": [
+            {"train": 5, "seed": 1},
+            {"validation": 9, "kl_epochs": 3},
+            {"start_time": 1.0},
+            {"start_time": 0.9, "points": 2},
+        ],
+    }
+    for differing, options in given.items():
+        for i, own in enumerate(options):
+            write_run(tmp_path / f"of-{differing}", str(i), options={"task": own}, metrics={"test/nll": 1.5 + i})
+        said = reported(".", "--metrics", "nll", cwd=tmp_path / f"of-{differing}").stdout
+        assert ("1.50 *" in said) == (not differing), said
+        note = f"rows of task=half_moons differ in task.{differing}, and so in their data"
+        assert (note in " ".join(said.split())) == bool(differing)
+    alike = {"task": {"name": "8gaussians"}}
+    write_run(tmp_path / "of-name", "2", solver="rk4", options=alike, metrics={"test/nll": 3.0})
+    assert "1.50 *" in reported(".", "--metrics", "nll", cwd=tmp_path / "of-name").stdout
+
+
 def test_nothing_is_best_by_itself_or_where_half_are(tmp_path: Path) -> None:
     for solver in ("euler", "rk4"):
         write_run(tmp_path, solver, solver=solver)
