@@ -45,6 +45,7 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
         predict_finely=asked.predict_finely,
         tells=experiment.tells,
         end_time=model.end_time if isinstance(model, PathModel) else None,
+        guidance=model.guidance if isinstance(model, PathModel) else 1.0,
         answers=experiment.answers,
         sample=_sampler(experiment, ts, stop),
         output_dir=experiment.output_dir,

@@ -12,13 +12,15 @@ Side = tuple[float, float]  # lower and upper limit, the same for both axes
 
 
 def draw_density(
-    points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side, tested: int, drawn: int
-) -> Figure:
+    points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side, tested: int, drawn: int,
+    guidance: float = 1.0,
+) -> Figure:  # fmt: skip
     """Test points, the learned density and samples from it; no panel for what is None.
 
     `density` is (cells, cells), first coordinate first. `tested` and `drawn`: the numbers of points and of samples of
-    which those shown are the first.
+    which those shown are the first. If samples have a `guidance`, the titles say that the density has none.
     """
+    guided = guidance != 1
     count = 3 - (density is None) - (samples is None)
     figure = style.figure(4.2 * count, 4.6)
     panels = list(figure.subplots(1, count, squeeze=False)[0])
@@ -27,9 +29,10 @@ def draw_density(
         axes = panels.pop(0)
         shown = axes.imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
         figure.colorbar(shown, ax=axes, shrink=0.8)
-        _finish(axes, "Density of the model", side)
+        _finish(axes, f"Density of the model{', without guidance' if guided else ''}", side)
     if samples is not None:
-        _scatter(panels.pop(0), samples, _counted(len(samples), drawn, "samples"), side)
+        title = _counted(len(samples), drawn, "samples") + (f", guidance {guidance:g}" if guided else "")
+        _scatter(panels.pop(0), samples, title, side)
     return figure
 
 

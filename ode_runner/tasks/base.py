@@ -35,6 +35,7 @@ class ModelView:
     sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: (samples, times, conditions)
     output_dir: Path  # folder of all outputs; holds what several runs share for their metrics
     end_time: float | None = None  # of path models: the end of sampling; the density is that of data noised to it
+    guidance: float = 1.0  # of samples; log densities are those of the field without guidance
     tells: bool = True  # whether the model gives what the task needs with any solver, rather than only what suffices
     answers: bool = True  # whether the run's own solver gives outputs; if not, `predict` is `predict_finely`
     animate: bool = False  # whether animations are asked for as well

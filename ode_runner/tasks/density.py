@@ -119,6 +119,14 @@ class DensityTask(SampledTask):
         """The conditions of the test split."""
         return self.spec.split_condition(self.points[Split.TEST])[1]
 
+    def conclusion(self, view: ModelView) -> Iterator[str]:
+        yield from super().conclusion(view)
+        if view.guidance != 1 and view.tells:
+            yield (
+                f"samples are drawn with model.guidance={view.guidance:g}; log densities, and all numbers computed "
+                "from them, are those of the field without guidance"
+            )
+
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
         if view.sample is not None:
             yield from self.sample_tables(self.drawn(view))

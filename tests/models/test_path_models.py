@@ -469,8 +469,10 @@ def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path)
 
 def test_a_guided_run_takes_the_weights_of_one_that_is_not_and_counts_twice(tmp_path: Path) -> None:
     told = (*SMALL, "task.conditional=true", "solver=euler", "solver.num_steps=3", "model=flow_matching")
-    for guidance in ("model.guidance=1", "model.guidance=3"):
-        assert typed(*told, guidance, cwd=tmp_path).returncode == 0
+    for guidance in ("1", "3"):
+        ended = typed(*told, f"model.guidance={guidance}", cwd=tmp_path)
+        assert ended.returncode == 0
+        assert ("samples are drawn with model.guidance=3; log densities" in ended.stdout) == (guidance == "3")
     plain, guided = sorted(records_of(tmp_path), key=lambda record: record["config"]["model"]["guidance"])
     assert plain["training"] == guided["training"]
     assert plain["metrics"]["test/nll"] == guided["metrics"]["test/nll"], (

@@ -332,6 +332,9 @@ def test_a_picture_of_some_points_says_of_how_many() -> None:
     assert space.endswith("; the first 4 of 9 points; the first 3 of 5 coordinates")
     both = draw_density(path[0], None, samples=path[1], side=side, tested=9, drawn=4)
     assert [axes.get_title() for axes in both.axes] == ["the first 4 of 9 test points", "4 samples"]
+    guided = draw_density(path[0], torch.eye(3), samples=path[1], side=side, tested=4, drawn=4, guidance=2.0)
+    titles = [axes.get_title() for axes in guided.axes]
+    assert titles == ["4 test points", "Density of the model, without guidance", "4 samples, guidance 2", ""]
     assert draw_samples(path, side=side, drawn=9).get_suptitle().endswith("; the first 4 of 9 samples")
     images = torch.zeros(4, 1, 2, 2)
     beside = draw_images_beside(images, images, brightest=1, tested=9, drawn=4)

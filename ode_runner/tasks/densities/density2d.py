@@ -167,7 +167,10 @@ class Density2D(DensityTask):
         whole = None if view.sample is None else self.drawn(view, times=TIMES).path
         path, drawn = (None, 0) if whole is None else (whole[:, :SAMPLES], whole.shape[1])
         samples, tested = None if path is None else path[-1], len(self.points[Split.TEST])
-        yield "density", draw_density(test, density, samples=samples, side=side, tested=tested, drawn=drawn)
+        yield (
+            "density",
+            draw_density(test, density, samples=samples, side=side, tested=tested, drawn=drawn, guidance=view.guidance),
+        )
         if path is not None:
             yield "samples", draw_samples(path, side=side, drawn=drawn)
         if path is not None and view.animate:
