@@ -34,7 +34,7 @@ def draw_answers(series: Series, answers: Sequence[str], *, tested: int) -> Figu
             axes.plot(times, values, ".-", markersize=3, linewidth=0.7)
         axes.set_title(answer, fontsize=9)
         axes.tick_params(labelsize=7)
-    title = "Test series in the plane; red: first points" if series.values.shape[2] == 2 else "Test series"
+    title = "Test series in the plane; orange: first points" if series.values.shape[2] == 2 else "Test series"
     figure.suptitle(style.titled(title, style.part_of(len(answers), tested, "series")), fontsize=11)
     return figure
 

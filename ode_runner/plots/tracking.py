@@ -29,7 +29,11 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
     figure = style.figure(11, 4.6)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.6))
     _draw_plane(
-        figure.add_subplot(grid[:, 0]), states, targets, ts, title=style.titled("Dots: initial states", followed)
+        figure.add_subplot(grid[:, 0]),
+        states,
+        targets,
+        ts,
+        title=style.titled("Dots: initial states", followed, _leaving(states[:, :PATHS], targets)),
     )
     above = figure.add_subplot(grid[0, 1])
     below = figure.add_subplot(grid[1, 1], sharex=above)
@@ -39,7 +43,7 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
     above.plot(ts, states[:, :PATHS, 0], color=style.VERMILION, linewidth=0.8, alpha=0.6)
     above.plot(ts, targets[:, 0], color="black", linewidth=1.2)
     above.set(ylabel="$y_1$", ylim=_within(states[..., 0], targets[:, 0]))
-    title = style.titled("Black: the point; red: states; shaded: training", followed)
+    title = style.titled("Black: the point; orange: states; shaded: training", followed)
     above.set_title(title, fontsize=10)
     apart = (states - targets[:, None]).norm(dim=-1)
     low, middle, high = apart.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=apart.dtype), dim=1)
@@ -62,8 +66,10 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: 
     axes.plot(angles.cos(), angles.sin(), color=style.GREY, linewidth=0.6)
     [dots] = axes.plot([], [], "o", color=style.VERMILION, markersize=3, alpha=0.6)
     [point] = axes.plot([], [], "o", color="black", markersize=7, fillstyle="none")
-    axes.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
-    figure.suptitle(style.part_of(states.shape[1], tested, "samples"), fontsize=9)
+    x, y = _within(states[..., 0], targets[:, 0]), _within(states[..., 1], targets[:, 1])
+    axes.set(xlim=x, ylim=y, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
+    some = style.part_of(states.shape[1], tested, "samples")
+    figure.suptitle("; ".join(filter(None, [some, _leaving(states, targets)])), fontsize=9)
 
     def show(i: int) -> None:
         dots.set_data(*states[i].T)
@@ -93,3 +99,11 @@ def _within(values: Tensor, targets: Tensor) -> tuple[float, float]:
     near = values[values.isfinite()].clamp(least, most)
     low, high = min(float(near.min()), float(targets.min())), max(float(near.max()), float(targets.max()))
     return low - 0.1, high + 0.1
+
+
+def _leaving(states: Trajectory, targets: Tensor) -> str:
+    """How many samples have states beyond axes that are `_within` FAR of the targets; "" if none."""
+    least, most = targets.amin(dim=0) - FAR, targets.amax(dim=0) + FAR
+    inside = ((states >= least) & (states <= most)).all(dim=-1).all(dim=0)
+    count = int((~inside).sum())
+    return f"{count} of {len(inside)} leave the axes" if count else ""

@@ -150,6 +150,14 @@ def test_a_picture_that_moves_has_a_frame_for_each_time() -> None:
     assert moving.frames == 3
     moving.show(2)
     assert "t = 1.00" in moving.figure.axes[0].get_title()
+    far = circle(ts)[:, None] + torch.tensor([[0.0, 0.0], [2.5, -2.5]])
+    [axes] = animate_tracking(far, circle(ts), ts, tested=9).figure.axes
+    shown = torch.tensor([axes.get_xlim(), axes.get_ylim()])
+    low, high = far.flatten(0, 1).aminmax(dim=0)
+    assert bool((shown[:, 0] < low).all()), "no state leaves the axes"
+    assert bool((shown[:, 1] > high).all())
+    farther = animate_tracking(3 * far, circle(ts), ts, tested=9).figure
+    assert farther.get_suptitle() == "the first 2 of 9 samples; 1 of 2 leave the axes"
 
 
 def test_a_cost_that_is_not_that_of_the_path_is_told_of(composed: Compose) -> None:
