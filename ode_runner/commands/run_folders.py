@@ -1,6 +1,7 @@
 """The folder that a command writes to: that of its run or its sweep, or one inside the run that it asks about."""
 
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
 from ode_runner.config.yaml_options import check_yaml_options
 from ode_runner.errors import RefusedInput, as_typed
-from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
+from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, PLACEMENT, PROCESSES
 from ode_runner.recording.fresh_folder import note_missing
 from ode_runner.recording.record import NONE, UNUSED
 
@@ -54,7 +55,7 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     if opened is not None:
         record = identify(_root_, choices)
         solver = record.choices["solver"]
-        leaf = f"{NONE if solver == UNUSED else solver}-{record.fingerprint}"
+        leaf = f"{NONE if solver == UNUSED else solver}-{record.fingerprint}{_question(_root_)}"
         return _noted(_root_.hydra.sweep.dir if what == "job" else answers, leaf, what)
     if _root_.plan and what == "run":
         return _noted(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}", what)
@@ -98,6 +99,19 @@ def _answers_folder(cfg: DictConfig) -> str:
         if cfg[command] is not None and cfg[command] is not False:
             return f"{cfg.output_dir if cfg[command] is True else cfg[command]}/{folder}"
     return ""
+
+
+def _question(cfg: DictConfig) -> str:
+    """A hash of the options of the command itself that are typed, so that answers to other questions are kept.
+
+    They are `times`, `inputs`, `samples` and `data` of predict=, and `format` and `part` of export=; "" without any.
+    """
+    names = {re.sub(r"^[+~]*|=.*$", "", word, flags=re.DOTALL) for word in cfg.hydra.overrides.task}
+    typed = {name: cfg[name] for name in COMMAND_OPTIONS if name in names and cfg[name] is not None}
+    if not typed:
+        return ""
+    plain = OmegaConf.to_container(OmegaConf.create(typed), resolve=True)
+    return f"-{hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:6]}"
 
 
 def _opened_run(cfg: DictConfig) -> Path | None:
