@@ -27,7 +27,8 @@ def no_such_key(key: str, arguments: list[str]) -> str:
     if key in known and any(word.startswith(f"~{key}") for word in arguments):
         return f"'{key}' is needed and cannot be removed."
     if key in known:  # the default choice has it, but not every choice of the sweep
-        return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
+        instead = f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
+        return _not_everywhere(key, arguments) or instead
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # the right name in the wrong group
     group = key.partition(".")[0]
@@ -39,10 +40,26 @@ def no_such_key(key: str, arguments: list[str]) -> str:
     if owners := [owner for owner in owners if key == f"{group}.{owner}.{leaf}"] or owners:
         hint = f" It belongs to {listed([f'{group}={owner}' for owner in owners], most=MOST_SIGNS // 2)}."
         if _swept(group, arguments):
-            return f"no option '{key}' of the default {group}. For each that is swept, type '{key}=choice(VALUE)'."
+            instead = f"For each that is swept, type '{key}=choice(VALUE)'."
+            return _not_everywhere(key, arguments) or f"no option '{key}' of the default {group}. {instead}"
     if group in GROUPS and not siblings:
         return f"no option '{key}'.{hint} The {group} chosen takes no options."
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or roots(known))}"
+
+
+def _not_everywhere(key: str, arguments: list[str]) -> str:
+    """The message about an option that only some choices of a sweep have, by the names of the others; "" if unknown."""
+    group, _, leaf = key.partition(".")
+    swept = [name for word in arguments if word.startswith(f"{group}=") for name in word.partition("=")[2].split(",")]
+    has = {name: leaf in _keys(group, name) for name in choices_of(group) if name in swept}
+    without = [f"{group}={name}" for name, there in has.items() if not there]
+    if not without or len(without) == len(has):
+        return ""
+    named, (have, them) = (
+        listed(without, most=MOST_SIGNS // 2),
+        ("has", "it") if len(without) == 1 else ("have", "them"),
+    )
+    return f"{named} {have} no option '{key}', which is typed for all cells of the sweep. Sweep {them} apart."
 
 
 def _swept(group: str, arguments: list[str]) -> bool:

@@ -39,7 +39,10 @@ REFUSED = {  # what was typed: what the one line must say
     "-m +foo=1,2": ["no option 'foo'."],
     "+network.widht=3": ["no option 'network.widht'", "Did you mean", "width"],
     "~solver": ["'solver' is needed"],
-    "-m solver=dopri5,rk4 solver.per_sample=true": ["not every choice that is swept has an option 'solver.per_sample'"],
+    "-m solver=dopri5,rk4 solver.per_sample=true": ["solver=rk4 has no option 'solver.per_sample', which is"],
+    "-m task=chirality solver=rk4,expm solver.num_steps=16": [
+        "solver=expm has no option 'solver.num_steps', which is typed"
+    ],
     "gradient=adjoint gradient.rtol=0": ["gradient.rtol must be positive or null, not 0."],
     "gradient=seminorm gradient.atol=-1": ["gradient.atol must be positive or null, not -1."],
     "task=tiny_table task.concentration=0": ["task.concentration must be at least 0.001, not 0."],
