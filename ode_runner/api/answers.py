@@ -1,5 +1,9 @@
 """Which outputs a trained model gives for inputs, and which inputs it accepts."""
 
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Split
@@ -51,6 +55,23 @@ def checked_inputs(inputs: Tensor, experiment: Experiment) -> Tensor:
         asked = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in dict.fromkeys(shapes))
         raise RefusedInput(f"inputs of shape {tuple(inputs.shape)} must be {asked}.")
     return experiment.task.spec.checked(inputs)
+
+
+def increasing(times: Tensor) -> Tensor:
+    """The times.
+
+    Raises:
+        RefusedInput: they are no list, empty, or do not increase.
+    """
+    if times.dim() != 1 or not len(times) or bool((times[1:] <= times[:-1]).any()):
+        raise RefusedInput("times must be a list of numbers, each larger than the one before.")
+    return times
+
+
+def tensor_of(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Lists, an array or a tensor as a tensor of this type and on this device."""
+    copied = values if isinstance(values, Tensor) else np.array(values)  # a copy: torch warns of read-only arrays
+    return torch.as_tensor(copied, dtype=dtype, device=device)
 
 
 def mean_of_draws(values: Tensor, inputs: int, *, every_time: bool) -> Tensor:

@@ -1,29 +1,30 @@
 """Loading a trained run as an object."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ode_runner.api.answers import answers_of, check_answers, check_states, checked_inputs, mean_of_draws, one_of_test
-from ode_runner.api.composing import composed
+import ode_runner.api.answers as answers
+from ode_runner.api.composing import check_texts, composed
 from ode_runner.api.solved_problems import arguments_like, arguments_of, encoding_of_test, problem_at, solved_problems
 from ode_runner.batch import Answer, Batch, Drawn
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
 from ode_runner.commands.forecast import forecast_of_seeds, other_seeds
-from ode_runner.commands.original_command import LOADED, original_overrides
+from ode_runner.commands.original_command import LOADED, NOT_KEPT, OF_RUNS, check_of_training, original_overrides
 from ode_runner.commands.predict import states_at
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.typed_numbers import typed_dates, typed_times
+from ode_runner.commands.unused_words import unused_words
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.encoding import Encoding
@@ -62,9 +63,12 @@ def load(
         trust: also run code that the run names itself and that is in none of these folders.
 
     Raises:
-        RefusedInput: there is no such run, it has no weights yet, or it needs code that is not trusted.
+        RefusedInput: there is no such run, it has no weights yet, or it needs code that is not trusted; or an override
+            affects only training.
     """
     folder = Path(folder)
+    check_texts(overrides)
+    check_of_training(overrides, asked=LOADED, others=OF_RUNS)
     words = [word for place in config_dirs for word in ("-cd", str(place))]
     earlier = original_overrides(folder, list(overrides), words=words, asked=LOADED)
     with composed([*earlier, *overrides], config_dirs=config_dirs) as cfg:
@@ -72,8 +76,12 @@ def load(
         plain = cast(dict[str, Any], OmegaConf.to_container(own))
         check_trust(plain, own_config_dirs(), opened=folder, trust=trust)
         choices = cfg.hydra.runtime.choices
-        trained = TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
-        return Run(folder=folder, record=trained.record, experiment=trained.experiment())
+        now = identify(cfg, choices)
+        trained = TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=now)
+        experiment = trained.experiment()
+        for clause in unused_words(overrides, experiment, now, choices):
+            warnings.warn(clause, stacklevel=2)
+        return Run(folder=folder, record=trained.record, experiment=experiment, loaded_as=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +91,11 @@ class Run:
     folder: Path
     record: RunRecord
     experiment: Experiment
+    loaded_as: RunRecord  # the choices and the configuration of `experiment`, whose solver may not be that of training
 
     def __repr__(self) -> str:
         """Choices and folder only: the objects would fill pages of a notebook."""
-        chosen = [f"{axis}={choice}" for axis, choice in self.record.choices.items() if choice not in (UNUSED, NONE)]
+        chosen = [f"{axis}={choice}" for axis, choice in self.loaded_as.choices.items() if choice not in (UNUSED, NONE)]
         so_far = "" if self.record.status is RunStatus.COMPLETED else " (not completed)"
         return f"<Run {' '.join(chosen)} seed={self.record.seed}, {self.folder}{so_far}>"
 
@@ -97,8 +106,8 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The whole configuration."""
-        return self.record.config
+        """The whole configuration of this object; that of training is `record.config`."""
+        return self.loaded_as.config | {key: own for key, own in self.record.config.items() if key in NOT_KEPT}
 
     @property
     def results(self) -> Mapping[str, float]:
@@ -126,13 +135,13 @@ class Run:
             IncompatibleChoice: the model only draws samples; or times are given, and it has none between its blocks.
             RefusedInput: inputs have another shape, times do not increase, or the first is before the task's first.
         """
-        check_answers(self.experiment, self.record.choices["model"])
+        answers.check_answers(self.experiment, self.record.choices["model"])
         given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
         begin = ts[:1] if times is None else self._begin(ts)
         before = begin[begin < ts[0]]
         with torch.no_grad():
             values = self.experiment.outputs(Batch(given, torch.cat([before, ts]), given)).values.cpu()
-        return mean_of_draws(values, len(given), every_time=always)[len(before) if always else 0 :]
+        return answers.mean_of_draws(values, len(given), every_time=always)[len(before) if always else 0 :]
 
     def forecast(
         self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
@@ -171,7 +180,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model has no time between its blocks.
         """
-        check_states(self.experiment, self.record.choices["model"])
+        answers.check_states(self.experiment, self.record.choices["model"])
         with torch.no_grad():
             encoding, begin = self.model.encode(self._inputs(inputs)), self._times(None)[:1]
             return states_at(self.experiment, encoding, self._times(times), begin=begin).cpu()
@@ -207,8 +216,7 @@ class Run:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
         if self.experiment.task.spec.condition:
             raise IncompatibleChoice("samples depend on a condition: use `run.experiment.generate(..., given=...)`.")
-        with torch.no_grad():
-            drawn = draw(count, times, [])
+        drawn = torch.no_grad()(draw)(count, times, [])
         if isinstance(task := self.experiment.task, DensityTask):
             drawn = task.drawn_in_own_units(drawn)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
@@ -220,7 +228,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no density.
         """
-        if Answer.LOG_DENSITY not in answers_of(self.experiment):
+        if Answer.LOG_DENSITY not in answers.answers_of(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
         task = self.experiment.task
         if not isinstance(task, DensityTask):
@@ -272,15 +280,12 @@ class Run:
         return solved_problems(self.experiment, self.record.choices["model"])
 
     def _inputs(self, inputs: Any) -> Tensor:
-        return checked_inputs(self._as_tensor(inputs), self.experiment)
+        return answers.checked_inputs(self._as_tensor(inputs), self.experiment)
 
     def _times(self, times: Any) -> Tensor:
         if times is None:
-            times = one_of_test(self.experiment).ts
-        ts = self._as_tensor(times)
-        if ts.dim() != 1 or not len(ts) or bool((ts[1:] <= ts[:-1]).any()):
-            raise RefusedInput("times must be a list of numbers, each larger than the one before.")
-        return ts
+            times = answers.one_of_test(self.experiment).ts
+        return answers.increasing(self._as_tensor(times))
 
     def _begin(self, ts: Tensor) -> Tensor:
         """The task's first time, (1,), at which a solve begins for outputs at `ts`."""
@@ -292,5 +297,4 @@ class Run:
         return begin
 
     def _as_tensor(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
-        copied = values if isinstance(values, Tensor) else np.array(values)  # a copy: torch warns of read-only arrays
-        return torch.as_tensor(copied, dtype=dtype or self.experiment.dtype, device=self.experiment.device)
+        return answers.tensor_of(values, dtype or self.experiment.dtype, self.experiment.device)

@@ -1,6 +1,7 @@
 """`evaluate=FOLDER` and others: adds the overrides that made a run to a command line that names its folder."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from ode_runner.commands.run_files import where_files_are
@@ -10,7 +11,15 @@ from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
 from ode_runner.config.unread_options import BUDGETS, LEARNING, STEPS, is_of_training
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS, WATCHING
+from ode_runner.recording.bookkeeping import (
+    COMMAND_OPTIONS,
+    COMMANDS,
+    OBSERVERS,
+    PLACEMENT,
+    PRESETS,
+    PROCESSES,
+    WATCHING,
+)
 from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
@@ -18,7 +27,9 @@ from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 LOADED = "load: "  # stands for `evaluate=` and others in messages if a run is loaded from Python
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 OF_TRAINING = (*BUDGETS, *STEPS, *WATCHING["trainer"], "log_every", "save_every_seconds")  # options of the trainer
-DIFFERENTIATING = {"audit": ("gradient", "batch_size"), "replay": ("gradient",)}  # and what they read of training
+# Commands that differentiate, and the groups and options of training that they read.
+DIFFERENTIATING = {"audit=": ("gradient", "batch_size"), "replay=": ("gradient",), LOADED: ("gradient",)}
+OF_RUNS = ("rerun", "plan", "sweep", "pictures", *PROCESSES)  # options that say which runs are made, and how
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 
 
@@ -46,20 +57,25 @@ def with_original_command(words: list[str]) -> list[str]:
             f"{asked[0]} names {len(runs)} runs, and one is taken at a time. Type {command}={runs[0]} first."
         )
     earlier = original_overrides(Path(folder), typed, words=words, asked=f"{command}=")
-    _check_of_training(typed, command)
-    if command not in DIFFERENTIATING:
+    check_of_training(typed, asked=f"{command}=")
+    if f"{command}=" not in DIFFERENTIATING:
         earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
 
 
-def _check_of_training(typed: list[str], command: str) -> None:
-    """Raises RefusedInput for an option that affects only training: a command trains nothing."""
-    read = DIFFERENTIATING.get(command, ())
-    groups, options = ({*names} - {*read} for names in ((*LEARNING, *OBSERVERS, "gradient"), OF_TRAINING))
+def check_of_training(typed: Sequence[str], *, asked: str, others: Sequence[str] = ()) -> None:
+    """Raises RefusedInput for an option that affects only training, or one of `others`: a command trains nothing."""
+    read = DIFFERENTIATING.get(asked, ())
+    groups, options = ({*names} - {*read} for names in ((*LEARNING, *OBSERVERS, "gradient", *others), OF_TRAINING))
     for word in typed:
         if is_of_training(word, groups=groups, options=options):
-            raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
+            raise RefusedInput(f"{word} is of training, and {_plain(asked)} trains nothing. Leave it out.")
+
+
+def _plain(asked: str) -> str:
+    """The command as a word within a sentence."""
+    return asked.removesuffix(": ")
 
 
 def original_overrides(folder: Path, typed: list[str], *, words: list[str], asked: str) -> list[str]:
@@ -78,7 +94,7 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     dotted = ("task.", "model.") if asks_model else ("task.",)  # commands/dispatch.py checks these options
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith(dotted):
-            raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")
+            raise RefusedInput(f"{word}: {_plain(asked)} takes the run as it is. Change its solver or tolerance, say.")
     stored, record = _overrides(folder, asked=asked), RunRecord.read(folder)
     keys = {word.partition("=")[0] for word in typed}
     files = [] if record is None else list(where_files_are(folder, record, typed=keys))

@@ -64,6 +64,7 @@ def test_it_is_asked_as_an_object(trained: ode.Run) -> None:
     torch.testing.assert_close(trained.predict(inputs), trained.model.head(states[-1]), atol=1e-5, rtol=1e-4)
     assert trained.metrics.loc[:, "train/loss"].notna().sum() == 2
     assert trained.results["test/accuracy"] == trained.record.metrics["test/accuracy"]
+    assert trained.config == trained.record.config
     assert trained.config["trainer"]["epochs"] == 2
     assert "flow" in trained.figures()
 
@@ -341,6 +342,17 @@ def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
     assert solve(y0, ts).ys.requires_grad
 
 
+def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
+    other = ode.load(trained.folder, "solver=euler", "solver.num_steps=1")
+    assert " solver=euler " in repr(other)
+    assert other.config["solver"]["_target_"].endswith(".Euler")
+    assert other.config["solver"]["num_steps"] == 1
+    assert other.record == trained.record
+    assert other.config | {"solver": trained.config["solver"]} == trained.config
+    with pytest.warns(UserWarning, match="tolerance=1e-9 is not used: steps are fixed"):
+        ode.load(trained.folder, "solver=euler", "tolerance=1e-9")
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
@@ -351,7 +363,14 @@ def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
         (lambda run: ode.train(f"evaluate={run.folder}"), "ode.load"),
         (lambda run: ode.train(config_dirs=["nowhere"]), "does not exist"),
         (lambda run: ode.load("nowhere"), "there is no such folder"),
-        (lambda run: ode.load(run.folder, "task=digits"), "takes the run as it is"),
+        (lambda run: ode.load(run.folder, "task=digits"), "task=digits: load takes the run as it is"),
+        (lambda run: ode.load(run.folder, "trainer.epochs=30"), "trainer.epochs=30 is of training, and load trains no"),
+        (lambda run: ode.load(run.folder, "optimizer.lr=5"), "is of training"),
+        (lambda run: ode.load(run.folder, "optimizer=sgd"), "is of training"),
+        (lambda run: ode.load(run.folder, "schedule=cosine"), "is of training"),
+        (lambda run: ode.load(run.folder, "logger=none"), "is of training"),
+        (lambda run: ode.load(run.folder, "rerun=true"), "is of training"),
+        (lambda run: ode.load(run.folder, "plan=true"), "is of training"),
         (lambda run: run.predict([[1.0]]), r"must be \(batch, 2\)"),
         (lambda run: run.predict([[1.0, 2.0]], [1.0, 0.0]), "each larger"),
         (lambda run: run.sample(3), "gives no samples"),
