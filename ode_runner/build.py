@@ -98,7 +98,14 @@ def plan_run(
         build_trainer=partial(build_trainer, cfg, choices, prunable=trial is not None),
         build_logger=partial(build_loggers, cfg),
         build_diagnostics=partial(construct, cfg, "diagnostics"),
+        vain_diagnostics=partial(vain_diagnostics, cfg),
     )
+
+
+def vain_diagnostics(cfg: DictConfig) -> str:
+    """The sentence that the diagnostics chosen measure nothing in the model chosen; "" if they do."""
+    diagnostics = target_of(cfg, "diagnostics")
+    return "" if diagnostics.takes(target_of(cfg, "model")) else str(diagnostics.absent)
 
 
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:

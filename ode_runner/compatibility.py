@@ -8,7 +8,7 @@ from torch import nn
 
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming, ways
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.errors import IncompatibleChoice, either
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.gradients.base import GradientMode
@@ -178,11 +178,10 @@ def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Mode
     if model.numerics is Numerics.SOLVER:
         return f"; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
     if not issubclass(SeparableField, solver.fields):
-        return (
-            f"; that of model={choices['model']} network={choices['network']} is none. Use model=exact "
-            f"{solver.example}, or solver=rk4."
-        )
-    instead = ways(("network", ["separable"]), ("solver", ["rk4"]))
+        instead = either(f"model=exact {solver.example}", "solver=rk4")
+        return f"; that of model={choices['model']} network={choices['network']} is none. Use {instead}."
+    option, value = model.separable
+    instead = ways((option, [value]), ("solver", ["rk4"]))
     return model.other_kind.format_map({**choices, "instead": instead})
 
 

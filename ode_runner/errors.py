@@ -1,11 +1,14 @@
 """The exceptions of the program, whose messages are one readable line, and how values appear in messages."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 MOST_SIGNS = 100  # characters of a value in a message
+_fixed: ContextVar[frozenset[str]] = ContextVar("fixed", default=frozenset())  # groups that cannot be typed
 
 
 class RefusedInput(ValueError):
@@ -75,6 +78,26 @@ def as_typed(value: Any) -> str:
     """
     text = _written(value)
     return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]}..."
+
+
+@contextmanager
+def taken_as_they_are(groups: Collection[str]) -> Iterator[None]:
+    """Inside, messages suggest no choice or option of these groups: those of the run that a command is about."""
+    token = _fixed.set(frozenset(groups))
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
+
+
+def can_be_typed(word: str) -> bool:
+    """Whether a choice or option, such as `model.damping=false`, may be suggested."""
+    return word.partition("=")[0].partition(".")[0] not in _fixed.get()
+
+
+def either(*alternatives: str) -> str:
+    """`model=odenet, or solver=rk4`: the alternatives that may be suggested; all, if none may be."""
+    return ", or ".join(list(filter(can_be_typed, alternatives)) or alternatives)
 
 
 def as_chosen(group: str, thing: object) -> str:

@@ -15,6 +15,7 @@ from ode_runner.batch import Split
 from ode_runner.devices.random_state import RandomState
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
+from ode_runner.models.base import Model
 from ode_runner.plots.depth import draw_layers
 from ode_runner.plots.figure_types import Figure
 from ode_runner.problem import Integrate, TakesStates, WrappedIntegrate
@@ -49,12 +50,16 @@ class DepthDiagnostics(PeriodicDiagnostics):
     """
 
     absent: ClassVar[str] = (
-        "diagnostics=depth has measured nothing: it measures the layers of model=resnet and ode_transformer. For "
+        "diagnostics=depth measures nothing here: it is about the layers of model=resnet and ode_transformer. For "
         "solves use diagnostics=flow."
     )
     least: ClassVar[dict[str, int]] = {"every": 1, "samples": 1, "products": 1}
     samples: int
     products: int
+
+    @classmethod
+    def takes(cls, model: type[Model]) -> bool:
+        return issubclass(model, Layered)
 
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
         del epoch

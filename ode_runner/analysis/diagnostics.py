@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.models.base import Model
 from ode_runner.plots.figure_types import Figure
 
 
@@ -14,7 +15,13 @@ from ode_runner.plots.figure_types import Figure
 class Diagnostics(abc.ABC):
     """Measures properties of a model at each evaluation during training, without effect on the training."""
 
-    absent: ClassVar[str] = ""  # message at the end of a run in which nothing was measured
+    absent: ClassVar[str] = ""  # message about a run in which nothing is measured
+
+    @classmethod
+    def takes(cls, model: type[Model]) -> bool:
+        """Whether a model of this class has something to measure."""
+        del model
+        return True
 
     def due(self, *, epoch: int, last: bool) -> bool:
         """Whether to measure after `epoch` epochs, by default after each. `last`: training ends there."""

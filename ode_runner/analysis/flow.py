@@ -17,6 +17,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.fields.ledger import Phase
 from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 
@@ -48,13 +49,17 @@ class FlowDiagnostics(PeriodicDiagnostics):
     """
 
     absent: ClassVar[str] = (
-        "diagnostics=flow has measured nothing: training makes no solve. For the layers of model=resnet and "
+        "diagnostics=flow measures nothing here: training makes no solve. For the layers of model=resnet and "
         "ode_transformer use diagnostics=depth."
     )
     least: ClassVar[dict[str, int]] = {"every": 1, "samples": 1, "places": 2, "products": 1}
     samples: int
     places: int
     products: int
+
+    @classmethod
+    def takes(cls, model: type[Model]) -> bool:
+        return model.numerics is not Numerics.NONE and model.objective.solves
 
     def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
         del epoch

@@ -9,7 +9,7 @@ from typing import Any
 
 from ode_runner.building.group_types import HOLDS, load_class
 from ode_runner.config.help import conf_dir, targets_in, user_folders
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, can_be_typed
 
 # (group, name) -> whether this choice would be accepted instead of the one typed.
 Accepts = Callable[[str, str], bool]
@@ -60,9 +60,15 @@ def ways(*several: tuple[str, Sequence[str]]) -> str:
     Choices that would be refused are left out, unless all of them would be refused.
     """
     accepts = _accepts.get()
-    kept = [(group, [name for name in names if accepts is None or accepts(group, name)]) for group, names in several]
-    left = kept if any(names for _, names in kept) else several
+    typed = [one for one in several if can_be_typed(one[0])] or several
+    kept = [(group, [name for name in names if _accepted(accepts, group, name)]) for group, names in typed]
+    left = kept if any(names for _, names in kept) else typed
     return ", or ".join(f"{group}={_listed(names)}" for group, names in left if names)
+
+
+def _accepted(accepts: Accepts | None, group: str, name: str) -> bool:
+    """`accepts` tells it of choices, and not of options such as model.damping."""
+    return accepts is None or "." in group or accepts(group, name)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from ode_runner.building.run_identity import identify
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
+from ode_runner.commands.original_command import DIFFERENTIATING, TRAINED
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
@@ -25,13 +26,15 @@ from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.moved_classes import with_present_classes
 from ode_runner.config.trust import check_trust
-from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_typed
+from ode_runner.config.unread_options import LEARNING
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput, as_typed, taken_as_they_are
 from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.writing import FIELD, WEIGHTS
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
+from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.own_warnings import warnings_printed
@@ -54,6 +57,13 @@ def run_command(
     Raises:
         RefusedInput: the command cannot be run as typed, or with the run's files; its folder is removed.
     """
+    with taken_as_they_are(_of_run(cfg)):
+        return _answer(cfg, choices, folder, command_files)
+
+
+def _answer(
+    cfg: DictConfig, choices: Mapping[str, str], folder: Path, command_files: Mapping[str, str]
+) -> tuple[RunStatus, str] | None:
     try:
         with warnings_printed(partial(Display().say, style="yellow")):
             command = _plan(cfg, choices, folder)
@@ -72,6 +82,14 @@ def run_command(
         Display().say(f"{status}: {reason}", style="bold red")  # also written into the log, if the folder stays
         remove_if_fresh(folder)
         return status, reason
+
+
+def _of_run(cfg: DictConfig) -> tuple[str, ...]:
+    """The groups of choices that a command takes from the run that it names."""
+    named = next((command for command in COMMANDS if isinstance(cfg[command], str)), None)
+    if named is None:
+        return ()
+    return (*TRAINED, *LEARNING, *([] if named in DIFFERENTIATING else ["gradient"]))
 
 
 def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command | None:

@@ -58,7 +58,8 @@ class Model(nn.Module, abc.ABC):
     untimed: ClassVar[str] = "has blocks and no time between them"  # for messages: why it has no states at any time
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that do not affect training
     other_solver: ClassVar[str] = ""  # message for a solver that does not take its fields, if only one solver does
-    # Message for a solver of another kind of field: {instead} is a network of such fields, or a solver of any field.
+    separable: ClassVar[tuple[str, str]] = ("network", "separable")  # what makes its fields separable
+    # Message for a solver of another kind of field: {instead} is what makes such fields, or a solver of any field.
     other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
     joins_tokens: ClassVar[bool] = True  # for texts: False if each token is predicted independently

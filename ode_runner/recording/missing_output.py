@@ -10,18 +10,19 @@ from ode_runner.recording.record import NONE, RunRecord
 DRAWN = "pictures"
 
 
-def missing_output(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> str:
+def missing_output(now: RunRecord, choices: Mapping[str, str], done: RunRecord, *, vain: str) -> str:
     """A sentence on the options of `now` that observe a run and had other values when it was made; "" without any.
 
     Args:
         now: the record of the command, without results.
         choices: the choice of each group.
         done: the record of the completed run.
+        vain: the sentence that the diagnostics chosen measure nothing in the model chosen; "" if they do.
     """
     asked = [word for word, value, before in _options(now, choices, done) if value and value != before]
-    if not asked:
-        return ""
-    return f"made without {' '.join(asked)}, so its results are missing: rerun=true repeats the run."
+    left = [word for word in asked if not (vain and word.startswith("diagnostics="))]
+    again = f"made without {' '.join(left)}, so its results are missing: rerun=true repeats the run." if left else ""
+    return " ".join(filter(None, (again, vain if left != asked else "")))
 
 
 def _options(now: RunRecord, choices: Mapping[str, str], done: RunRecord) -> list[tuple[str, Any, Any]]:

@@ -15,6 +15,7 @@ from ode_runner.errors import (
     Pruned,
     RefusedInput,
     SolverFailed,
+    can_be_typed,
 )
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunStatus
@@ -42,9 +43,9 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
         case SolverFailed():
             return RunStatus.SOLVER_FAILED, reason
         case torch.OutOfMemoryError() | MemoryError():
-            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} {_smaller()}"
         case RuntimeError() if re.search(NO_MEMORY, reason):
-            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} {_smaller()}"
         case OSError():
             what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"
             return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command continues from it."
@@ -65,3 +66,9 @@ def status_with_traceback(error: BaseException, folder: Path) -> tuple[RunStatus
 
 def _first_line(text: str) -> str:
     return text.splitlines()[0]
+
+
+def _smaller() -> str:
+    """What needs less memory, as far as it can be typed."""
+    options = "trainer.batch_size or network.width" if can_be_typed("network") else "trainer.eval_batch_size"
+    return f"Try a smaller {options}."

@@ -3,7 +3,7 @@
 import torch
 
 from ode_runner.devices.transfer import read_times
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, can_be_typed
 from ode_runner.paths.base import END_TIME
 from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.paths.heads import LATEST
@@ -29,12 +29,19 @@ def check_reverse(field: DenoisingField, ts: Times, *, solver: str, looks_ahead:
     begin, end = torch.tensor([first, last], dtype=torch.float64)
     if not torch.isfinite(field.path.squared_diffusion(begin)):
         raise RefusedInput(
-            f"the reverse equation of the path {name} has infinite noise at t = {first:g}, where alpha is 0. Begin at "
-            f"{LATEST} (model.start_time; task.start_time of model=exact), or use solver=ddpm."
+            f"the reverse equation of the path {name} has infinite noise at t = {first:g}, where alpha is 0. "
+            + _or_else(f"Begin at {LATEST} (model.start_time; task.start_time of model=exact)", "use solver=ddpm")
         )
     if looks_ahead and last < first and not field.path.sigma(end):
         raise RefusedInput(
             f"{solver} asks the reverse equation of the path {name} for its right-hand side at t = {last:g}, where no "
-            f"noise is left and it is infinite. End at {END_TIME:g} (model.end_time; task.end_time of model=exact), or "
-            "use solver=euler_maruyama."
+            "noise is left and it is infinite. "
+            + _or_else(
+                f"End at {END_TIME:g} (model.end_time; task.end_time of model=exact)", "use solver=euler_maruyama"
+            )
         )
+
+
+def _or_else(times: str, instead: str) -> str:
+    """Both pieces of advice, or the second alone if a command takes the model as it is."""
+    return f"{times}, or {instead}." if can_be_typed("model") else f"{instead.capitalize()}."

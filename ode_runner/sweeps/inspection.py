@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ode_runner.build import check_possible
+from ode_runner.build import check_possible, vain_diagnostics
 from ode_runner.building.run_identity import identify
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
@@ -42,7 +42,8 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
     cell.aborted_attempts = aborted_attempts(folder)
     cell.begun = cell.aborted_attempts > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
-        cell.state, cell.remark = CellState.DONE, missing_output(record, cell.choices, earlier)
+        cell.state = CellState.DONE
+        cell.remark = missing_output(record, cell.choices, earlier, vain=vain_diagnostics(cfg))
         return cell
     if _is_possible(cell):
         _compare_with_earlier(cell, earlier, rerun)

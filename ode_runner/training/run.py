@@ -72,7 +72,7 @@ def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None)
     if done is None or done.status is not RunStatus.COMPLETED or plan.rerun:
         return None
     display.say(f"already completed: {plan.folder}. To run it again, add rerun=true.")
-    if missing := missing_output(plan.record, plan.choices, done):
+    if missing := missing_output(plan.record, plan.choices, done, vain=plan.vain_diagnostics()):
         display.say(missing, style="yellow")
     _say_imported(plan, display, done)
     display.outcome(done, plan.folder)

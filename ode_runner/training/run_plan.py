@@ -32,3 +32,4 @@ class RunPlan:
     build_trainer: Callable[[Experiment], Trainer | None]
     build_logger: Callable[..., MetricLogger]
     build_diagnostics: Callable[[], Diagnostics]
+    vain_diagnostics: Callable[[], str]  # a sentence if they measure nothing in the model

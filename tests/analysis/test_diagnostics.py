@@ -358,8 +358,13 @@ def test_a_run_of_which_nothing_was_measured_says_so(
 ) -> None:
     words = ("trainer=quick", "trainer.max_steps=1", "logger=none", f"model={model}", f"diagnostics={diagnostics}")
     said = typed(*words, "network.width=2", *TINY, cwd=tmp_path).stdout
-    assert ("has measured nothing" in said) == (other is not None)
+    assert ("measures nothing here" in said) == (other is not None)
     assert other is None or f"use diagnostics={other}." in said
+    if other:
+        done = [word for word in words if not word.startswith("diagnostics")]
+        assert typed(*done, "network.width=2", *TINY, "rerun=true", cwd=tmp_path).returncode == 0
+        again = typed(*words, "network.width=2", *TINY, cwd=tmp_path).stdout
+        assert ("measures nothing here" in again, "made without" in again) == (True, False)
 
 
 @pytest.mark.parametrize("option", ["every=0", "samples=0", "places=1", "products=0"])

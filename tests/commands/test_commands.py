@@ -17,7 +17,7 @@ import ode_runner as ode
 from ode_runner.commands.evaluate import _plain, describe_as_ode
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.predict import _inputs
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, can_be_typed, either, taken_as_they_are
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
 from tests.helpers import TINY, Ended, options, record_of, run_folder, run_folders, typed
@@ -497,6 +497,21 @@ def test_what_is_of_training_is_refused_where_nothing_is_trained(word: str, trai
     ended = revisit(trained["moons"], "evaluate", word)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"ode-run: {word} is of training, and evaluate= trains nothing. Leave it out.\n"
+
+
+@pytest.mark.parametrize(("way", "solver"), [("evaluate", "leapfrog"), ("predict", "yoshida4")])
+def test_advice_names_only_what_a_command_takes(way: str, solver: str, trained: Any) -> None:
+    ended = revisit(trained["moons"], way, f"solver={solver}")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith("that of network=mlp is none. Use solver=rk4.\n")
+
+
+def test_advice_without_alternatives_is_given_whole() -> None:
+    assert either("model=cnf", "solver=rk4") == "model=cnf, or solver=rk4"
+    with taken_as_they_are(["model"]):
+        assert either("model.damping=false", "solver=rk4") == "solver=rk4"
+        assert either("model=cnf", "model=glow") == "model=cnf, or model=glow"
+    assert can_be_typed("model")
 
 
 @pytest.mark.parametrize(

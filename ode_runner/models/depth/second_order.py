@@ -25,7 +25,8 @@ class SecondOrder(Model):
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
-    other_kind: ClassVar[str] = "; that of model={model} reads the velocity. Use model.damping=false, or solver=rk4."
+    other_kind: ClassVar[str] = "; that of model={model} reads the velocity. Use {instead}."
+    separable: ClassVar[tuple[str, str]] = ("model.damping", "false")
 
     def __init__(self, network: Network, *, damping: bool, learned_velocity: bool) -> None:
         super().__init__(network)
