@@ -92,9 +92,10 @@ def _check_deletion(override: Override, arguments: Sequence[str]) -> None:
 def _check_names(override: Override, arguments: Sequence[str]) -> None:
     group, value = override.key_or_group, override.value()
     for name in value.list if isinstance(value, ChoiceSweep) else [value]:
-        if name is None and group in OPTIONAL:
+        empty = name is None or name == []
+        if empty and group in OPTIONAL:
             raise RefusedInput(f"{override.input_line}: no {group} is chosen unless one is typed. Leave it out.")
-        if name is None:
+        if empty:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
         several = name if isinstance(name, list) and group in SEVERAL else [name]
         _check_apart(override, several)

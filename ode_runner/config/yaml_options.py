@@ -25,10 +25,10 @@ def check_yaml_options(cfg: DictConfig) -> None:
                 "line '# @package _global_'."
             )
         if group not in PRESETS and not isinstance(node, DictConfig):
-            value = as_typed(node)
+            choice = "none" if node is None and (conf_dir() / group / "none.yaml").is_file() else as_typed(node)
             raise RefusedInput(
-                f"{group}: {value} stands in a yaml as an option, and is a choice. Write '- override /{group}: "
-                f"{value}' among the yaml's defaults."
+                f"{group}: {as_typed(node)} stands in a yaml as an option, and is a choice. Write '- override "
+                f"/{group}: {choice}' among the yaml's defaults."
             )
     _check_read(cfg)
 

@@ -86,16 +86,18 @@ def is_regular(path: GaussianPath, head: Head, t: float) -> bool:
 def check_span(path: GaussianPath, head: Head, *, start: float, end: float, names: tuple[str, str]) -> None:
     """Raises IncompatibleChoice if a head cannot be sampled from `start` down to `end`.
 
-    `names` are the choices of path and head as typed: ("model.path=linear", "model.head=eps").
+    `names` are the choices of path and head as typed, ("model.path=linear", "model.head=eps"); the second is in words
+    if the model has one head only.
     """
     chosen, predicted = names
+    has_heads = "=" in predicted
     if not is_regular(path, head, start):
         raise IncompatibleChoice(
             f"{predicted} on {chosen} is divided by alpha, which is 0 at t = {start:g}: the first step from there is "
-            f"singular. Begin at {LATEST}, or use the head v."
+            f"singular. Begin at {LATEST} (model.start_time={LATEST}){', or use model.head=v' if has_heads else ''}."
         )
     if not is_regular(path, head, end):
         raise IncompatibleChoice(
-            f"{predicted} on {chosen} makes a velocity that is not finite at t = {end:g}. End at "
-            f"{END_TIME:g}, or use path=linear with the head v."
+            f"with {chosen} and {predicted}, dx/dt is not finite at t = {end:g}. End at {END_TIME:g} "
+            f"(model.end_time={END_TIME:g}), or use model.path=linear{' model.head=v' if has_heads else ''}."
         )

@@ -238,8 +238,9 @@ def test_a_residual_flow_is_estimated_in_training_alone(composed: Compose) -> No
         ("coupling_flow", (2,), {"dropout": 1.0}, "model.dropout must be 0 or more and less than 1"),
         ("spline_flow", (2,), {"bins": 1}, "model.bins must be at least 2"),
         ("residual_flow", (2,), {"lipschitz": 1.0}, "model.lipschitz must be above 0 and below 1"),
-        ("glow", (2,), {}, "model=glow halves the sides of images 2 times"),
-        ("glow", (1, 6, 8), {}, "or another number of levels"),
+        ("glow", (2,), {}, r"model=glow halves the sides of images 2 times .* Use model=coupling_flow\.$"),
+        ("glow", (1, 6, 8), {}, r"Use model=coupling_flow, or model\.levels=1\.$"),
+        ("glow", (1, 7, 8), {}, r"Use model=coupling_flow\.$"),
         ("glow", (1,), {}, "Use model=cnf"),
     ],
 )

@@ -414,7 +414,12 @@ def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
     ("words", "sentence"),
     [
         (("model=diffusion", "model.path=linear"), "singular. Begin at 0.999"),
-        (("model=diffusion", "model.path=vp", "model.end_time=0"), "not finite at t = 0"),
+        (("model=diffusion", "model.path=vp", "model.end_time=0"), "or use model.path=linear model.head=v"),
+        (
+            ("model=flow_matching", "model.path=vp", "model.end_time=0"),
+            "with model.path=vp and a learned velocity, dx/dt is not finite at t = 0. End at 0.001 "
+            r"\(model.end_time=0.001\), or use model.path=linear\.",
+        ),
         (("model=flow_matching", "model.guidance=2"), "needs a condition to be guided by"),
         (
             ("model=flow_matching", "task.conditional=true", "model.guidance=2", "model.hidden=0"),

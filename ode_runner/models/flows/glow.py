@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.flows.discrete_flow import DiscreteFlow
 from ode_runner.models.flows.flow_layers import ActNorm, Chain, FlowLayer, Mapped, SqueezedPart
@@ -37,13 +38,22 @@ class Glow(DiscreteFlow):
         check_sizes("model", levels=levels, steps=steps, width=width)
         shape = network.spec.input_shape
         if network.spec.condition or len(shape) != 3 or any(side % 2**levels for side in shape[1:]):
-            instead = "coupling_flow, or another number of levels" if math.prod(shape) > 1 else "cnf"
             raise IncompatibleChoice(
                 f"model=glow halves the sides of images {levels} times (model.levels), and takes no condition; this "
                 f"task's data have shape {shape}{' and a condition' if network.spec.condition else ''}. Use "
-                f"model={instead}."
+                f"{_instead(network.spec)}."
             )
         super().__init__(network, _steps(shape, levels, steps, width))
+
+
+def _instead(spec: TaskSpec) -> str:
+    """What to type for data that cannot be halved so often, or have a condition."""
+    shape = spec.input_shape
+    if math.prod(shape) == 1:
+        return "model=cnf"
+    side = math.gcd(*shape[1:]) if len(shape) == 3 and not spec.condition else 1
+    levels = (side & -side).bit_length() - 1  # how often 2 divides both sides
+    return "model=coupling_flow" + (f", or model.levels={levels}" if levels else "")
 
 
 def _steps(shape: Sequence[int], levels: int, steps: int, width: int) -> Iterator[FlowLayer]:

@@ -45,7 +45,7 @@ class FlowMatching(PathModel):
         default = default_end_time(made, Head.V)
         end = default if end_time is None else end_time
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
-        check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
+        check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "a learned velocity"))
         self.coupling, self.of_path = coupling, coupling == "independent"
         pairs = "" if self.of_path else f" with coupling={coupling}"
         self.regresses = f"the velocity on {path}{self._looked_at(default)}{pairs}"
