@@ -8,6 +8,8 @@ import torch
 
 from ode_runner.commands.other_options import sentence_on_options
 from ode_runner.commands.trained_run import TrainedRun
+from ode_runner.commands.unused_words import typed_now
+from ode_runner.config.arguments import root_of
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
@@ -17,16 +19,20 @@ from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
 from ode_runner.models.copies import convert, copied
 from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PROCESSES
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.record import UNUSED, RunStatus, utc_now
 from ode_runner.recording.strict_json import to_json
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
+NO_ODE = "Not an ODE"  # beginning of a verdict
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # allowed relative worsening of an accuracy, and of an error
-TRAINING, FINER = "training", "much finer"  # columns of the printed table, besides that of the solver typed
+TRAINING = "training"  # a column of the printed table
 
 
 def evaluate(
@@ -48,8 +54,8 @@ def evaluate(
 
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
     """
-    experiment, counts = trained.experiment(), PerSampleCounts()
-    asked = _heading(solver)
+    experiment, counts, finer_solver = trained.experiment(), PerSampleCounts(), much_finer(own_solver)
+    asked, finer = _heading(trained, solver), _in_words(finer_solver)
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
         columns = {TRAINING: trained.record.metrics}
@@ -58,7 +64,7 @@ def evaluate(
         columns[asked] = evaluate_test(experiment, view, stop, counts)
         columns[asked] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
-            columns[FINER] = _tested(_finer(experiment, own_solver), stop)
+            columns[finer] = _tested(_in_double(experiment, finer_solver), stop)
         conclusion = _conclusion(trained, experiment, columns, solver)
     content = {
         "run": str(trained.folder),
@@ -67,7 +73,7 @@ def evaluate(
         "metrics": columns[asked],
         "measured_with": measured_with(experiment, view),
         "training": {"solver": _plain(own_solver), "metrics": columns[TRAINING]},
-        "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get(FINER, {})},
+        "much_finer": {"solver": _plain(finer_solver), "metrics": columns.get(finer, {})},
         "verdict": conclusion,
         "environment": describe_environment(experiment.device),
         "finished": utc_now(),
@@ -75,7 +81,7 @@ def evaluate(
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     if trained.other_task:
         _say_options(trained, own=own_task(experiment), now=experiment.task)
-    _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
+    _print(experiment, columns, conclusion, counts, asked=asked, folder=folder)
     return RunStatus.COMPLETED
 
 
@@ -95,21 +101,34 @@ def _print(
     conclusion: str,
     counts: PerSampleCounts,
     *,
-    solver: str,
+    asked: str,
     folder: Path,
 ) -> None:
     display = Display()
     display.comparison(columns)
     display.say(conclusion, style="bold")
-    for remark in experiment.remarks(columns[_heading(solver)]):
-        display.say(remark, style="yellow")
+    if not conclusion.startswith(NO_ODE):  # whose metrics under another solver say nothing of its training
+        for remark in experiment.remarks(columns[asked]):
+            display.say(remark, style="yellow")
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
 
 
-def _heading(solver: str) -> str:
-    """The heading of the column with the solver typed."""
-    return "again" if solver == UNUSED else f"solver={solver}"
+def _heading(trained: TrainedRun, solver: str) -> str:
+    """The heading of the column of the command: the solver, and options that were typed."""
+    left_out = ("gradient", *COMMANDS, *PLACEMENT, *PROCESSES, *OBSERVERS)
+    typed = [word for word in typed_now(trained.folder) if root_of(word) not in left_out]
+    options = [word.removeprefix("solver.") for word in typed if not word.startswith("solver=")]
+    return " ".join([*([] if solver == UNUSED else [f"solver={solver}"]), *options]) or "again"
+
+
+def _in_words(solver: Solver) -> str:
+    """The heading of the column of much finer steps."""
+    name = solver.shown_name.removeprefix("solver=")
+    if isinstance(solver, AdaptiveSolver):
+        return f"{name}, rtol={solver.rtol:.3g}"
+    steps = solver.num_steps if isinstance(solver, FixedStepSolver) else None
+    return f"{name}, {steps} steps" if steps else f"{name}, finer"
 
 
 def _conclusion(
@@ -120,11 +139,11 @@ def _conclusion(
     if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
         return "A stochastic equation, which is no ODE: the columns show the effect of steps with the same noise."
     if experiment.model.objective.solves:
-        return describe_as_ode(experiment, columns[TRAINING], columns[FINER])
+        return describe_as_ode(experiment, columns[TRAINING], [*columns.values()][-1])
     generator = experiment.model.generator()
     if generator is not None and generator.rounded:
         return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
-    return describe_samples(solver, columns[_heading(solver)])
+    return describe_samples(solver, columns[_heading(trained, solver)])
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
@@ -176,13 +195,25 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
     slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
     change = f"{task.objective} on the test split goes from {shown(key, before)} to {shown(key, after)}"
     if not worse <= slack * abs(before):  # not `worse >`, so that NaN counts as worse
-        return f"Not an ODE: {change} under much finer steps, so the model depends on its training solver's error."
+        return f"{NO_ODE}: {change} under much finer steps, so the model depends on its training solver's error."
     return f"A valid ODE: {change} under much finer steps."
 
 
-def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
-    """The experiment with the training solver and much smaller steps, in float64, where rounding does not hide them."""
-    integrator = dataclasses.replace(experiment.integrator, solver=own_solver.refined(), field_dtype=None)
+def much_finer(solver: Solver) -> Solver:
+    """The solver of training with an error that is small beside that of training.
+
+    An explicit Runge-Kutta method of an order below 4 becomes the classical one of order 4, with shorter steps, too.
+    """
+    finer = solver.refined()
+    if isinstance(finer, FixedStepRungeKutta) and finer.order < RK4.order:
+        return RK4(num_steps=finer.num_steps, step_size=finer.step_size)
+    low = isinstance(finer, FixedStepSolver) and finer.of_ordinary_equations and finer.order < 3
+    return finer.refined() if low else finer
+
+
+def _in_double(experiment: Experiment, solver: Solver) -> Experiment:
+    """The experiment with another solver, in float64, where rounding does not hide the effect of its steps."""
+    integrator = dataclasses.replace(experiment.integrator, solver=solver, field_dtype=None)
     finer = dataclasses.replace(experiment, integrator=integrator)
     if experiment.device.type == "mps":  # mps has no float64
         return finer

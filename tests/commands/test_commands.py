@@ -14,12 +14,20 @@ import pytest
 import torch
 
 import ode_runner as ode
-from ode_runner.commands.evaluate import _plain, describe_as_ode
+from ode_runner.api.function_field import FunctionField
+from ode_runner.commands.evaluate import _plain, describe_as_ode, much_finer
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.predict import _inputs
+<<<<<<< HEAD
 from ode_runner.errors import RefusedInput, can_be_typed, either, taken_as_they_are
+=======
+from ode_runner.errors import RefusedInput
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.integrator import Integrator
+>>>>>>> 9ae7d1c3 (evaluate=: the verdict is from steps whose error is small, also for methods of low order, and the columns say which steps they are of)
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
+from ode_runner.solvers.base import Solver
 from tests.helpers import TINY, Ended, options, record_of, run_folder, run_folders, typed
 from tests.problems import Compose, build
 
@@ -99,6 +107,26 @@ def test_a_model_that_says_something_of_itself_does_so_after_a_much_finer_solve(
     typed("model=adaptive_depth", *ranges, "trainer.max_steps=1", "logger=none", *TINY, cwd=tmp_path)
     ended = revisit(tmp_path, "evaluate")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("name", ["euler", "midpoint", "rk4", "implicit_euler", "ab2", "reversible_heun"])
+def test_much_finer_steps_have_a_much_smaller_error(name: str, composed: Compose) -> None:
+    """A quarter of Euler's step has a quarter of its error, which is too much for a verdict on the model."""
+    growth, y0 = FunctionField(lambda t, y: y * torch.cos(t)), torch.ones(1, 1, dtype=torch.float64)
+    coarse = build(composed, "solver", name)
+    finer, exact = much_finer(coarse), math.exp(math.sin(1))
+
+    def error(solver: Solver) -> float:
+        solved = Integrator(solver=solver, gradient=Backprop())(growth, y0, torch.linspace(0, 1, 2).double())
+        return abs(float(solved.ys[-1]) - exact)
+
+    assert error(finer) < error(coarse) / 10
+
+
+def test_the_columns_say_what_was_typed_and_which_steps_are_finer(tmp_path: Path) -> None:
+    typed("solver=euler", "solver.num_steps=2", "trainer.epochs=1", "logger=none", *TINY, cwd=tmp_path)
+    ended = revisit(tmp_path, "evaluate", "solver=euler", "solver.num_steps=50")
+    assert re.search(r"training +solver=euler num_steps=50 +rk4, 8 steps", ended.stdout)
 
 
 @pytest.mark.parametrize("name", options("solver"))
