@@ -18,13 +18,9 @@ from ode_runner.api.function_field import FunctionField
 from ode_runner.commands.evaluate import _plain, describe_as_ode, much_finer
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.predict import _inputs
-<<<<<<< HEAD
 from ode_runner.errors import RefusedInput, can_be_typed, either, taken_as_they_are
-=======
-from ode_runner.errors import RefusedInput
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
->>>>>>> 9ae7d1c3 (evaluate=: the verdict is from steps whose error is small, also for methods of low order, and the columns say which steps they are of)
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
