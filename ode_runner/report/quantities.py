@@ -1,5 +1,6 @@
 """Measurements: whether higher or lower is better, and in which unit and with how many digits they are shown."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,17 @@ def usual(runs: Sequence[Run]) -> list[str]:
     if _tested_otherwise(runs):
         costs = ["nfe/eval", *costs]
     sizes = {run.measurements[PARAMETERS] for run in runs if PARAMETERS in run.measurements}
-    return _results(runs)[:MOST_RESULTS] + [PARAMETERS] * (len(sizes) > 1) + costs
+    return _results_of_tasks(runs) + [PARAMETERS] * (len(sizes) > 1) + costs
+
+
+def _results_of_tasks(runs: Sequence[Run]) -> list[str]:
+    """The results that are shown: the first of every task, and then the next of each in turn while there is room."""
+    of_tasks: dict[str, list[Run]] = {}
+    for run in runs:
+        of_tasks.setdefault(run.record.choices.get("task", ""), []).append(run)
+    ranked = list(itertools.zip_longest(*map(_results, of_tasks.values())))
+    names = list(dict.fromkeys(name for rank in ranked for name in rank if name is not None))
+    return names[: max(MOST_RESULTS, len({*ranked[0]} - {None}) if ranked else 0)]
 
 
 def _results(runs: Sequence[Run]) -> list[str]:

@@ -55,6 +55,21 @@ def test_runs_that_differ_in_their_seed_only_are_one_row_with_mean_and_deviation
     assert rows[2]["test/accuracy std"] == "", "a single seed has no deviation"
 
 
+def test_a_table_of_several_tasks_has_the_objective_of_each(tmp_path: Path) -> None:
+    of_points = {"test/endpoint_rmse": 0.1, "test/sw2": 0.2, "test/nll": 1.5, "eval/nll": 1.4}
+    write_run(tmp_path / "outputs", "moons")
+    write_run(tmp_path / "outputs", "points", task="density2d", metrics=of_points)
+    moons, points = sorted(cells(cwd=tmp_path), key=lambda row: row["task"], reverse=True)
+    assert [name for name in moons if name.startswith("test/") and not name.endswith("std")] == [
+        "test/accuracy", "test/nll", "test/loss",
+    ]  # fmt: skip
+    assert (float(moons["test/accuracy"]), float(points["test/nll"])) == (0.9, 1.5)
+    for number, name in enumerate(("r2", "mae", "elbo")):
+        metrics = {f"test/{name}": 0.5, f"eval/{name}": 0.5}
+        write_run(tmp_path / "outputs", name, task=f"task{number}", metrics=metrics)
+    assert {"test/accuracy", "test/nll", "test/r2", "test/mae", "test/elbo"} <= cells(cwd=tmp_path)[0].keys()
+
+
 def test_the_deviation_is_that_of_a_sample() -> None:
     assert Statistic.of([1.0, 2.0, 3.0, 4.0]) == Statistic(mean=2.5, deviation=pytest.approx((5 / 3) ** 0.5))
     assert Statistic.of([0.1] * 3) == Statistic(mean=0.1, deviation=0.0)
