@@ -222,6 +222,12 @@ def test_a_failure_is_told_in_words(solver: SciPy, field: Any, sentence: str) ->
 
 
 @each_scipy
+def test_an_initial_state_with_nan_fails_as_with_other_adaptive_solvers(solver: SciPy) -> None:
+    with pytest.raises(SolverFailed, match=r"stopped at t=0: the initial state has NaN or infinity\."):
+        solver.solve(Formula(lambda t, y: -y), torch.tensor([[1.0], [math.nan]]), torch.tensor([0.0, 2.0]))
+
+
+@each_scipy
 def test_the_step_limit_is_kept(solver: SciPy) -> None:
     with pytest.raises(SolverFailed, match=r"limit solver\.max_steps=3 was reached"):
         replace(solver, max_steps=3).solve(

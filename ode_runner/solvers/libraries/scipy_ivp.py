@@ -106,6 +106,10 @@ class SciPy(AdaptiveSolver):
         else:
             of_a_sample = sparse.coo_array(np.ones((right.width, right.width)))
             options["jac_sparsity"] = sparse.block_diag([of_a_sample] * right.batch, "csc")
+        if not np.isfinite(right.begin).all():  # SciPy raises ValueError
+            raise SolverFailed(
+                f"SciPy's {self.method} stopped at t={start:.6g}: the initial state has NaN or infinity."
+            )
         made = getattr(integrate, self.method)(right, start, right.begin, end, **options)
         for _ in range(self.max_steps):
             before = made.t
