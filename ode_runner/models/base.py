@@ -107,6 +107,10 @@ class Model(nn.Module, abc.ABC):
         """Options without effect, given the values of the others, each with the reason as a clause."""
         return {}
 
+    def introduction(self) -> Iterator[str]:
+        """Sentences about the training of this model, printed before it."""
+        yield from ()
+
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """The solution at `ts`, as `integrate` returns it.

@@ -182,6 +182,8 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
     unused = unused_options(experiment, trainer, choices=plan.choices, config=plan.record.config)
     for clause in [*plan.unread, *(plan.untrained if trainer is None else []), *unused]:
         display.say(clause)
+    for line in experiment.model.introduction() if trainer is not None else ():
+        display.say(line)
     if trainer is not None and experiment.options.ema is not None:
         introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
 

@@ -361,6 +361,10 @@ def test_conditions_are_hidden_in_training_alone(composed: Compose, monkeypatch:
         loss_of(model, inputs, composed)
     assert float((seen[0] == 0).float().mean()) == pytest.approx(0.4, abs=0.05)
     assert float(seen[1].min()) == 1
+    [line] = model.introduction()
+    assert line.startswith("the loss of training hides 0.4 of the conditions (model.hidden), that of validation")
+    assert not list(model_of(composed, "flow_matching", TOLD, hidden=0.0).introduction())
+    assert not list(model_of(composed, "flow_matching", hidden=0.4).introduction())
 
 
 def test_a_batch_outside_training_has_the_same_loss_twice_and_in_training_never(composed: Compose) -> None:
@@ -477,6 +481,7 @@ def test_a_guided_run_takes_the_weights_of_one_that_is_not_and_counts_twice(tmp_
     for guidance in ("1", "3"):
         ended = typed(*told, f"model.guidance={guidance}", cwd=tmp_path)
         assert ended.returncode == 0
+        assert ended.stdout.count("the loss of training hides 0.1 of the conditions") == 1
         assert ("samples are drawn with model.guidance=3; log densities" in ended.stdout) == (guidance == "3")
     plain, guided = sorted(records_of(tmp_path), key=lambda record: record["config"]["model"]["guidance"])
     assert plain["training"] == guided["training"]

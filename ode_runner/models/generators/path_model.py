@@ -1,7 +1,7 @@
 """The base class of models that learn the field of a Gaussian path by regression."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -74,6 +74,13 @@ class PathModel(Model, PathLearner):
 
     def unused_options(self) -> Mapping[str, str]:
         return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
+
+    def introduction(self) -> Iterator[str]:
+        if self.spec.condition and self.hidden:
+            yield (
+                f"the loss of training hides {self.hidden:.3g} of the conditions (model.hidden), that of validation "
+                "and test none: do not compare them with each other"
+            )
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, with their condition, if there is one, as given."""
