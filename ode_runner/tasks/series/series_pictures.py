@@ -65,8 +65,8 @@ def _solves_shown(splits: SeriesSplits, number: int, *, end: float) -> list[tupl
     """The solves shown in a picture of a series: for each a label, its initial row, and its first and last time."""
     times, ends = splits.series[number].times, splits.ends[number]
     if splits.by == "series" or splits.start == "first":
-        return [("model, from the first row", 0, times[0], end)]
-    solves = [("model, from the first row", 0, times[0], times[ends.train - 1])]
+        return [("model, from the first time", 0, times[0], end)]
+    solves = [("model, from the first time", 0, times[0], times[ends.train - 1])]
     if splits.test:
         cut = ends.validation - 1
         solves.append(("forecast of the test", cut, times[cut], times[-1]))
