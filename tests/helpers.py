@@ -147,6 +147,11 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.rglob("record.json"))
 
 
+def predicted(folder: Path, name: str) -> Path:
+    """The newest file of this name that predict= has written in the folder of a run."""
+    return max(folder.glob(f"predictions/*/{name}"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def run_folder(root: Path) -> Path:
     """The only run folder under `root`."""
     [folder] = run_folders(root)

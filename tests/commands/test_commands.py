@@ -24,7 +24,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
-from tests.helpers import TINY, Ended, options, record_of, run_folder, run_folders, typed
+from tests.helpers import TINY, Ended, options, predicted, record_of, run_folder, run_folders, typed
 from tests.problems import Compose, build
 
 SYSTEM = (
@@ -194,13 +194,8 @@ def test_a_model_trained_by_two_euler_steps_is_no_ode_and_one_by_a_tight_solver_
     assert "A valid ODE" in verdicts[1]
 
 
-def predicted(root: Path, name: str) -> Path:
-    """The newest file of this name that predict= has written."""
-    return max(run_folder(root).glob(f"predictions/*/{name}"), key=lambda path: path.stat().st_mtime_ns)
-
-
 def predictions(root: Path) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
-    path = predicted(root, "states.npz")
+    path = predicted(run_folder(root), "states.npz")
     rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
     return dict(np.load(path)), rows
 
@@ -237,7 +232,7 @@ def test_states_are_written_at_the_times_and_for_the_inputs_asked_for(trained: A
     assert len(rows) == 8
     assert list(rows[0]) == ["sample", "t", "x", "y"], "as the task names them"
     assert [float(row["y"]) for row in rows if row["sample"] == "1"] == arrays["states"][:, 1, 1].tolist()
-    picture = predicted(trained["system"], "states.png")
+    picture = predicted(run_folder(trained["system"]), "states.png")
     assert picture.stat().st_size > 5000
     np.testing.assert_array_equal(arrays["outputs"], arrays["states"])
     written = {path: path.read_bytes() for path in run_folder(trained["system"]).glob("predictions/*/states.csv")}
@@ -266,28 +261,28 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
 def test_every_sample_of_the_test_split_is_classified(name: str, trained: Any) -> None:
     ended = revisit(trained[name], "predict")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    path = predicted(trained[name], "predictions.csv")
+    path = predicted(run_folder(trained[name]), "predictions.csv")
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["sample"] for row in rows] == [str(number) for number in range(20)]
     right = sum(row["true"] == row["predicted"] for row in rows)
     assert right / 20 == pytest.approx(record_of(trained[name])["metrics"]["test/accuracy"])
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
     assert revisit(trained[name], "predict", "inputs=[[0.5,0.25]]").returncode == 0
-    [only] = csv.DictReader(predicted(trained[name], "predictions.csv").read_text().splitlines())
+    [only] = csv.DictReader(predicted(run_folder(trained[name]), "predictions.csv").read_text().splitlines())
     assert only["true"] == "", "nobody knows"
 
 
 def test_every_position_of_a_sequence_is_classified(trained: Any) -> None:
     ended = revisit(trained["tokens"], "predict")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    path = predicted(trained["tokens"], "predictions.csv")
+    path = predicted(run_folder(trained["tokens"]), "predictions.csv")
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert len(rows) == 9
     right = sum(row["true"] == row["predicted"] for row in rows)
     assert right / 9 == pytest.approx(record_of(trained["tokens"])["metrics"]["test/sequence_accuracy"])
     assert all(len(row["predicted"].split()) == 3 and 1 / 64 <= float(row["probability"]) <= 1 for row in rows)
     assert revisit(trained["tokens"], "predict", "inputs=[[0,3,1]]").returncode == 0
-    [only] = csv.DictReader(predicted(trained["tokens"], "predictions.csv").read_text().splitlines())
+    [only] = csv.DictReader(predicted(run_folder(trained["tokens"]), "predictions.csv").read_text().splitlines())
     assert (only["true"], len(only["predicted"].split())) == ("", 3)
     refused = revisit(trained["tokens"], "predict", "inputs=[[0,4,1]]")
     assert (refused.returncode, "whole numbers from 0 to 3" in refused.stderr) == (2, True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ode_runner.encoding import Encoding
-from tests.helpers import TINY, record_of, run_folder, typed
+from tests.helpers import TINY, predicted, record_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 
@@ -93,7 +93,7 @@ def test_predictions_follow_what_is_given(own: Path) -> None:
     asked = ("times=[-0.5,0,1]", "inputs=[[1.0,2.0],[3.0,-1.0],[1.0,2.0]]")
     ended = typed("-cd", "conf", f"predict={folder}", *asked, cwd=own)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    [path] = (own / folder).glob("predictions/*/states.npz")
+    path = predicted(own / folder, "states.npz")
     states = np.load(path)["states"]
     assert states.shape == (3, 3, 2)
     assert not states[1].any(), "all begin at zero"

@@ -25,7 +25,7 @@ from ode_runner.tasks.images.base import transformed
 from ode_runner.tasks.images.drawn_shapes import drawn_shapes
 from ode_runner.tasks.images.image_files import find_images, read_images
 from ode_runner.tasks.images.own_images import OwnImages
-from tests.helpers import run_folder, typed
+from tests.helpers import predicted, run_folder, typed
 from tests.problems import Compose
 
 CPU = torch.device("cpu")
@@ -239,7 +239,7 @@ def test_a_run_of_images_names_classes_and_files(tmp_path: Path) -> None:
     assert {"confusion.png", "mistakes.png"} <= {path.name for path in (folder / "plots").iterdir()}
     for words in ((), (f"data={tmp_path}/in",)):
         assert typed(f"predict={folder}", *words, cwd=tmp_path).returncode == 0
-        [path] = folder.glob("predictions/*/predictions.csv")
+        path = predicted(folder, "predictions.csv")
         said = pd.read_csv(path)
         assert len(said) == (20 if words else 3)
         assert (said["sample"].str.split("/").str[0] == said["true"]).all()

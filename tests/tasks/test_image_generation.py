@@ -14,7 +14,7 @@ from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.images.digits_generation import DigitsGeneration
 from ode_runner.tasks.images.image_classifier import ImageClassifier, classifier_of
 from ode_runner.tasks.images.image_metrics import BY_CLASSIFIER, Images, image_metrics
-from tests.helpers import record_of, run_folder, typed
+from tests.helpers import predicted, record_of, run_folder, typed
 
 CPU = torch.device("cpu")
 SMALL = ("task=digits_generation", "trainer.epochs=2", "network.width=8", "task.samples=40", "logger=none")
@@ -133,7 +133,7 @@ def test_a_run_reports_all_and_its_samples_are_drawn_again_into_files(tmp_path: 
     }  # fmt: skip
     ended = typed(f"predict={folder.relative_to(tmp_path)}", "samples=45", cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    [written] = folder.glob("predictions/*/samples.npz")
+    written = predicted(folder, "samples.npz")
     drawn = np.load(written)
     assert drawn["samples"].shape == (45, 1, 8, 8)
     assert drawn["conditions"].shape == (45, 10)

@@ -27,7 +27,7 @@ from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series.series import Series
 from ode_runner.tasks.series.series_classes import SeriesClasses
 from ode_runner.tasks.series.series_times import MOST
-from tests.helpers import record_of, run_folder, typed
+from tests.helpers import predicted, record_of, run_folder, typed
 from tests.problems import Compose, predators
 
 CPU = torch.device("cpu")
@@ -289,7 +289,7 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     assert typed(*command, "seed=1", cwd=tmp_path).returncode == 0
     banded = typed(f"predict={folder}", "times=[1921,1930.5]", cwd=tmp_path)
     assert "mean of 2 seeds (0, 1), and 2 standard deviations of seeds" in banded.stdout
-    [path] = folder.glob("predictions/*/forecast.csv")
+    path = predicted(folder, "forecast.csv")
     both = pd.read_csv(path)
     assert list(both.columns) == ["year", "hare", "lynx", "hare_low", "hare_high", "lynx_low", "lynx_high"]
     assert both["year"].tolist() == [1921, 1930.5]
@@ -378,7 +378,7 @@ def test_a_trained_run_forecasts_a_new_series_in_its_own_units(tmp_path: Path) -
     def said(*words: str) -> pd.DataFrame:
         ended = typed(f"predict={folder}", *words, cwd=tmp_path)
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        [path] = folder.glob("predictions/*/forecast.csv")
+        path = predicted(folder, "forecast.csv")
         return pd.read_csv(path)
 
     own = said()

@@ -20,7 +20,7 @@ from ode_runner.networks.recognition import Recognition
 from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series.series_forecast import SeriesForecast
 from ode_runner.tasks.series.series_readings import rows_up_to
-from tests.helpers import record_of, run_folder, typed
+from tests.helpers import predicted, record_of, run_folder, typed
 from tests.problems import Compose
 
 CPU = torch.device("cpu")
@@ -285,7 +285,7 @@ def test_a_latent_ode_forecasts_with_bands_and_reads_new_series(tmp_path: Path) 
     ended = typed(f"predict={folder}", "data=new.csv", "times=[104,105]", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "8 samples of the latent state" in ended.stdout
-    [path] = folder.glob("predictions/*/forecast.csv")
+    path = predicted(folder, "forecast.csv")
     assert list(pd.read_csv(path)["t"]) == [104, 105]
     (tmp_path / "rest.csv").write_text(text_of({"z": 9}, seed=1) + "z,200,,\nz,201.5,,\n")
     asked = run.forecast(data=tmp_path / "rest.csv")
