@@ -1,5 +1,7 @@
 """Which outputs a trained model gives for inputs, and which inputs it accepts."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,10 @@ def checked_inputs(inputs: Tensor, experiment: Experiment) -> Tensor:
     if tuple(inputs.shape[1:]) not in shapes or not len(inputs):
         asked = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in dict.fromkeys(shapes))
         raise RefusedInput(f"inputs of shape {tuple(inputs.shape)} must be {asked}.")
+    if not experiment.task.spec.blanks and not bool((known := inputs.isfinite()).all()):
+        raise RefusedInput(
+            f"inputs must be finite, and {inputs[~known][0]:g} is among them, which this task cannot read."
+        )
     return experiment.task.spec.checked(inputs)
 
 
@@ -69,9 +75,31 @@ def increasing(times: Tensor) -> Tensor:
 
 
 def tensor_of(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Lists, an array or a tensor as a tensor of this type and on this device."""
-    copied = values if isinstance(values, Tensor) else np.array(values)  # a copy: torch warns of read-only arrays
-    return torch.as_tensor(copied, dtype=dtype, device=device)
+    """Lists, an array or a tensor as a tensor of this type and on this device.
+
+    Raises:
+        RefusedInput: they are not numbers, or lists of several lengths.
+    """
+    if isinstance(values, Tensor):
+        return torch.as_tensor(values, dtype=dtype, device=device)
+    try:
+        copied = np.array(values)  # a copy: torch warns of read-only arrays
+        return torch.as_tensor(copied, dtype=dtype, device=device)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RefusedInput("what is given must be numbers, in a tensor, an array, or lists of one length.") from error
+
+
+def path_of(data: Any) -> Path:
+    """The path of a file of data.
+
+    Raises:
+        RefusedInput: it is something else, such as a table.
+    """
+    if not isinstance(data, str | os.PathLike):
+        raise RefusedInput(
+            f"data is the path of a file, and a {type(data).__name__} is none. Write it to a file first."
+        )
+    return Path(data)
 
 
 def mean_of_draws(values: Tensor, inputs: int, *, every_time: bool) -> Tensor:

@@ -161,7 +161,7 @@ class Run:
         task = self.experiment.task
         if data is not None and isinstance(task, OwnDataTask):
             self.model.check_new_series()
-            task = task.with_data(Path(data))
+            task = task.with_data(answers.path_of(data))
         if not isinstance(task, ForecastingTask):
             raise IncompatibleChoice(f"task={self.record.choices['task']} forecasts nothing: that is task=series.")
         typed = typed_dates if task.dated else typed_times

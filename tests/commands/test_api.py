@@ -1,5 +1,6 @@
 """`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
 
+import math
 import re
 import shutil
 import signal
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor, nn
 
 import ode_runner as ode
+from ode_runner.api.answers import path_of
 from ode_runner.api.training import RunFailed
 from ode_runner.batch import Split
 from ode_runner.config.help import conf_dir
@@ -372,6 +375,13 @@ def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
         (lambda run: ode.load(run.folder, "rerun=true"), "is of training"),
         (lambda run: ode.load(run.folder, "plan=true"), "is of training"),
         (lambda run: run.predict([[1.0]]), r"must be \(batch, 2\)"),
+        (lambda run: run.predict([["a", 0.5]]), "must be numbers, in a tensor, an array, or lists of one length"),
+        (lambda run: run.predict([[1.0, 2.0], [1.0]]), "lists of one length"),
+        (lambda run: run.predict([[math.nan, 0.5]]), "must be finite, and nan is among them"),
+        (lambda run: run.states([[0.5, math.inf]]), "must be finite, and inf is among them"),
+        (lambda run: run.predict([[1.0, 2.0]], ["soon"]), "must be numbers"),
+        (lambda run: run.field(0.0, [["a", 0.5]]), "must be numbers"),
+        (lambda run: path_of(pd.DataFrame()), "data is the path of a file, and a DataFrame is none"),
         (lambda run: run.predict([[1.0, 2.0]], [1.0, 0.0]), "each larger"),
         (lambda run: run.sample(3), "gives no samples"),
         (lambda run: run.log_prob([[1.0, 2.0]]), "gives no log density"),

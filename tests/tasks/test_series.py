@@ -168,6 +168,22 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO, {"time": "id", "series": None}, r"row 2, column 'id': 'A' is no.* task.time=NAME, and task.series=id"),
         (TWO.replace("A,3,4", "A,three,4"), {}, r"column 't': 'three' is no finite number\. Write .*T12:30\.$"),
         (TWO.replace("A,3,4", "A,1,4"), {}, r"row 5, column 't': the times of series A run backwards, from 2 to 1"),
+        (
+            "x,t,y\n3,0,5\n2,1,4\n",
+            {"series": None, "time": None, "values": None},
+            r"run backwards, from 3 to 2. The column 't' increases: if it is that .* say task.time=t. Otherwise sort",
+        ),
+        (
+            "x,y,my t\n3,0,5\n3,0,6\n",
+            {"series": None, "time": None, "values": None},
+            r"are both at 3. The column 'my t' increases: .* say task.time='my t'. Otherwise keep one",
+        ),
+        ("x,t\n3,1\n2,1\n", {"series": None, "time": None, "values": None}, r"from 3 to 2. Sort the rows, or say"),
+        (
+            "x,t,y\n3,0,5\n2,1,4\n",
+            {"series": None, "time": "x", "values": ["y"]},
+            r"from 3 to 2. Sort the rows, or say",
+        ),
         (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2. Keep one of them\.$"),
         (TWO.replace("A,3,4", "A,,4"), {}, r"row 5, column 't': the time is missing"),
         (TWO.replace("A,3,4", " ,3,4"), {}, r"row 5, column 'id': blank, so that the row is of no series"),

@@ -99,7 +99,10 @@ def _pixels(path: Path, *, size: tuple[int, int], colour: bool) -> Tensor:
     except RefusedInput:  # it is also a ValueError
         raise
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise RefusedInput(f"{path} cannot be read as an image ({type(error).__name__}). Remove it.") from error
+        raise RefusedInput(
+            f"{path} cannot be read as an image ({type(error).__name__}). Replace it by one that can be read, or "
+            "move it out of the folder."
+        ) from error
     height, width = pixels.shape[1:]
     scale = max(size[0] / height, size[1] / width)
     larger = [max(side, round(scale * own)) for side, own in zip(size, (height, width), strict=True)]

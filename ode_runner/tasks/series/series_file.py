@@ -2,16 +2,16 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ode_runner.config.help import conf_dir
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series.dates import date_texts
 from ode_runner.tasks.series.series_cells import is_blank, measurements, times_of
@@ -110,14 +110,15 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
             spreadsheet.
     """
     table, first = read_table(path)
-    roles = resolved(table, roles, path)
+    chosen_time, roles = roles.time is None, resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
     whole, dates = _numbers(table, first, roles, path)
     keys = [""] * len(table) if roles.series is None else _names(table[roles.series])
     labels = None if roles.label is None else _names(table[roles.label])
-    series = []
-    for key, own in _rows_by_series(table, keys).items():
+    series, groups = [], _rows_by_series(table, keys)
+    other = partial(_other_times, whole, roles, [*groups.values()]) if chosen_time else str
+    for key, own in groups.items():
         chosen = np.array(own)
         if roles.series is not None and not key:
             raise RefusedInput(
@@ -126,7 +127,7 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
             )
         chosen = chosen[np.argsort(whole.times[chosen], kind="stable")] if roles.sort else chosen
         one = whole.at(chosen)
-        _check_times(one.times, one.rows, key, roles.time, path, dates=dates)
+        _check_times(one.times, one.rows, key, roles.time, path, dates=dates, other=other)
         label = None if labels is None else _one_label([labels[i] for i in chosen], one.rows, key, path)
         series.append(replace(one, name=key, label=label))
     if not series:
@@ -205,8 +206,10 @@ def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
     return read_series(path, roles).content()
 
 
-def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool) -> None:
-    """Raises RefusedInput if a time is missing, or if the times do not increase."""
+def _check_times(
+    times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool, other: Callable[[], str]
+) -> None:
+    """Raises RefusedInput if a time is missing, or if the times do not increase; `other` advises another column."""
     of = f" of series {key}" if key else ""
 
     def text(time: float) -> str:
@@ -217,13 +220,28 @@ def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, pat
             raise RefusedInput(f"{path}, row {rows[place]}, column '{column}': the time is missing.")
         if place and time == times[place - 1]:
             both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {text(time)}"
-            advice = "Keep one of them." if key else "Keep one of them, or name task.series."
-            raise RefusedInput(f"{path}, column '{column}': {both}. {advice}")
+            advice = "keep one of them" if key else "keep one of them, or name task.series"
+            raise RefusedInput(f"{path}, column '{column}': {both}. {_sentence(other(), advice)}")
         if place and time < times[place - 1]:
             raise RefusedInput(
                 f"{path}, row {rows[place]}, column '{column}': the times{of} run backwards, from "
-                f"{text(times[place - 1])} to {text(time)}. Sort the rows, or say task.sort=true."
+                f"{text(times[place - 1])} to {text(time)}. "
+                + _sentence(other(), "sort the rows, or say task.sort=true")
             )
+
+
+def _other_times(whole: Recorded, roles: Roles, groups: Sequence[list[int]]) -> str:
+    """Advice to name another column of times, if one increases in every series of several rows."""
+    for place, name in enumerate(roles.values or ()):
+        steps = [np.diff(whole.values[own, place]) for own in groups if len(own) > 1]
+        if all((own > 0).all() for own in steps):
+            return f"The column '{name}' increases: if it is that of the times, say task.time={as_typed(name)}. "
+    return ""
+
+
+def _sentence(before: str, advice: str) -> str:
+    """The advice as a sentence of its own, or as an alternative to that before it."""
+    return f"{before}Otherwise {advice}." if before else f"{advice[0].upper()}{advice[1:]}."
 
 
 def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str | None:
