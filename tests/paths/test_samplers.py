@@ -21,9 +21,9 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.samplers.sampler import Sampler
 from ode_runner.solvers.samplers.sampling_grid import Level, sampling_grid
 from ode_runner.solvers.stochastic import StochasticMethod
-from ode_runner.tasks.densities.density2d import by_noise_level
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, gaussians
+from ode_runner.tasks.densities.true_field_choices import by_noise_level
 from tests.helpers import options
 from tests.problems import Compose, build, named_class, slope
 
