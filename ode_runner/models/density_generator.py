@@ -29,6 +29,6 @@ class DensityGenerator(Generator):
         assert isinstance(self.field, DenoisingField)
         along = {TRACE: Integral(exact_trace, judged=False, treats_samples_alone=True)}
         solution = integrate(self.field, y0, ts, given=given, noise=noise, integrals=along)
-        std = self.field.path.noise_std
+        std = self.field.path.std_at(self.start)
         begun = normal_log_density(y0 / std) - math.prod(self.shape) * math.log(std)
         return solution.ys, begun - solution.integrals[TRACE][-1]

@@ -57,7 +57,7 @@ class Generator:
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """The states at `start`: the increment of the noise from t = 1 to 2, which no solve uses."""
         assert isinstance(self.field, DenoisingField | ConsistencyField)
-        return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
+        return self.field.path.std_at(self.start) * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
 
     def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
         """The states at `ts`; the first ones are `y0`."""

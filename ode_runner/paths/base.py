@@ -30,6 +30,14 @@ class GaussianPath(abc.ABC):
         """Standard deviation of the normal distribution at t = 1, from which sampling begins."""
         return 1.0
 
+    def std_at(self, start: float) -> float:
+        """Standard deviation of the normal distribution from which sampling begins at `start`.
+
+        Below 1 it is that of x_t for data of unit variance, whose distribution is then normal by approximation only.
+        """
+        t = torch.tensor(start, dtype=torch.float64)
+        return self.noise_std if start >= 1 else float(torch.hypot(self.alpha(t), self.sigma(t)))
+
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """alpha(t), which multiplies the data."""

@@ -93,7 +93,7 @@ class PathModel(Model, PathLearner):
     def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """The log density of data, (batch,)."""
         solution = integrate(self.field, encoding, self._within(ts), integrals={TRACE: self.trace})
-        std = self.field.path.noise_std
+        std = self.field.path.std_at(self.start_time)
         normal = normal_log_density(solution.ys[-1] / std) - math.prod(self.shape) * math.log(std)
         return normal + solution.integrals[TRACE][-1]
 
