@@ -132,7 +132,7 @@ class Density2D(DensityTask):
             x = field.path.noised(torch.tensor(t), data, noise).to(next(field.parameters()).dtype)
             apart = field(x.new_tensor(t), x, *given) - true(x.new_tensor(t), x, *given)
             squares[t] = float(apart.square().sum(dim=1).mean())
-        named = {_field_rmse_at(t): square**0.5 for t, square in squares.items()}
+        named = {f"field_rmse_t{t:g}": square**0.5 for t, square in squares.items()}
         return {"field_rmse": fmean(squares.values()) ** 0.5} | named
 
     def measured_with(self, view: ModelView) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Density2D(DensityTask):
             return super().measured_with(view)
         velocity = f"the velocity along {view.field.path.name}"
         whole = f"{velocity} at t = {', '.join(f'{t:g}' for t in times)}"
-        return super().measured_with(view) | {"field_rmse": whole} | dict.fromkeys(map(_field_rmse_at, times), velocity)
+        return super().measured_with(view) | {"field_rmse": whole, **{f"field_rmse_t{t:g}": velocity for t in times}}
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         if self.distribution.centres is None or self.distribution.std is None:
@@ -178,12 +178,10 @@ class Density2D(DensityTask):
 
     def _learned_times(self, field: VectorField | None) -> list[float]:
         """Those of FIELD_TIMES at which a field was learned and the true one is known."""
-        if not isinstance(field, DenoisingField) or isinstance(field, KnownDistribution):
+        known = isinstance(self.spec.field, KnownDistribution)
+        if not known or not isinstance(field, DenoisingField) or isinstance(field, KnownDistribution):
             return []
-        if not isinstance(self.spec.field, KnownDistribution):
-            return []
-        earliest, latest = field.span
-        return [t for t in FIELD_TIMES if earliest <= t <= latest]
+        return [t for t in FIELD_TIMES if field.span[0] <= t <= field.span[1]]
 
     def _mass(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid, self._side(REACH))
@@ -208,10 +206,6 @@ class Density2D(DensityTask):
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2
-
-
-def _field_rmse_at(t: float) -> str:
-    return f"field_rmse_t{t:g}"
 
 
 def _known_field(
