@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from numbers import Number
 from operator import getitem
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -119,16 +119,16 @@ def _places(name: str, thing: object) -> Iterator[_Place]:
     elif isinstance(thing, partial):
         yield _Place(name, getattr, thing, "func")
         yield from (_Place("partial", getattr, thing, key) for key in ("args", "keywords"))
-    elif isinstance(getattr(thing, "__dict__", None), dict) and _holds_values(thing):
+    elif _holds_values(thing):
         name = name if _of_library(type(thing)) else type(thing).__name__
         for held in _attributes(thing):
             yield from (_Place(f"{name}.{key}", getitem, held, key) for key in held if key not in OF_EVERY_MODULE)
-        yield from _places_in_classes(type(thing))
+        yield from (_Place(f"{name}.{key}", _looked_up, thing, key) for key in _names_in_classes(type(thing)))
 
 
 def _attributes(thing: object) -> list[Mapping[str, Any]]:
     if not isinstance(thing, nn.Module):
-        return [vars(thing)]
+        return [getattr(thing, "__dict__", {})]
     return [vars(thing), thing._modules, {} if _of_library(type(thing)) else thing._buffers]
 
 
@@ -155,16 +155,31 @@ def _with_inner(code: CodeType) -> Iterator[CodeType]:
             yield from _with_inner(inner)
 
 
-def _places_in_classes(cls: type) -> Iterator[_Place]:
-    """Where numbers, strings and methods of a class and its bases are."""
-    for base in cls.__mro__:
-        if not _of_library(base):
-            found = [key for key, value in vars(base).items() if isinstance(value, FunctionType) or _plain(value)]
-            yield from (_Place(f"{base.__name__}.{key}", getitem, vars(base), key) for key in found)
+def _names_in_classes(cls: type) -> list[str]:
+    """The names of slots and of other values and methods in a class and its bases, which an attribute may hide."""
+    own = [vars(base) for base in cls.__mro__ if not _of_library(base)]
+    return [key for held in own for key, value in held.items() if not key.startswith("__") and _may_be_read(value)]
+
+
+def _may_be_read(value: object) -> bool:
+    """Whether a field may read this in a class: a slot, a number, a method, a list, an object of one's own."""
+    kinds = (FunctionType, MemberDescriptorType, list, tuple, dict)
+    wrapper = isinstance(value, type | property | classmethod | staticmethod)
+    return _plain(value) or isinstance(value, kinds) or (_holds_values(value) and not wrapper)
+
+
+def _looked_up(thing: object, key: str) -> object:
+    """An attribute as Python finds it, except that a method is the function in the class, which stays the same one."""
+    found = getattr(thing, "__dict__", {}).get(key, MISSING)
+    found = getattr(type(thing), key) if found is MISSING else found
+    return getattr(thing, key) if isinstance(found, MemberDescriptorType) else found
 
 
 def _holds_values(thing: object) -> bool:
-    return isinstance(thing, nn.Module) or _package(type(thing)) not in {"ode_runner", "torch"}
+    if isinstance(thing, nn.Module):
+        return True
+    own = isinstance(getattr(thing, "__dict__", None), dict) or hasattr(type(thing), "__slots__")
+    return own and _package(type(thing)) not in {"ode_runner", "torch"}
 
 
 def _of_library(thing: type | FunctionType) -> bool:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,15 @@ RATES = SimpleNamespace(fast=1.0)
 k = 1.0  # of the name of an attribute
 
 
+@dataclass(slots=True)
+class Slotted:
+    k: float = 1.0
+
+
+class Shared:
+    options = SimpleNamespace(k=1.0)
+
+
 class Decay(nn.Module):
     """Counts its calls, and remembers its last state, as many fields do."""
 
@@ -32,7 +42,7 @@ class Decay(nn.Module):
         super().__init__()
         self.k, self.options, self.powers, self.layer = 1.0, SimpleNamespace(k=1.0), [1.0, {"k": 1.0}], nn.Tanh()
         self.activation: Callable[[Tensor], Tensor] = torch.sin
-        self.array = np.ones(3)
+        self.array, self.slotted, self.shared = np.ones(3), Slotted(), Shared()
         self.order = torch.tensor([0, 1])
         self.register_buffer("mask", torch.tensor([True, False]))
         self.calls, self.times, self.last = 0, list[Any](), torch.zeros(1)
@@ -91,6 +101,10 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
     "mode": (Decay, lambda field: field.layer.eval(), "Decay.layer.training has changed from True to False"),
     "function": (Decay, lambda field: setattr(field, "activation", torch.cos), "Decay.activation was replaced"),
     "of a class": (Decay, lambda field: setattr(Decay, "factor", 2.0), f"Decay.factor {TO_2}"),
+    "hides that of a class": (Decay, lambda field: setattr(field, "factor", 2.0), f"Decay.factor {TO_2}"),
+    "hides a method": (Decay, lambda field: setattr(field, "rate", torch.sin), "Decay.rate was replaced"),
+    "slot": (Decay, lambda field: setattr(field.slotted, "k", 2.0), f"Slotted.k {TO_2}"),
+    "object of a class": (Decay, lambda field: setattr(Shared.options, "k", 2.0), f"Shared.options.k {TO_2}"),
     "method": (lambda: Decay().rate, lambda field: setattr(field.__self__, "k", 2.0), f"Decay.k {TO_2}"),
     "keyword": (
         lambda: partial(of_keyword, rates={"k": 1.0}),
@@ -106,7 +120,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], str]] = {
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner, name in ((HERE, "RATE"), (RATES, "fast"), (Decay, "factor")):
+    for owner, name in ((HERE, "RATE"), (RATES, "fast"), (Decay, "factor"), (Shared.options, "k")):
         monkeypatch.setattr(owner, name, 1.0)
 
 
