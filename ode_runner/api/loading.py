@@ -86,7 +86,10 @@ def load(
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A trained run. Inputs may be lists, arrays or tensors; outputs are tensors on the CPU."""
+    """A trained run. Inputs may be lists, arrays or tensors; outputs are tensors on the CPU.
+
+    `predict`, `states` and `field` of task=series have scaled values and times; `forecast` has those of the file.
+    """
 
     folder: Path
     record: RunRecord
@@ -230,8 +233,7 @@ class Run:
         """
         if Answer.LOG_DENSITY not in answers.answers_of(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
-        task = self.experiment.task
-        if not isinstance(task, DensityTask):
+        if not isinstance(task := self.experiment.task, DensityTask):
             return self.predict(inputs)
         given = task.as_inputs(self._as_tensor(inputs, dtype=torch.float64))
         return self.predict(given) + task.log_determinant(given).to(self.experiment.dtype).cpu()
@@ -252,8 +254,7 @@ class Run:
             RefusedInput: there is no such format or part, a package is missing, or the run is not completed.
         """
         check_completed(self.record, self.folder)
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
+        (path := Path(folder)).mkdir(parents=True, exist_ok=True)
         return write_export(self.experiment, self.record, file_format=format, part=part, folder=path).path
 
     def figures(self) -> dict[str, Picture]:
@@ -290,8 +291,7 @@ class Run:
     def _begin(self, ts: Tensor) -> Tensor:
         """The task's first time, (1,), at which a solve begins for outputs at `ts`."""
         if Answer.STATES not in self.model.answers():
-            name = self.record.choices["model"]
-            raise IncompatibleChoice(f"model={name} {self.model.untimed}. Leave times out.")
+            raise IncompatibleChoice(f"model={self.record.choices['model']} {self.model.untimed}. Leave times out.")
         if bool(ts[0] < (begin := self._times(None)[:1])):
             raise RefusedInput(f"times begin at {float(ts[0]):g}, before the task does at {float(begin):g}.")
         return begin
