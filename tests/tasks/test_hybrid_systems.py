@@ -167,7 +167,7 @@ def test_what_cannot_be_is_refused(made: Made) -> None:
     with pytest.raises(IncompatibleChoice, match="model=hybrid needs a task with events"):
         made("task=half_moons", "model=hybrid")
     for words, why in (
-        (("task=bouncing_ball", "task.horizon=6"), r"task\.horizon=6 is too short"),
+        (("task=bouncing_ball", "task.horizon=6"), r"after task\.horizon=6\. Use task\.horizon=8"),
         (("task=bouncing_ball", "task.restitution=0"), r"task\.restitution must be positive"),
         (("task=bouncing_ball", "task.box=[[0.1,1],[0,0]]"), r"within task\.radius"),
         (("task=thermostat", "task.power=1"), r"must increase, and stay below"),
