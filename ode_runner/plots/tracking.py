@@ -33,7 +33,7 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
         states,
         targets,
         ts,
-        title=style.titled("Dots: initial states", followed, _leaving(states[:, :PATHS], targets)),
+        title=f"{style.titled('Dots: initial states', followed)}\n{_leaving(states[:, :PATHS], targets)}".strip(),
     )
     above = figure.add_subplot(grid[0, 1])
     below = figure.add_subplot(grid[1, 1], sharex=above)
@@ -74,7 +74,7 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: 
     def show(i: int) -> None:
         dots.set_data(*states[i].T)
         point.set_data(*targets[i][:, None])
-        axes.set_title(f"The point (ring) and states at t = {ts[i]:.2f}; trained up to 1", fontsize=10)
+        axes.set_title(f"Point (ring), states at t = {ts[i]:.2f} (trained to 1)", fontsize=10)
 
     return Animation(figure=figure, show=show, frames=len(ts), per_second=12)
 
