@@ -1,6 +1,7 @@
 """The Python interface, `import ode_runner`: runs as on the command line, and the solvers alone."""
 
-from ode_runner.api.loading import Run, load
+from ode_runner.api.loading import load
+from ode_runner.api.run import Run
 from ode_runner.api.solving import compile, integrate
 from ode_runner.api.table import runs
 from ode_runner.api.training import RunFailed, train

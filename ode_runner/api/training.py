@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ode_runner.api.composing import check_texts, composed
-from ode_runner.api.loading import Run, load
+from ode_runner.api.loading import load
+from ode_runner.api.run import Run
 from ode_runner.build import plan_run
 from ode_runner.config.command_files import command_files
 from ode_runner.config.command_names import is_command
