@@ -1,5 +1,6 @@
 """Options that are typed twice, as behind an alias or a shell variable: the later value counts, as in Hydra."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ode_runner.config.help import GROUPS
@@ -11,16 +12,23 @@ def last_of_each(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Choices of groups and options with several values are left as they are, and are refused later.
     """
-    last = {name: word for word in overrides if (name := _option(word))}
-    kept = [word for i, word in enumerate(overrides) if not _option(word) or word not in overrides[i + 1 :]]
-    replaced = [word for word in kept if word != last.get(_option(word), word)]
-    remarks = [f"{word} is not used, because {last[_option(word)]} is typed after it" for word in replaced]
-    return [word for word in kept if word not in replaced], remarks
+    pairs = [(_option(word), word) for word in overrides]
+    counts = Counter(name for name, _ in pairs if name)
+    swept = {name for name, word in pairs if counts[name] > 1 and is_sweep(word)}
+    last = {name: i for i, (name, _) in enumerate(pairs) if name and name not in swept}
+    kept, remarks = list[str](), list[str]()
+    for i, (name, word) in enumerate(pairs):
+        later = overrides[last.get(name, i)]
+        if last.get(name, i) == i:
+            kept.append(word)
+        elif word != later:
+            remarks.append(f"{word} is not used, because {later} is typed after it")
+    return kept, remarks
 
 
 def _option(word: str) -> str:
-    """The name of the option that an override sets to one value, with a `+` as typed; "" for other overrides."""
+    """The name of the option that an override sets, with a `+` as typed; "" for choices of groups and other words."""
     name, equals, _ = word.partition("=")
     plain = name.lstrip("+")
     other = not equals or plain in GROUPS or "@" in plain or "/" in plain or plain.startswith("~")
-    return "" if other or is_sweep(word) else name
+    return "" if other else name

@@ -88,10 +88,11 @@ class ForwardPass:
         return None
 
     def _made(self, batch: Batch) -> ForwardResult:
-        ledger, before = self.experiment.integrator.ledger, nodes_so_far()
+        ledger, first = self.experiment.integrator.ledger, self._on_first is None and self.phase is Phase.FORWARD
+        before = nodes_so_far() if first else 0
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
-        if self._on_first is None and self.phase is Phase.FORWARD:  # in audits nobody reads them
+        if first:  # in audits nobody reads them
             on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
             on_parameters = sentence_on_parameters(self.experiment.model, loss, before=before)
             self._on_first = [sentence for sentence in (on_rows, on_parameters) if sentence]
