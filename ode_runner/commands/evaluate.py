@@ -65,7 +65,8 @@ def evaluate(
         columns[asked] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
             columns[finer] = _tested(_in_double(experiment, finer_solver), stop)
-        conclusion = _conclusion(trained, experiment, columns, solver)
+        found = {"training": columns[TRAINING], "asked": columns[asked], "finer": columns.get(finer, {})}
+        conclusion = _conclusion(trained, experiment, solver, **found)
     content = {
         "run": str(trained.folder),
         "run_status": str(trained.record.status),
@@ -132,18 +133,25 @@ def _in_words(solver: Solver) -> str:
 
 
 def _conclusion(
-    trained: TrainedRun, experiment: Experiment, columns: Mapping[str, dict[str, float]], solver: str
+    trained: TrainedRun,
+    experiment: Experiment,
+    solver: str,
+    *,
+    training: dict[str, float],
+    asked: dict[str, float],
+    finer: dict[str, float],
 ) -> str:
+    """A sentence on the test metrics under the solver of training, the solver typed, and much finer steps."""
     if experiment.model.numerics is Numerics.NONE:
         return f"model={trained.record.choices['model']} solves no ODE."
     if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
         return "A stochastic equation, which is no ODE: the columns show the effect of steps with the same noise."
     if experiment.model.objective.solves:
-        return describe_as_ode(experiment, columns[TRAINING], [*columns.values()][-1])
+        return describe_as_ode(experiment, training, finer)
     generator = experiment.model.generator()
     if generator is not None and generator.rounded:
         return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
-    return describe_samples(solver, columns[_heading(trained, solver)])
+    return describe_samples(solver, asked)
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
