@@ -178,7 +178,8 @@ def _looked_up(thing: object, key: str) -> object:
 def _holds_values(thing: object) -> bool:
     if isinstance(thing, nn.Module):
         return True
-    own = isinstance(getattr(thing, "__dict__", None), dict) or hasattr(type(thing), "__slots__")
+    slotted = any("__slots__" in vars(base) for base in type(thing).__mro__)
+    own = slotted or isinstance(getattr(thing, "__dict__", None), dict)
     return own and _package(type(thing)) not in {"ode_runner", "torch"}
 
 

@@ -55,10 +55,8 @@ def _not_everywhere(key: str, arguments: list[str]) -> str:
     without = [f"{group}={name}" for name, there in has.items() if not there]
     if not without or len(without) == len(has):
         return ""
-    named, (have, them) = (
-        listed(without, most=MOST_SIGNS // 2),
-        ("has", "it") if len(without) == 1 else ("have", "them"),
-    )
+    have, them = ("has", "it") if len(without) == 1 else ("have", "them")
+    named = listed(without, most=MOST_SIGNS // 2)
     return f"{named} {have} no option '{key}', which is typed for all cells of the sweep. Sweep {them} apart."
 
 

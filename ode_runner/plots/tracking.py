@@ -69,7 +69,7 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: 
     x, y = _within(states[..., 0], targets[:, 0]), _within(states[..., 1], targets[:, 1])
     axes.set(xlim=x, ylim=y, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
     some = style.part_of(states.shape[1], tested, "samples")
-    figure.suptitle("; ".join(filter(None, [some, _leaving(states, targets)])), fontsize=9)
+    figure.suptitle(style.titled(some, _leaving(states, targets)), fontsize=9)
 
     def show(i: int) -> None:
         dots.set_data(*states[i].T)
