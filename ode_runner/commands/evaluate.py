@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -30,9 +31,15 @@ from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
-NO_ODE = "Not an ODE"  # beginning of a verdict
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # allowed relative worsening of an accuracy, and of an error
 TRAINING = "training"  # a column of the printed table
+
+
+class Verdict(NamedTuple):
+    """What the columns say of a model."""
+
+    sentence: str
+    depends_on_solver: bool = False  # so that metrics under another solver say nothing of its training
 
 
 def evaluate(
@@ -66,7 +73,7 @@ def evaluate(
         if experiment.model.numerics is not Numerics.NONE:
             columns[finer] = _tested(_in_double(experiment, finer_solver), stop)
         found = {"training": columns[TRAINING], "asked": columns[asked], "finer": columns.get(finer, {})}
-        conclusion = _conclusion(trained, experiment, solver, **found)
+        verdict = _verdict(trained, experiment, solver, **found)
     content = {
         "run": str(trained.folder),
         "run_status": str(trained.record.status),
@@ -75,14 +82,14 @@ def evaluate(
         "measured_with": measured_with(experiment, view),
         "training": {"solver": _plain(own_solver), "metrics": columns[TRAINING]},
         "much_finer": {"solver": _plain(finer_solver), "metrics": columns.get(finer, {})},
-        "verdict": conclusion,
+        "verdict": verdict.sentence,
         "environment": describe_environment(experiment.device),
         "finished": utc_now(),
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     if trained.other_task:
         _say_options(trained, own=own_task(experiment), now=experiment.task)
-    _print(experiment, columns, conclusion, counts, asked=asked, folder=folder)
+    _print(experiment, columns, verdict, counts, asked=asked, folder=folder)
     return RunStatus.COMPLETED
 
 
@@ -99,7 +106,7 @@ def _say_options(trained: TrainedRun, *, own: Task, now: Task) -> None:
 def _print(
     experiment: Experiment,
     columns: Mapping[str, dict[str, float]],
-    conclusion: str,
+    verdict: Verdict,
     counts: PerSampleCounts,
     *,
     asked: str,
@@ -107,8 +114,8 @@ def _print(
 ) -> None:
     display = Display()
     display.comparison(columns)
-    display.say(conclusion, style="bold")
-    if not conclusion.startswith(NO_ODE):  # whose metrics under another solver say nothing of its training
+    display.say(verdict.sentence, style="bold")
+    if not verdict.depends_on_solver:
         for remark in experiment.remarks(columns[asked]):
             display.say(remark, style="yellow")
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
@@ -132,7 +139,7 @@ def _in_words(solver: Solver) -> str:
     return f"{name}, {steps} steps" if steps else f"{name}, finer"
 
 
-def _conclusion(
+def _verdict(
     trained: TrainedRun,
     experiment: Experiment,
     solver: str,
@@ -140,18 +147,20 @@ def _conclusion(
     training: dict[str, float],
     asked: dict[str, float],
     finer: dict[str, float],
-) -> str:
-    """A sentence on the test metrics under the solver of training, the solver typed, and much finer steps."""
+) -> Verdict:
+    """From the test metrics under the solver of training, the solver typed, and much finer steps."""
     if experiment.model.numerics is Numerics.NONE:
-        return f"model={trained.record.choices['model']} solves no ODE."
+        return Verdict(f"model={trained.record.choices['model']} solves no ODE.")
     if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
-        return "A stochastic equation, which is no ODE: the columns show the effect of steps with the same noise."
+        said = "A stochastic equation, which is no ODE: the columns show the effect of steps with the same noise."
+        return Verdict(said)
     if experiment.model.objective.solves:
         return describe_as_ode(experiment, training, finer)
     generator = experiment.model.generator()
     if generator is not None and generator.rounded:
-        return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
-    return describe_samples(solver, asked)
+        said = f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
+        return Verdict(said)
+    return Verdict(describe_samples(solver, asked))
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
@@ -187,8 +196,8 @@ def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:
     return f"{said}." if other is None else f"{said}, and {other:.3g} from those by the run's own solver."
 
 
-def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:
-    """A sentence that says whether the model is an ODE, from its test metrics.
+def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> Verdict:
+    """Whether the model is an ODE, from its test metrics.
 
     Args:
         experiment: has the model and the task, whose objective is compared.
@@ -196,15 +205,16 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
         finer: test metrics under the same solver with much smaller steps.
     """
     if not experiment.parameters():
-        return "The true field, without training: the columns show the results of the solver."
+        return Verdict("The true field, without training: the columns show the results of the solver.")
     task, key = experiment.task, f"test/{experiment.task.objective}"
     before, after = trained[key], finer[key]
     worse = before - after if task.higher_is_better else after - before
     slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
     change = f"{task.objective} on the test split goes from {shown(key, before)} to {shown(key, after)}"
     if not worse <= slack * abs(before):  # not `worse >`, so that NaN counts as worse
-        return f"{NO_ODE}: {change} under much finer steps, so the model depends on its training solver's error."
-    return f"A valid ODE: {change} under much finer steps."
+        because = "so the model depends on its training solver's error"
+        return Verdict(f"Not an ODE: {change} under much finer steps, {because}.", depends_on_solver=True)
+    return Verdict(f"A valid ODE: {change} under much finer steps.")
 
 
 def much_finer(solver: Solver) -> Solver:

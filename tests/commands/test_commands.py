@@ -175,7 +175,7 @@ def test_the_verdict_is_whether_a_finer_solver_makes_it_worse(
     objective: str, higher: bool, before: float, after: float, valid: bool
 ) -> None:
     cell: Any = Judged(objective, higher)
-    sentence = describe_as_ode(cell, {f"test/{objective}": before}, {f"test/{objective}": after})
+    sentence = describe_as_ode(cell, {f"test/{objective}": before}, {f"test/{objective}": after}).sentence
     assert sentence.startswith("A valid ODE" if valid else "Not an ODE")
 
 
