@@ -12,8 +12,15 @@ from omegaconf import OmegaConf
 from ode_runner.api.composing import check_texts, composed
 from ode_runner.api.run import Run
 from ode_runner.build import assemble_experiment
+from ode_runner.building.instantiate import target_of
 from ode_runner.building.run_identity import identify
-from ode_runner.commands.original_command import LOADED, OF_RUNS, check_of_training, original_overrides
+from ode_runner.commands.original_command import (
+    LOADED,
+    OF_RUNS,
+    check_model_options,
+    check_of_training,
+    original_overrides,
+)
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.unused_words import unused_words
 from ode_runner.config.command_files import own_config_dirs
@@ -32,7 +39,8 @@ def load(
 
     Args:
         folder: of a run.
-        overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6".
+        overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6",
+            "model.guidance=2".
         config_dirs: folders of the user's own choices with which the run was made, as for -cd.
         trust: also run code that the run names itself and that is in none of these folders.
 
@@ -50,8 +58,14 @@ def load(
         plain = cast(dict[str, Any], OmegaConf.to_container(own))
         check_trust(plain, own_config_dirs(), opened=folder, trust=trust)
         choices = cfg.hydra.runtime.choices
-        now = identify(cfg, choices)
-        trained = TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=now)
+        now, free = identify(cfg, choices), target_of(cfg, "model").test_only
+        check_model_options(overrides, free)
+        trained = TrainedRun.find(
+            folder,
+            partial(assemble_experiment, cfg, choices),
+            expected=now,
+            free=[f"model.{name}" for name in free],
+        )
         experiment = trained.experiment()
         for clause in unused_words(overrides, experiment, now, choices):
             warnings.warn(clause, stacklevel=2)

@@ -44,6 +44,7 @@ from ode_runner.report import runs as reported
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
+from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import State, Time, Trajectory
 
 
@@ -169,21 +170,25 @@ class Run:
             found = self.experiment.integrator.evaluate(field, self._as_tensor(t), state, given=sent)
         return found.to(y.device if isinstance(y, Tensor) else "cpu")
 
-    def sample(self, count: int, *, times: int = 2) -> Drawn:
-        """`count` samples of the learned distribution: `path` (times, count, *shape) from noise to data; `log_density`.
+    def sample(self, count: int, *, times: int = 2, given: Any = None) -> Drawn:
+        """Samples of the learned distribution: `path` (times, count, *shape) from noise to data, and `log_density`.
 
         For density tasks, both refer to the units of the data.
 
+        Args:
+            count: the number of samples.
+            times: the number of times of the path; 2: noise and sample only.
+            given: conditions (count, condition), such as classes one-hot; default: as in `predict=RUN samples=`.
+
         Raises:
             IncompatibleChoice: the model gives no samples.
+            RefusedInput: `given` does not suit the task.
         """
         draw = model_view(self.experiment, [], StopRequest()).sample
         if draw is None:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
-        if self.experiment.task.spec.condition:
-            raise IncompatibleChoice("samples depend on a condition: use `run.experiment.generate(..., given=...)`.")
         with torch.no_grad():
-            drawn = draw(count, times, [])
+            drawn = draw(count, times, self._conditions(count, given))
         if isinstance(task := self.experiment.task, DensityTask):
             drawn = task.drawn_in_own_units(drawn)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
@@ -248,6 +253,17 @@ class Run:
 
     def _inputs(self, inputs: Any) -> Tensor:
         return checked_inputs(self._as_tensor(inputs), self.experiment)
+
+    def _conditions(self, count: int, given: Any) -> list[Tensor]:
+        task = self.experiment.task
+        if given is None:
+            return task.given(count) if isinstance(task, SampledTask) else []
+        conditions, shape = self._as_tensor(given), (count, task.spec.condition)
+        if not task.spec.condition:
+            raise RefusedInput(f"samples of task={self.record.choices['task']} have no conditions. Leave given out.")
+        if conditions.shape != shape:
+            raise RefusedInput(f"given has shape {tuple(conditions.shape)}; conditions of these samples have {shape}.")
+        return [conditions]
 
     def _times(self, times: Any) -> Tensor:
         if times is None:

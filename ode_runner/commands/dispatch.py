@@ -1,6 +1,6 @@
 """Checks and runs the command that is typed instead of training: evaluate, predict, export and others."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ode_runner.building.run_identity import identify
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
-from ode_runner.commands.original_command import DIFFERENTIATING, TRAINED
+from ode_runner.commands.original_command import DIFFERENTIATING, TRAINED, check_model_options, words_of_training
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
@@ -125,7 +125,7 @@ def _check_samples_alone(cfg: DictConfig) -> None:
 
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_the_end: bool = False) -> TrainedRun:
     free = target_of(cfg, "model").test_only
-    _check_model_options(folder, free)
+    check_model_options(typed_now(folder), free)
     return TrainedRun.find(
         folder,
         partial(_assembled, cfg, choices, folder),
@@ -144,15 +144,6 @@ def _remarked(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str
     for clause in unused_words(typed_now(folder), experiment, identify(cfg, choices), choices):
         Display().say(clause)
     return experiment
-
-
-def _check_model_options(folder: Path, free: Collection[str]) -> None:
-    """Raises RefusedInput if an option of the model is typed that its weights depend on."""
-    for word in typed_now(folder):
-        name = word.partition("=")[0].removeprefix("model.")
-        if word.startswith("model.") and name not in free:
-            others = "".join(f", or model.{option}" for option in sorted(free))
-            raise RefusedInput(f"{word}: the run is taken as it is. Change its solver or tolerance{others}, say.")
 
 
 def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
@@ -189,6 +180,8 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Co
         raise IncompatibleChoice(_without_modes(cfg, choices))
     if cfg.audit is True:
         experiment, weights = _remarked(build_experiment(cfg, choices), cfg, choices, None), "untrained"
+        for word in words_of_training(typed_now(None), asked="audit="):
+            Display().say(f"{word} is not used: audit= trains nothing")
     else:
         experiment, weights = _trained(cfg, choices, Path(str(cfg.audit)), to_the_end=True).experiment(), "trained"
     check_reference(experiment, asked="audit=")

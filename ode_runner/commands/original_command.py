@@ -1,7 +1,7 @@
 """`evaluate=FOLDER` and others: adds the overrides that made a run to a command line that names its folder."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ode_runner.commands.run_files import where_files_are
@@ -66,11 +66,24 @@ def with_original_command(words: list[str]) -> list[str]:
 
 def check_of_training(typed: Sequence[str], *, asked: str, others: Sequence[str] = ()) -> None:
     """Raises RefusedInput for an option that affects only training, or one of `others`: a command trains nothing."""
+    for word in words_of_training(typed, asked=asked, others=others):
+        raise RefusedInput(f"{word} is of training, and {_plain(asked)} trains nothing. Leave it out.")
+
+
+def words_of_training(typed: Sequence[str], *, asked: str, others: Sequence[str] = ()) -> Iterator[str]:
+    """The words for options that affect only training, and not the command `asked`, or for one of `others`."""
     read = DIFFERENTIATING.get(asked, ())
     groups, options = ({*names} - {*read} for names in ((*LEARNING, *OBSERVERS, "gradient", *others), OF_TRAINING))
+    return (word for word in typed if is_of_training(word, groups=groups, options=options))
+
+
+def check_model_options(typed: Sequence[str], free: Collection[str]) -> None:
+    """Raises RefusedInput for an option of the model on which its weights depend: one that is not among `free`."""
     for word in typed:
-        if is_of_training(word, groups=groups, options=options):
-            raise RefusedInput(f"{word} is of training, and {_plain(asked)} trains nothing. Leave it out.")
+        name = word.partition("=")[0].removeprefix("model.")
+        if word.startswith("model.") and name not in free:
+            others = "".join(f", or model.{option}" for option in sorted(free))
+            raise RefusedInput(f"{word}: the run is taken as it is. Change its solver or tolerance{others}, say.")
 
 
 def _plain(asked: str) -> str:
@@ -90,8 +103,8 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     Raises:
         RefusedInput: the folder holds no run, or an override typed now does not fit the run's weights.
     """
-    asks_model = asked in ("evaluate=", "predict=", "export=")
-    dotted = ("task.", "model.") if asks_model else ("task.",)  # commands/dispatch.py checks these options
+    asks_model = asked in ("evaluate=", "predict=", "export=", LOADED)
+    dotted = ("task.", "model.") if asks_model else ("task.",)  # see check_model_options
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith(dotted):
             raise RefusedInput(f"{word}: {_plain(asked)} takes the run as it is. Change its solver or tolerance, say.")

@@ -277,8 +277,9 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("# Mine.\ndefaults: [adjoint]\nrtol: ${tolerance}\n")
     path.with_name("torn.yaml").write_text("_target_: [")
-    ended = typed("audit=true", "-cd", "mine", "solver=dopri5", *MOONS, cwd=tmp_path)
+    ended = typed("audit=true", "-cd", "mine", "solver=dopri5", "optimizer.lr=3", *MOONS, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "optimizer.lr=3 is not used: audit= trains nothing" in ended.stdout
     rows = table(tmp_path)
     assert rows["tight"]["solution_error"] == rows["adjoint"]["solution_error"] != ""
     assert "torn: cannot read" in ended.stdout, "it refuses itself alone"

@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import ode_runner as ode
 from ode_runner.batch import Batch, TaskSpec
 from ode_runner.building.instantiate import construct
 from ode_runner.field import VectorField, broadcast_time
@@ -534,8 +535,17 @@ def test_a_trained_run_is_guided_anew_and_nothing_that_it_has_learned_is_changed
     assert found[0]["test/sw2"] != found[1]["test/sw2"]
     assert [metrics["test/apart_from_own"] for metrics in found] == [0, 0], "the same solver, from the same noise"
     ended = typed(f"evaluate={folder}", "model.hidden=0.5", cwd=tmp_path)
+    taken = "model.hidden=0.5: the run is taken as it is. Change its solver or tolerance, or model.guid"
     assert ended.returncode == 2
-    assert "model.hidden=0.5: the run is taken as it is. Change its solver or tolerance, or model.guid" in ended.stderr
+    assert taken in ended.stderr
+    guided = [ode.load(folder, f"model.guidance={guidance}") for guidance in (1, 3)]
+    assert not torch.equal(*(run.sample(4).path[-1] for run in guided))
+    other, default = torch.eye(guided[0].experiment.task.spec.condition).roll(1, dims=0), guided[0].sample(8).path[-1]
+    assert not torch.equal(guided[0].sample(8, given=other).path[-1], default)
+    with pytest.raises(ode.RefusedInput, match=r"given has shape \(8, 8\); conditions of these samples have \(4, 8\)"):
+        guided[0].sample(4, given=other)
+    with pytest.raises(ode.RefusedInput, match=taken):
+        ode.load(folder, "model.hidden=0.5")
 
 
 @pytest.mark.slow
