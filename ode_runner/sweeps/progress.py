@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ode_runner.config.command_names import is_command
 from ode_runner.config.exit_codes import IN_USE, REFUSED, ExitCode, JobResult
@@ -23,6 +24,9 @@ from ode_runner.report.quantities import quality_of_samples, usual
 from ode_runner.report.runs import Run
 from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell, due_cells
 
+if TYPE_CHECKING:  # it imports models and tasks
+    from ode_runner.sweeps.objectives import Objective
+
 LOOK_SECONDS = 1.0  # between reads of the records of runs in other processes
 ENDED = {CellState.DONE: "completed before", CellState.SAME: "the same run as another", CellState.LEFT: "left out"}
 
@@ -35,6 +39,7 @@ class Progress:
     folder: Path
     broken: Sequence[BrokenCell] = ()  # told of, and not run
     expected: int | None = None  # how many cells will run, if not all are known beforehand, as in a search
+    objectives: "Sequence[Objective]" = ()  # of a search: what is printed of a completed run
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=utc_now)
     waits: bool = False
@@ -105,8 +110,18 @@ class Progress:
         came = f"{result.status}: {result.reason.partition('. ')[0]}"  # the whole reason is printed at the end
         if result.status == RunStatus.COMPLETED:
             record = cell.recorded()
-            came = _result(record, cell.folder) if record is not None else "completed"
+            came = self._result(record, cell.folder) if record is not None else "completed"
         self._say(f"[{len(self.reported)}/{self._total()}] {cell.name:<{width}}  {came}")
+
+    def _result(self, record: RunRecord, folder: Path) -> str:
+        """The numbers of a completed run, and how long it took."""
+        run, seconds = Run(folder=folder, record=record), record.cost.get("wall_seconds")
+        ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"
+        reached = {objective.name: objective.of(run) for objective in self.objectives} or _chosen_by(run)
+        numbers = [
+            f"{name.replace('/', ' ')} {shown(name, value)}" for name, value in reached.items() if value is not None
+        ]
+        return "  ".join([*numbers, ended])
 
     def _total(self) -> int:
         return self.expected or len(due_cells(self.cells))
@@ -193,24 +208,17 @@ class Progress:
         print(text, flush=True)  # runs may print from other processes
 
 
-def _result(record: RunRecord, folder: Path) -> str:
-    """The result of a completed run, and how long it took.
+def _chosen_by(run: Run) -> dict[str, float]:
+    """The metric by which the weights of a run were chosen, and its measure of samples if it has one.
 
-    The result is the metric by which its weights were chosen. If none were chosen, as for a true field, it is the first
-    metric of a report.
+    If no weights were chosen, as for a true field, it is the first metric of a report.
     """
-    seconds = record.cost.get("wall_seconds")
-    ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"
-    chosen = [name.removeprefix("eval/") for name in record.metrics if name.startswith("eval/")]
+    metrics = run.record.metrics
+    chosen = [name.removeprefix("eval/") for name in metrics if name.startswith("eval/")]
     wanted = [name for choice in chosen[:1] for name in (f"test/{choice}", f"eval/{choice}")]
-    run = Run(folder=folder, record=record)
     results = [name for name in usual([run]) if name.startswith("test/")]
-    name = next((name for name in (*wanted, *results) if name in record.metrics), None)
-    reported = [name, quality_of_samples(run) if chosen else None]
-    numbers = [
-        f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  " for name in dict.fromkeys(reported) if name
-    ]
-    return "".join(numbers) + ended
+    name = next((name for name in (*wanted, *results) if name in metrics), None)
+    return {name: metrics[name] for name in (name, quality_of_samples(run) if chosen else None) if name}
 
 
 def _code(cell: SweepCell) -> ExitCode:

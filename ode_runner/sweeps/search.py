@@ -70,7 +70,8 @@ class SearchSweeper(CellSweeper):
         with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take trials
             expected = max(self.trials - study.ended, 0)  # that the first is running for unfinished ones
             try:
-                with self.under_way(Progress(cells=[], folder=folder, expected=expected)) as progress:
+                progress = Progress(cells=[], folder=folder, expected=expected, objectives=wanted)
+                with self.under_way(progress):
                     ended = partial(self._ended_its_process, by_key)
                     while trials := study.next(self.max_batch_size or 1, of=self.trials, ended_its_process=ended):
                         self._try(trials, study, by_key, wanted, progress)

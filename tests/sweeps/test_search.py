@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,7 @@ def test_trials_are_runs_and_the_same_command_goes_on_with_them(tmp_path: Path) 
     ended = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "[3/3] trial 2: solver.num_steps=" in ended.stdout
+    assert len(re.findall(r"^\[./3\] .*  eval accuracy \d+\.\d+%  nfe \d+\S*  completed in", ended.stdout, re.M)) == 3
     assert "Pareto front of 3 trials, by eval/accuracy and nfe:" in ended.stdout
     found = [objectives(record) for record in records(tmp_path)]
     assert len({nfe for _, nfe in found}) > 1
