@@ -28,7 +28,7 @@ from ode_runner.gradients.field_checks import check_differentiable
 from ode_runner.gradients.jumps import solve_between_jumps
 from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
-from ode_runner.gradients.time_gradients import solve_with_time_gradients
+from ode_runner.gradients.time_gradients import with_time_gradients
 from ode_runner.integral import NONE, Integral
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.problem import (
@@ -227,12 +227,11 @@ class Integrator:
                 f"the times of a solve by {solver.shown_name} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
-        if not moving and (found := self._compiled_or_recorded(solver, problem)) is not None:
+        if (found := self._compiled_or_recorded(solver, problem)) is not None:
             return found
 
         def solve(solver: Solver, piece: Problem) -> Solution:
-            one = partial(self.gradient.solve, solver)
-            return solve_with_time_gradients(one, piece) if moving else one(piece)
+            return with_time_gradients(partial(self.gradient.solve, solver), piece)
 
         with self._observed(field, problem):
             if problem.event is not None:
@@ -243,7 +242,7 @@ class Integrator:
         """The solution by a compiled or recorded solve of such problems; None if there is none."""
         if torch.is_grad_enabled():
             compiled = None if problem.event is not None else self._compiled.find(problem)
-            return None if compiled is None else compiled(problem)
+            return None if compiled is None else with_time_gradients(compiled, problem)
         if problem.event is None and (compiled := self._evaluated.find(problem)) is not None:
             return compiled(problem)
         return self._recorded.solve(solver, problem, partial(self.gradient.solve, solver)) if self.records else None

@@ -14,8 +14,8 @@ OF_TIMES = (
 )
 
 
-def solve_with_time_gradients(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
-    """`solve(problem)`, whose solution is also differentiable with respect to `ts`.
+def with_time_gradients(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
+    """`solve(problem)`, whose solution is also differentiable with respect to `ts`, if they require a gradient.
 
     For an output time, dy(t)/dt = f(t, y). For the first time, dL/dt0 = -a(t0) f(t0, y0), where a = dL/dy. The
     derivative of an integral from t0 to t is its integrand at t, minus that at t0. These are the derivatives of the
@@ -24,6 +24,8 @@ def solve_with_time_gradients(solve: Callable[[Problem], Solution], problem: Pro
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 2.
     """
     field, y0, ts = problem.field, problem.y0, problem.ts
+    if not (ts.requires_grad and torch.is_grad_enabled()):
+        return solve(problem)
     fixed = ts.detach()
     shifts = ts - fixed  # zero, with a gradient
     with torch.no_grad():

@@ -853,3 +853,22 @@ def test_machine_code_reads_no_parameters_that_have_become_others(options: dict[
     else:
         field.rate.data = torch.tensor([1.0, 1.0])
     torch.testing.assert_close(solve(y0, ts).ys, ode.integrate(field, y0, ts, **options).ys, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("options", [{}, {"per_sample": True}, {"solver": "rk4", "num_steps": 4}])
+def test_times_that_require_a_gradient_are_solved_in_machine_code_too(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were solved without it, and nothing said so."""
+    field, y0 = Decays(), torch.ones(4, 2, requires_grad=True)
+    ts = torch.tensor([0.0, 0.2, 0.5], requires_grad=True)
+    wanted = [y0, ts, field.rate]
+
+    def gradients(ys: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad((ys * torch.arange(ys.numel()).view_as(ys)).sin().sum(), wanted))
+
+    theirs = gradients(ode.integrate(field, y0, ts, **options).ys)
+    solve = ode.compile(field, y0, ts, **options)
+    monkeypatch.setattr(Backprop, "solve", pytest.fail)
+    assert_same(gradients(solve(y0, ts).ys), theirs, within=1e-9)
