@@ -97,7 +97,8 @@ class Density2D(DensityTask):
         if conditional:
             points = torch.cat([points, one_hot(component, distribution.components)], dim=1)
         drawn = points.float().split(list(sizes.values()))
-        entropy = distribution.entropy_within if conditional else distribution.entropy
+        entropies = distribution.entropies()
+        entropy = entropies.within if conditional else entropies.whole
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
         self.grid, self.distribution = grid, distribution
         self.conditions = torch.eye(distribution.components if conditional else 0, device=device)
