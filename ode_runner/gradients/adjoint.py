@@ -35,8 +35,8 @@ class Adjoint(GradientMode):
 
     excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
     requirement: ClassVar[str] = (
-        "an explicit solver of any field, since its equations are many and not separable, or one of Stratonovich's "
-        "equations, whose rules of calculus are the ordinary ones, by steps that start anew (heun_sde, midpoint_sde)"
+        "an explicit solver that takes any field, because it solves a larger equation backwards; or, for stochastic "
+        "equations, heun_sde or midpoint_sde, which take Stratonovich's and start every step anew"
     )
     own_derivative: ClassVar[bool] = True
     solves_an_adjoint: ClassVar[bool] = True
