@@ -1,6 +1,7 @@
 """The typed options, shortened for the name of a run's folder."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from ode_runner.config.arguments import root_of
@@ -27,25 +28,39 @@ SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *COMMAND_OPTIONS, 
 def shortened_options(words: Sequence[str], *, named: Collection[str], unused: Collection[str]) -> list[str]:
     """Each option by the last part of its name, `lr=0.01`, and each choice by its value, `conv`.
 
-    As many as fit, then `+3` for three more. Options that do not change the result are left out.
+    An option whose last part is also that of another is called by its whole name, `optimizer.lr=0.01`. As many as
+    fit, then `+3` for three more. Options that do not change the result are left out.
 
     Args:
         words: overrides of one run, as typed.
         named: groups whose choice is already in the folder's name.
         unused: groups that the run does not use; their options are left out.
     """
-    items, kept = list(dict.fromkeys(_items(words, named, unused))), list[str]()
+    options, kept = dict(_options(words, named, unused)), list[str]()
+    count = Counter(map(_last, options))
+    names = {key: _last(key) if count[_last(key)] == 1 else _plain(key) for key in options}
+    items = [shown if key in GROUPS else f"{names[key]}={shown}" for key, shown in options.items()]
     while items and len("-".join([*kept, items[0]])) <= MOST_SIGNS:
         kept.append(items.pop(0))
     return kept + ([f"+{len(items)}"] if items else [])
 
 
-def _items(words: Sequence[str], named: Collection[str], unused: Collection[str]) -> Iterator[str]:
+def _options(words: Sequence[str], named: Collection[str], unused: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The names and values of the options that are shown."""
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
         root = root_of(word)
-        shown = re.sub(r"[^\w.+-]+", "_", value).strip("_")
+        shown = _plain(value)
         silent = root in SILENT or root in unused or key in named or key in UNSEEN
         if silent or word.startswith("~") or shown in ("", "null"):
             continue
-        yield shown if key in GROUPS else f"{re.split(r'[.@]', key)[-1]}={shown}"
+        yield key, shown
+
+
+def _plain(text: str) -> str:
+    """With `_` for signs that names of folders may not have."""
+    return re.sub(r"[^\w.+-]+", "_", text).strip("_")
+
+
+def _last(key: str) -> str:
+    return re.split(r"[.@]", key)[-1]

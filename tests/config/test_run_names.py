@@ -21,6 +21,7 @@ SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=
         (["network=conv", "optimizer=sgd", "+experiment=reflection"], ["conv", "sgd", "reflection"]),
         (["task.radii=[1,2]", "task.file='a b.csv'"], ["radii=1_2", "file=a_b.csv"]),
         (["processes=2", "trainer.device=cpu", "output_dir=x", "logger=none", "hydra.verbose=true", "grid=models"], []),
+        (["task.noise=0.1", "model.noise=0.1", "task.std=2"], ["task.noise=0.1", "model.noise=0.1", "std=2"]),
         (["solver.num_steps=4", "solver.step_size=null", "~experiment"], ["num_steps=4"]),
         (["gradient.interval=3"], []),  # of a group that the run does not use
     ],
