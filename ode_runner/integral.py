@@ -25,7 +25,7 @@ class Integral(nn.Module):
     The field does not depend on q, so q is not part of the state. If `g` is a module, its parameters are learned.
 
     Args:
-        g: g(t, y, dy, pull, *given) returns (batch,). dy = f(t, y) is the field's derivative at this point, in the
+        g: g(t, y, dy, vjp, *given) returns (batch,). dy = f(t, y) is the field's derivative at this point, in the
             shape of `y`, and `vjp` its `VJP`. `t` is (), or (batch,) if every sample has its own steps.
         judged: True: step control also keeps the error of q within the tolerance. An integral that is the objective
             must be judged, or training learns to exploit its error. A penalty need not be; it then causes no steps.
@@ -48,7 +48,7 @@ class Integral(nn.Module):
 
 @final
 class VJP:
-    """Vector-Jacobian products of the field at one (t, y): pull(v) is v^T df/dy, in the shape of `y`.
+    """Vector-Jacobian products of the field at one (t, y): vjp(v) is v^T df/dy, in the shape of `y`.
 
     `v` has the shape of `y`, or (k, *y.shape) for k vectors at once; the result has the shape of `v`. Each vector is
     one product in the ledger. The first call evaluates the field again; this does not count as an evaluation.
