@@ -1,9 +1,10 @@
 """Estimates of the spectrum of a Jacobian from its products with vectors.
 
-Samples of a batch must not interact: the Jacobian is then block-diagonal, and all samples are treated at once.
-
+If samples of a batch do not interact, the Jacobian is block-diagonal, and all samples are treated at once. If they do,
+estimates are NaN, with a warning.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -26,6 +27,8 @@ def ritz_values(jvp: Callable[[State], State], like: State, *, products: int) ->
     """
     batch, elements = like.shape[0], like[0].numel()
     count = min(products, elements)
+    if _interact(jvp, like):
+        return torch.full((batch, count), torch.nan, dtype=torch.complex128)
     draw = torch.Generator().manual_seed(0)
 
     def fresh() -> Tensor:
@@ -50,10 +53,26 @@ def ritz_values(jvp: Callable[[State], State], like: State, *, products: int) ->
 
 def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) -> Tensor:
     """The largest singular value of each sample's Jacobian, (batch,), from below: the power method on J^T J."""
+    if _interact(map_.jvp, like):
+        return like.new_full((len(like),), torch.nan)
     vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     for _ in range(rounds):
         vector = map_.vjp(map_.jvp(_unit(vector.flatten(1)).view_as(like)))
     return map_.jvp(_unit(vector.flatten(1)).view_as(like)).flatten(1).norm(dim=1)
+
+
+def _interact(jvp: Callable[[State], State], like: State) -> bool:
+    """Whether a change of the first sample changes another one, by one product with a vector."""
+    change = torch.zeros_like(like)
+    change[:1] = torch.linspace(1, 2, like[:1].numel()).to(like).view_as(like[:1])
+    found = len(like) > 1 and bool((jvp(change)[1:].nan_to_num() != 0).any())
+    if found:
+        warnings.warn(
+            "samples of a batch interact, so that no sample has a Jacobian of its own: its eigenvalues and singular "
+            "values are not measured.",
+            stacklevel=3,
+        )
+    return found
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -107,6 +107,16 @@ def test_of_a_large_state_the_rim_of_the_spectrum_is_found(float64: None) -> Non
     torch.testing.assert_close(found.min(dim=1).values, -10 * torch.ones(2), rtol=0, atol=0.02)  # the same
 
 
+def test_samples_that_interact_have_no_spectrum_of_their_own(float64: None) -> None:
+    """Estimates were those of one large map, and nothing said so."""
+    y = torch.randn(4, 3).requires_grad_()
+    derivative = JacobianProducts(torch.tanh(y - y.mean(dim=0)), y)
+    with pytest.warns(UserWarning, match="samples of a batch interact"):
+        assert ritz_values(derivative.jvp, y, products=3).isnan().all()
+    with pytest.warns(UserWarning, match="samples of a batch interact"):
+        assert largest_singular_value(derivative, y, rounds=3).isnan().all()
+
+
 def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> None:
     matrix, place = matrices(4, 3), torch.zeros(4, 3, requires_grad=True)
     made = JacobianProducts(times_matrix(matrix)(place), place)
