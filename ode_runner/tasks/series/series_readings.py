@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ode_runner.batch import Split
-from ode_runner.tasks.series.series_samples import Measured
+from ode_runner.tasks.series.series_samples import Measured, rows_of
 from ode_runner.tasks.series.series_splits import Piece, SeriesSplits
 
 
@@ -87,18 +87,9 @@ def readings_of(pieces: Sequence[Piece], series: Sequence[Measured], *, most: in
 
     `causal`: the inputs also contain the rows that are asked for, with their times but without values.
     """
-    rows, columns = max(piece.stop - piece.begin for piece in pieces), series[0].values.shape[1]
-    times = torch.zeros(len(pieces), rows, dtype=torch.float64)
-    values = torch.full((len(pieces), rows, columns), math.nan, dtype=torch.float64)
-    for place, piece in enumerate(pieces):
-        own, many = series[piece.series], piece.stop - piece.begin
-        times[place, :many] = own.times[piece.begin : piece.stop] - own.times[piece.begin]
-        values[place, :many] = own.values[piece.begin : piece.stop]
-    numbers = torch.arange(rows)
-    read, real = (
-        numbers < torch.tensor(counts)[:, None]
-        for counts in ([p.scored - p.begin for p in pieces], [p.stop - p.begin for p in pieces])
-    )
+    times, values, real = rows_of(pieces, series, first=[piece.begin for piece in pieces])
+    rows = times.shape[1]
+    read = torch.arange(rows) < torch.tensor([piece.scored - piece.begin for piece in pieces])[:, None]
     given = real if causal else read
     seen = values.masked_fill(~read[..., None], math.nan).masked_fill(~given[..., None], 0.0)
     inputs = torch.cat([seen, torch.where(given, times, 0.0)[..., None], given[..., None].to(seen)], dim=-1)

@@ -76,16 +76,28 @@ class Samples(NamedTuple):
 
 def samples_of(pieces: Sequence[Piece], series: Sequence[Measured]) -> Samples:
     """The rows of the pieces that are scored, with times counted from the first row of each."""
-    rows, columns = max(piece.stop - piece.scored for piece in pieces), series[0].values.shape[1]
-    times = torch.zeros(len(pieces), rows, dtype=torch.float64)
-    values = torch.full((len(pieces), rows, columns), math.nan, dtype=torch.float64)
-    real = torch.zeros(len(pieces), rows, dtype=torch.bool)
-    for place, piece in enumerate(pieces):
-        own, many = series[piece.series], piece.stop - piece.scored
-        times[place, :many] = own.times[piece.scored : piece.stop] - own.times[piece.begin]
-        values[place, :many], real[place, :many] = own.values[piece.scored : piece.stop], True
+    times, values, real = rows_of(pieces, series, first=[piece.scored for piece in pieces])
     inputs = inputs_of(pieces, series, spans=times.amax(dim=1).tolist())
     return Samples(inputs, times, values.nan_to_num(0.0), ~values.isnan(), real)
+
+
+def rows_of(
+    pieces: Sequence[Piece], series: Sequence[Measured], *, first: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Times, values and which rows are no padding, of the rows of the pieces from their `first` ones on.
+
+    Times (pieces, rows) count from the beginning of a piece and are 0 in padding, where values (pieces, rows, columns)
+    are NaN. All are gathered at once: a file may have a hundred thousand pieces.
+    """
+    offsets = torch.tensor([0, *(len(one.times) for one in series)]).cumsum(dim=0)
+    numbers, begins, stops = (torch.tensor(part) for part in zip(*(p[:3] for p in pieces), strict=True))
+    firsts = torch.tensor(first)
+    places = torch.arange(int((stops - firsts).max()))
+    real = places < (stops - firsts)[:, None]
+    rows = torch.where(real, (offsets[numbers] + firsts)[:, None] + places, 0)
+    times, values = torch.cat([one.times for one in series]), torch.cat([one.values for one in series])
+    since = times[rows] - times[offsets[numbers] + begins][:, None]
+    return since.masked_fill(~real, 0.0), values[rows].masked_fill(~real[..., None], math.nan), real
 
 
 def inputs_of(pieces: Sequence[Piece], series: Sequence[Measured], *, spans: Sequence[float]) -> Tensor:
@@ -105,7 +117,9 @@ def inputs_of(pieces: Sequence[Piece], series: Sequence[Measured], *, spans: Seq
 
 
 def _start(piece: Piece, own: Measured) -> Tensor:
-    """The initial values (columns,), interpolated from known rows."""
+    """The initial values (columns,): those of the first row, where they are known, or interpolated from known rows."""
+    if piece.begin < piece.known and not (row := own.values[piece.begin]).isnan().any():
+        return row
     time, clock, values = float(own.times[piece.begin]), own.times[: piece.known], own.values[: piece.known]
     at = [
         float(np.interp(time, clock[seen].numpy(), column[seen].numpy()))
