@@ -18,6 +18,7 @@ class Encoding(NamedTuple):
     given: Sequence[Tensor] = ()  # (batch, ...) each: arguments of the field after time and state, such as a condition
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: terms of the loss, by name, such as {"kl": ...}
     breaks: Sequence[float] = ()  # times at which the field is discontinuous because of `given`
+    knots: Sequence[float] = ()  # times at which a derivative of the field is: no step spans one
 
     def to(self, dtype: torch.dtype) -> "Encoding":
         """The encoding with the state and the floating-point tensors of `given` converted; integers stay integers."""

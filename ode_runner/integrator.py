@@ -21,7 +21,7 @@ from ode_runner.fields.counted_field import Call, CountedField, fitted, name_of
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.structured_field import JumpField, kind_of
 from ode_runner.gradients.base import GradientMode, check_solution
-from ode_runner.gradients.breaks import solve_between_breaks
+from ode_runner.gradients.breaks import breaks_of, solve_between_breaks
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.field_checks import check_differentiable
@@ -160,7 +160,7 @@ class Integrator:
 
         `given` are tensors (batch, ...) that the field takes after time and state, such as a condition. Every gradient
         mode differentiates with respect to them as to the initial state; integer tensors are passed on unchanged. An
-        `Encoding` in place of `y0` brings its own given tensors and breaks.
+        `Encoding` in place of `y0` brings its own given tensors, breaks and knots.
 
         The solution holds each of the `integrals` by its name, (time, batch), 0 at ts[0]. `noise` drives a stochastic
         field; that of a Gaussian path can also be solved without. `breaks` are times, in any order, at which the field
@@ -173,8 +173,8 @@ class Integrator:
             IncompatibleChoice: the solver does not take this field, or has no rule for integrals, noise or events.
         """
         check_kinds(given, integrals, breaks)
-        breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
-        y0, given = state_and_given(y0, given)
+        of_given = breaks_of(y0, self.solver, ts) if isinstance(y0, Encoding) else ()
+        y0, given, breaks = *state_and_given(y0, given), [*breaks, *of_given]
         check_solvable(y0, ts, breaks)
         if jumps is not None:
             solve = partial(self, field, given=given, integrals=integrals, noise=noise, breaks=breaks)

@@ -45,11 +45,15 @@ class Control(abc.ABC):
 
     def breaks(self, lengths: Tensor, *, ends: bool) -> list[float]:
         """Values of s at which dX/ds jumps: knots with kinks, and ends of shorter series; `ends`: every row instead."""
+        if self.kinks or ends:
+            return self.knots(lengths)
         last = int(lengths.max()) - 1
-        if self.kinks:
-            return [float(k) for k in range(1, self.pieces * last)]
-        rows = range(1, last) if ends else sorted({length - 1 for length in lengths.tolist()} - {0, last})
+        rows = sorted({length - 1 for length in lengths.tolist()} - {0, last})
         return [float(self.pieces * row) for row in rows]
+
+    def knots(self, lengths: Tensor) -> list[float]:
+        """Values of s between the ends of the longest series at which a piece begins."""
+        return [float(k) for k in range(1, self.pieces * (int(lengths.max()) - 1))]
 
 
 def slope_at(s: Time, coefficients: Tensor) -> State:

@@ -9,13 +9,20 @@ import torch
 from torch import Tensor
 
 from ode_runner.devices.transfer import read_times
+from ode_runner.encoding import Encoding
 from ode_runner.fields.ledger import EachSample
 from ode_runner.gradients.continuous import warm_started
 from ode_runner.problem import Problem, Solution, with_steps_of
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.types import Times
 
 Solve = Callable[[Solver, Problem], Solution]
+
+
+def breaks_of(encoding: Encoding, solver: Solver, ts: Times) -> Sequence[float]:
+    """The encoding's breaks, and its knots unless fixed steps end at each of them: one solve costs less than many."""
+    met = isinstance(solver, FixedStepSolver) and solver.ends_at(encoding.knots, ts)
+    return encoding.breaks if met else [*encoding.breaks, *encoding.knots]
 
 
 def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solution:

@@ -3,7 +3,7 @@
 import abc
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, Self
@@ -177,6 +177,13 @@ class FixedStepSolver(Solver):
         """A grid of equal steps from the first time to the last, whatever the output times in between."""
         times = read_times(ts)
         return self._grid(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
+
+    def ends_at(self, knots: Sequence[float], ts: Times) -> bool:
+        """Whether a step ends at each of the knots between the first time and the last, up to rounding."""
+        if not knots:
+            return True
+        ends = sorted({round(t, 6) for grid in self.grids(ts) for t in grid})
+        return {round(knot, 6) for knot in knots if ends[0] < knot < ends[-1]} <= {*ends}
 
     def check_times(self, ts: Times) -> None:
         times = read_times(ts)

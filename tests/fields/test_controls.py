@@ -1,6 +1,7 @@
 """Controls: paths through rows, what stands in place of missing values, and what padding and redundant rows change."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from ode_runner.controls.base import path_at, slope_at
 from ode_runner.controls.missing import counts, held, interpolated
 from ode_runner.controls.named import CONTROLS, ControlName, control_named
 from ode_runner.controls.series import Series
+from ode_runner.encoding import Encoding
 from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.breaks import breaks_of
 from ode_runner.integrator import Integrator
 from ode_runner.models.series.cde import ControlledField
 from ode_runner.models.series.rde import WindowField, increments_and_areas
@@ -26,6 +29,7 @@ from tests.problems import slope
 
 pytestmark = pytest.mark.usefixtures("float64")
 NAN = math.nan
+ADAPTIVE: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 10_000}
 BLANKS = Series.complete(
     torch.tensor([[0.0, 1.0, 3.0, 4.0]]), torch.tensor([[[1.0, NAN], [NAN, 5.0], [4.0, NAN], [NAN, NAN]]])
 )
@@ -52,11 +56,12 @@ class AreaMatrices(nn.Module):
 def driven(knots: Tensor, name: ControlName, solver: Solver, *, lengths: Tensor | None = None) -> Tensor:
     """(x, y, A) at the end of the path through the knots."""
     lengths, control = of_all(knots) if lengths is None else lengths, control_named(name)
-    field = ControlledField(AreaMatrices(), longest=None if control.kinks else 1.0)
+    field = ControlledField(AreaMatrices())
     ts = torch.tensor([0.0, float(control.pieces * (knots.shape[1] - 1))])
     begin = torch.cat([knots[:, 0], torch.zeros(len(knots), 1)], dim=1)
-    given, breaks = (control.coefficients(knots, lengths),), control.breaks(lengths, ends=False)
-    return Integrator(solver=solver, gradient=Backprop())(field, begin, ts, given=given, breaks=breaks).ys[-1]
+    given = (control.coefficients(knots, lengths),)
+    edges = {"breaks": control.breaks(lengths, ends=False), "knots": control.knots(lengths)}
+    return Integrator(solver=solver, gradient=Backprop())(field, Encoding(begin, given, **edges), ts).ys[-1]
 
 
 def a_step_a_piece(kind: type[Midpoint | RK4] = RK4) -> Solver:
@@ -134,10 +139,24 @@ def test_along_straight_lines_the_area_is_the_shoelace_sum(solver: Solver) -> No
 
 
 @pytest.mark.parametrize("name", ["hermite", "natural", "linear"])
-def test_adaptive_solvers_step_over_no_row(name: ControlName) -> None:
+def test_no_step_spans_a_row(name: ControlName) -> None:
+    """Steps that do are of a lower order, of which an error estimate knows nothing."""
     knots = walks(8, 20)
-    found = driven(knots, name, Dopri5(rtol=1e-3, atol=1e-3, max_steps=10_000, per_sample=False))
-    torch.testing.assert_close(found[:, :2], knots[:, -1], rtol=0, atol=0.02)
+    expected = driven(knots, name, RK4(num_steps=32, step_size=None))
+    for per_sample in (False, True):
+        found = driven(knots, name, Dopri5(**ADAPTIVE, per_sample=per_sample))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    few, three = (driven(knots, name, RK4(num_steps=n, step_size=h)) for n, h in ((None, 0.4), (3, None)))
+    torch.testing.assert_close(few, three, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("solver", "met"), [(RK4(num_steps=3, step_size=None), True), (Dopri5(**ADAPTIVE, per_sample=False), False)]
+)
+def test_fixed_steps_that_end_at_every_row_are_one_solve(solver: Solver, met: bool) -> None:
+    encoding, whole = Encoding(torch.zeros(1, 1), breaks=[2.0], knots=[1.0, 2.0, 3.0]), torch.tensor([0.0, 4.0])
+    assert (breaks_of(encoding, solver, whole) == [2.0]) == met
+    assert breaks_of(encoding, solver, torch.tensor([0.0, 1.5, 4.0])) == [2.0, 1.0, 2.0, 3.0]
 
 
 def test_rows_that_are_on_the_line_anyway_change_nothing() -> None:

@@ -49,7 +49,7 @@ class CDE(SeriesModel):
         channels = time + network.channels * (1 + counted)
         initial, rows = network.initial(channels), spec.input_shape[0]
         self.stem = ControlStem(self.control, initial, time=time, counted=counted, rows=rows, at_every_row=spec.causal)
-        self.field = ControlledField(network.matrix_field(channels), longest=None if self.control.kinks else 1.0)
+        self.field = ControlledField(network.matrix_field(channels))
         self.head = network.head()
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
@@ -68,17 +68,13 @@ class CDE(SeriesModel):
 
 
 class ControlledField(VectorField):
-    """F(z) dX/ds, given the coefficients of dX/ds; `longest`: longest step of adaptive solvers, in pieces of X."""
+    """F(z) dX/ds, given the coefficients of dX/ds."""
 
     batched_time = True
 
-    def __init__(self, matrices: nn.Module, *, longest: float | None) -> None:
+    def __init__(self, matrices: nn.Module) -> None:
         super().__init__()
-        self.matrices, self.longest = matrices, longest
-
-    @property
-    def longest_step(self) -> float | None:
-        return self.longest
+        self.matrices = matrices
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         (coefficients,) = given

@@ -34,8 +34,8 @@ class ControlStem(nn.Module):
     def forward(self, rows: Tensor) -> Encoding:
         knots, coefficients = self.path(rows)
         lengths = Series.of_rows(rows).lengths
-        breaks = self.control.breaks(lengths, ends=self.at_every_row)
-        return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks)
+        breaks, places = self.control.breaks(lengths, ends=self.at_every_row), self.control.knots(lengths)
+        return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks, knots=places)
 
     def path(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The knots (series, rows, channels), and the coefficients of the control through them."""
