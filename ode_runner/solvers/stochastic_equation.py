@@ -6,6 +6,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.counted_field import CountedField, name_of, uncounted
@@ -37,7 +38,7 @@ class StochasticEquation:
     Args:
         field: the counted field.
         calculus: the calculus of the solver.
-        y0: the initial state, at which the kind of noise is checked once per field.
+        y0: the initial state, at which, and beside which, the kind of noise is checked once per field.
         t0: the first time.
 
     Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.9.
@@ -49,6 +50,7 @@ class StochasticEquation:
         self.kind = own.noise_kind
         differ = own.calculus is not calculus and self.kind is not NoiseKind.ADDITIVE
         self.correction = (0.5 if calculus is Calculus.STRATONOVICH else -0.5) * differ
+        self._learned: bool | None = None  # whether the diffusion depends on tensors that require a gradient
         if own not in _checked:
             _check_kind(field, own, t0, y0)
             _checked.add(own)
@@ -97,7 +99,7 @@ class StochasticEquation:
 
     def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
         """The diffusion g, and its directional derivative along itself, (dg/dy) g."""
-        graph = torch.is_grad_enabled()
+        graph = self._keeps_graph(t, y)
         with torch.enable_grad():
             y = y if graph and y.requires_grad else y.detach().requires_grad_()
             g = self.diffusion(t, y)
@@ -105,6 +107,14 @@ class StochasticEquation:
             along = _jvp(g, y, g) if scalar else _pulled(g, y, g, graph=graph)
         self.field.ledger.tally.products += 2 if scalar else 1
         return (g, along) if graph else (g.detach(), along.detach())
+
+    def _keeps_graph(self, t: Point, y: State) -> bool:
+        """Whether something is to be differentiated: a graph for nobody would be kept through the whole solve."""
+        if not torch.is_grad_enabled() or y.requires_grad:
+            return torch.is_grad_enabled()
+        if self._learned is None:
+            self._learned = _learns(self.field, t, y)
+        return self._learned
 
 
 def _pulled(g: Tensor, y: State, v: Tensor, *, graph: bool) -> Tensor:
@@ -121,12 +131,32 @@ def _jvp(g: Tensor, y: State, v: Tensor) -> Tensor:
     return _pulled(_pulled(g, y, u, graph=True), u, v, graph=True)
 
 
+def _learns(field: VectorField, t: Point, y: State) -> bool:
+    """Whether the diffusion depends on tensors that require a gradient: parameters, given ones, or captured ones."""
+    if not isinstance(field, CountedField) or field.leaves():
+        return True
+    own = cast("StochasticField", uncounted(field))
+    with without_side_effects(own, y.device):
+        return own.diffusion(time_tensor(t, y), y.detach(), *field.of_field(field.arguments())).requires_grad
+
+
 def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) -> None:
     """Raises IncompatibleChoice if shape or derivative of the diffusion contradict the stated kind of noise."""
     if isinstance(own, DenoisingField) or not isinstance(field, CountedField):
         return  # the diffusion of a path is known
+    for begin in (y0.detach(), _beside(y0.detach())):
+        _check_kind_at(field, own, t0, begin)
+
+
+def _beside(y: State) -> State:
+    """A state near by: a derivative may vanish at the initial one, as that of y^2 at 0."""
+    factors = torch.linspace(0.01, 0.02, y.numel(), dtype=y.dtype, device=y.device).view_as(y)
+    return y + factors * (1 + y.abs())
+
+
+def _check_kind_at(field: CountedField, own: StochasticField, t0: float, y0: State) -> None:
     with torch.enable_grad():
-        y = y0.detach().requires_grad_()
+        y = y0.requires_grad_()
         g = own.diffusion(time_tensor(t0, y), y.clone(), *field.of_field(field.arguments()))
         expected = (*y0.shape, *own.noise_shape(y0)) if own.noise_kind is NoiseKind.GENERAL else tuple(y0.shape)
         if not isinstance(g, Tensor) or tuple(g.shape) != expected:

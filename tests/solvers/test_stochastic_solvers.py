@@ -495,10 +495,31 @@ def test_noise_of_another_kind_than_stated_is_refused() -> None:
         solved(EulerMaruyama, 8, Mixing(), torch.ones(3, 2))
     with pytest.raises(IncompatibleChoice, match="Geometric states additive noise, and an element of its diffusion"):
         solved(EulerMaruyama, 8, Geometric(NoiseKind.ADDITIVE), torch.ones(3, 2))
+    for stated, wrong in (("additive", lambda t, y: 0.5 + y**2), ("diagonal", lambda t, y: 0.5 + y.flip(1) ** 2)):
+        flat = Geometric(NoiseKind(stated))
+        flat.diffusion = wrong  # type: ignore[method-assign]
+        with pytest.raises(IncompatibleChoice, match=f"states {stated} noise"):
+            solved(EulerMaruyama, 8, flat, torch.zeros(3, 2))  # where the derivative of the diffusion is 0
     unfit = Rotating(Calculus.ITO)
     unfit.diffusion = lambda t, y: y  # type: ignore[method-assign]
     with pytest.raises(IncompatibleChoice, match=r"general noise, for which its diffusion must be of shape \(3, 2, 2"):
         solved(EulerMaruyama, 8, unfit, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("solver", [Milstein, HeunSDE])
+def test_the_derivative_of_the_diffusion_keeps_a_graph_for_those_only_who_ask_for_one(
+    solver: type[StochasticSolver],
+) -> None:
+    """It kept that of all steps, and gave a solution with a graph to those who asked for none."""
+    y0, size = torch.ones(3, 2), torch.tensor(0.7, requires_grad=True)
+    captured, plain = Geometric(), Geometric()
+    captured.diffusion = lambda t, y: size * y.cos()  # type: ignore[method-assign]
+    plain.diffusion = lambda t, y: 0.7 * y.cos()  # type: ignore[method-assign]
+    assert not solved(solver, 8, plain, y0).ys.requires_grad
+    [found] = torch.autograd.grad(solved(solver, 8, captured, y0).ys[-1].sum(), size)
+    with torch.no_grad():
+        high, low = (solved(solver, 8, captured, y0).ys[-1].sum() for _ in map(size.add_, (1e-6, -2e-6)))
+    torch.testing.assert_close(found, (high - low) / 2e-6, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("solver", [*ITO, *STRATONOVICH])
