@@ -60,7 +60,7 @@ def ways(*several: tuple[str, Sequence[str]]) -> str:
     Choices that would be refused are left out, unless all of them would be refused.
     """
     accepts = _accepts.get()
-    typed = [one for one in several if can_be_typed(one[0])] or several
+    typed = [(group, names) for group, names in several if names and can_be_typed(group)] or several
     kept = [(group, [name for name in names if _accepted(accepts, group, name)]) for group, names in typed]
     left = kept if any(names for _, names in kept) else typed
     return ", or ".join(f"{group}={_listed(names)}" for group, names in left if names)

@@ -23,6 +23,7 @@ HEADS = (  # errors are relative
     *("\n", "solution:\ncosine", "\nerror", "flow:\ncosine", "\nerror", "NFE for-\nward", "back-\nward", "\nsaved"),
     "\ntime",
 )
+FAR_FROM_FLOW = 0.1  # error of the numerical solution's own gradient, above which a sentence explains it
 LOSS_TOLERANCE = 0.02  # relative; smaller differences of losses are explained by rounding, even in bf16
 
 
@@ -122,6 +123,11 @@ def _cosine(value: float) -> str:
 def _remarks(audited: Audit, results: Sequence[ModeResult]) -> list[str]:
     """Sentences on losses that differ and on what was not measured, then the modes that are not admissible."""
     solution, remarks = audited.references.solution, []
+    if results[0].flow_error > FAR_FROM_FLOW:
+        remarks.append(
+            f"  The gradients of solution and flow differ by {results[0].flow_error:.0%} in every mode: steps are too "
+            f"long, or the loss, {solution.loss:.2g}, is so near its minimum that the solver's error is what is left."
+        )
     for result in results:
         if result.reason:
             continue

@@ -89,7 +89,7 @@ def _of_run(cfg: DictConfig) -> tuple[str, ...]:
     named = next((command for command in COMMANDS if isinstance(cfg[command], str)), None)
     if named is None:
         return ()
-    return (*TRAINED, *LEARNING, *([] if named in DIFFERENTIATING else ["gradient"]))
+    return (*TRAINED, *LEARNING, *([] if f"{named}=" in DIFFERENTIATING else ["gradient"]))
 
 
 def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command | None:
@@ -226,9 +226,9 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
         try:
             mode = construct(cfg if name == choices["gradient"] else with_choice(), "gradient")
             model, solver = target_of(cfg, "model"), construct(cfg, "solver")
-            check_compatible({**choices, "gradient": name}, model, solver, mode)
             if has_events(target_of(cfg, "task"), model):
                 check_takes_events(solver, mode, batch=cfg.trainer.batch_size)
+            check_compatible({**choices, "gradient": name}, model, solver, mode)
             modes[name] = mode
         except RefusedInput as refusal:
             modes[name] = str(refusal)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.errors import CannotCompile
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
@@ -52,7 +53,7 @@ class Adjoint(GradientMode):
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         if isinstance(solver, StratonovichRungeKutta):
-            return super().compiled(solver, problem, fuses=fuses)
+            raise CannotCompile("the adjoint of a stochastic equation has no compiled steps")
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, problem, fuses=fuses)
 

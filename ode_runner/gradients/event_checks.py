@@ -20,8 +20,9 @@ def check_takes_events(solver: Solver, gradient: GradientMode | None, *, batch: 
     """
     name = solver.shown_name
     if not isinstance(solver, ExplicitRungeKutta):
+        instead = "Use solver=dopri5." if solver.of_ordinary_equations else "Those of other equations are not found."
         raise IncompatibleChoice(
-            f"{name} finds no events: that takes an explicit Runge-Kutta solver. Use solver=dopri5."
+            f"{name} finds no events: that takes an explicit Runge-Kutta solver of ordinary equations. {instead}"
         )
     if gradient is not None and not gradient.to_events:
         raise IncompatibleChoice(

@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import ode_runner as ode
 from ode_runner.api.function_field import FunctionField
+from ode_runner.building.members import ways
+from ode_runner.commands.dispatch import _of_run
 from ode_runner.commands.evaluate import _plain, describe_as_ode, much_finer
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.predict import _inputs
 from ode_runner.errors import RefusedInput, can_be_typed, either, taken_as_they_are
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
+from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
@@ -552,3 +556,13 @@ def test_commands_that_differentiate_take_no_other_options_of_training(
     refusal = nullcontext() if read else pytest.raises(RefusedInput, match=f"{command}= trains nothing. Leave it out")
     with refusal:
         assert "solver=rk4" in with_original_command([f"{command}={tmp_path}", word])
+
+
+def test_an_audit_advises_other_gradient_modes_since_it_compares_them() -> None:
+    """It read `Use .` if no solver of the run's field goes with a mode."""
+    none = dict.fromkeys(COMMANDS)
+    for command, fixed in (("audit", False), ("replay", False), ("evaluate", True)):
+        assert ("gradient" in _of_run(OmegaConf.create({**none, command: "outputs/run"}))) is fixed
+    for groups in (["gradient"], ["model"]):
+        with taken_as_they_are(groups):
+            assert ways(("solver", []), ("gradient", ["backprop"])) == "gradient=backprop"
