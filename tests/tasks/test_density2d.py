@@ -184,3 +184,13 @@ def test_steps_that_are_too_long_are_told_of(tmp_path: Path) -> None:
     assert "is not that of the flow" in said
     assert abs(metrics["test/mass"] - 1) > 0.01
     assert "the density has mass" in said
+
+
+def test_what_is_measured_of_x_by_alpha_is_not_compared_with_what_is_of_x(tmp_path: Path) -> None:
+    words = ("model=exact", "task.name=8gaussians_narrow", "task.path=vp", "solver=rk4", "solver.num_steps=2")
+    for end, ends in (("0.3", True), ("0.001", False)):
+        told = (*PLANE, *words, "task.clock=rho", f"task.end_time={end}", f"hydra.run.dir={end}")
+        said = typed(*told, "pictures=false", cwd=tmp_path).stdout
+        measured = record_of(tmp_path / end)["measured_with"]
+        assert "test/transport_cost" in measured
+        assert ("test/endpoint_rmse" in measured, "are of x / 0.6296" in said) == (ends, ends)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Drawn, Split, TaskSpec
-from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.paths.denoising_field import DenoisingField, KnownDistribution
 from ode_runner.paths.named import PathName
@@ -18,9 +18,8 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import animate_samples, draw_density, draw_samples
 from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView
-from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, OTHERS, PlaneDistribution, gaussians
-from ode_runner.tasks.densities.true_field_choices import by_noise_level, sampled_span, true_field
+from ode_runner.tasks.densities.true_field_choices import known_field
 from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts, split_sizes
 
@@ -40,6 +39,9 @@ REACH = 5.0  # the mass is summed over at least [-REACH, REACH]^2
 SHOWN = 3.5  # a picture shows at least [-SHOWN, SHOWN]^2, where the initial noise of samples is
 MARGIN = 0.25  # the extent of both is at least that of the data, plus this share of it on each side
 FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # times at which a learned field is compared with the true one; seed
+NEARLY_ONE = 0.999  # alpha at the end of a path, below which x / alpha is not taken for x
+OF_WAYS = ("straightness", "transport_cost")  # metrics of the ways of samples, and of their ends
+OF_ENDS = ("endpoint_rmse", "sw2", "near_centres", "right_centre")
 CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of pictures: cells, samples, times, frames of the animation
 
 
@@ -102,15 +104,20 @@ class Density2D(DensityTask):
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
         self.grid, self.distribution = grid, distribution
         self.conditions = torch.eye(distribution.components if conditional else 0, device=device)
-        field, sampled = _known_field(distribution, path, start_time, end_time, name=name, clock=clock)
+        self.known = known_field(distribution, path, start_time, end_time, name=name, clock=clock)
         self.spec = TaskSpec(
             input_shape=(2,),
             output_shape=(2,),
             condition=len(self.conditions),
             std=float(drawn[0][:, :2].std()),
-            field=field,
-            sampled=sampled,
+            field=self.known.field,
+            sampled=self.known.sampled,
         )
+
+    def introduction(self) -> Iterator[str]:
+        if self.known.by_rho and self.known.end_alpha < NEARLY_ONE:
+            alpha = f"{self.known.end_alpha:.4g}"
+            yield f"task.clock=rho solves for x / alpha: samples, and numbers about them, are of x / {alpha}"
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         mass = self._mass(view) if view.answers else {}
@@ -137,7 +144,13 @@ class Density2D(DensityTask):
         return {"field_rmse": fmean(squares.values()) ** 0.5} | named
 
     def measured_with(self, view: ModelView) -> dict[str, str]:
-        """Velocities along different paths are different quantities, and their errors depend on the time."""
+        """Velocities along different paths are different quantities, and their errors depend on the time.
+
+        So are ways of x / alpha and of x, and their ends if alpha is not 1 there.
+        """
+        if self.known.by_rho:
+            ends = OF_ENDS if self.known.end_alpha < NEARLY_ONE else ()
+            return super().measured_with(view) | dict.fromkeys((*OF_WAYS, *ends), "x / alpha, by task.clock=rho,")
         times = self._learned_times(view.field)
         if not times or not isinstance(view.field, DenoisingField):
             return super().measured_with(view)
@@ -207,32 +220,6 @@ class Density2D(DensityTask):
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2
-
-
-def _known_field(
-    distribution: PlaneDistribution,
-    path: PathName | None,
-    start_time: float | None,
-    end_time: float | None,
-    *,
-    name: Name,
-    clock: Literal["t", "rho"] | None,
-) -> tuple[GaussianMixture | None, tuple[float, float] | None]:
-    """The true field along a path, and the span of a solve; None if the noised densities are not known.
-
-    Raises:
-        RefusedInput: a path is named, but there is no such field.
-    """
-    field = true_field(distribution, path)
-    if field is None and path is not None:
-        raise RefusedInput(
-            f"task.path={path} needs a distribution whose noised densities are known, unlike that of "
-            f"{as_typed(name)}. Use task.name={' or '.join(GAUSSIANS)}."
-        )
-    if field is None:
-        return None, None
-    sampled = sampled_span(field.path, start_time, end_time)
-    return by_noise_level(field, sampled) if clock == "rho" else (field, sampled)
 
 
 def distribution_of(name: Name, radius: float | None, std: float | None) -> PlaneDistribution:

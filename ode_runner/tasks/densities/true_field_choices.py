@@ -1,16 +1,55 @@
 """The true field between a distribution in the plane and noise, and the span of a solve along it, from options."""
 
 import math
+from typing import Literal, NamedTuple
 
 import torch
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.paths.base import END_TIME, GaussianPath
 from ode_runner.paths.heads import LATEST
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.paths.noise_level import NoiseLevel
 from ode_runner.tasks.densities.gaussian_mixture import GaussianMixture
-from ode_runner.tasks.densities.plane_distributions import PlaneDistribution
+from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, PlaneDistribution
+
+
+class KnownField(NamedTuple):
+    """The field of a distribution, if it is known, and how samples are drawn by it."""
+
+    field: GaussianMixture | None = None
+    sampled: tuple[float, float] | None = None  # the span of a solve
+    by_rho: bool = False  # whether it is the field of x / alpha as a function of rho
+    end_alpha: float = 1.0  # alpha at the end of the path
+
+
+def known_field(
+    distribution: PlaneDistribution,
+    path: PathName | None,
+    start_time: float | None,
+    end_time: float | None,
+    *,
+    name: str,
+    clock: Literal["t", "rho"] | None,
+) -> KnownField:
+    """The field along a path, and the span of a solve; no field if the noised densities are not known.
+
+    Raises:
+        RefusedInput: a path is named, but there is no such field.
+    """
+    field = true_field(distribution, path)
+    if field is None and path is not None:
+        raise RefusedInput(
+            f"task.path={path} needs a distribution whose noised densities are known, unlike that of "
+            f"{as_typed(name)}. Use task.name={' or '.join(GAUSSIANS)}."
+        )
+    if field is None:
+        return KnownField()
+    sampled = sampled_span(field.path, start_time, end_time)
+    if clock != "rho":
+        return KnownField(field, sampled)
+    alpha = float(field.path.alpha(torch.tensor(sampled[1], dtype=torch.float64)))
+    return KnownField(*by_noise_level(field, sampled), by_rho=True, end_alpha=alpha)
 
 
 def true_field(distribution: PlaneDistribution, path: PathName | None) -> GaussianMixture | None:
