@@ -5,6 +5,7 @@ from typing import Any
 
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.exporting.writing import write_export
+from ode_runner.models.generators.path_model import PathModel
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.record import RunStatus
 
@@ -16,8 +17,8 @@ def export(trained: TrainedRun, *, file_format: Any, part: Any, folder: Path) ->
         RefusedInput: there is no such format or part, or a package is missing.
         IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
     """
-    written = write_export(trained.experiment(), trained.record, file_format=file_format, part=part, folder=folder)
-    display = Display()
+    experiment, display = trained.experiment(), Display()
+    written = write_export(experiment, trained.record, file_format=file_format, part=part, folder=folder)
     if written.tensors:
         display.say(f"{counted(written.tensors, 'tensor')}, equal to the bit when read again: {written.path}")
         return RunStatus.COMPLETED
@@ -26,5 +27,8 @@ def export(trained: TrainedRun, *, file_format: Any, part: Any, folder: Path) ->
     else:
         display.say(f"opened again, its answer to {counted(written.samples, 'sample')} is the model's, to "
             f"{written.apart:.1g} of the largest number")  # fmt: skip
+    if isinstance(experiment.model, PathModel) and experiment.model.guidance != 1:
+        guidance = f"model.guidance={experiment.model.guidance:g}"
+        display.say(f"it holds the field without guidance; samples of this run are drawn with {guidance}")
     display.say(f"{written.path}, with example.npz and export.json beside it")
     return RunStatus.COMPLETED

@@ -17,6 +17,7 @@ from ode_runner.exporting.formats import FORMATS, Format, write_weights
 from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
 from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.models.copies import copied
+from ode_runner.paths.denoising_field import DenoisingField
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
 from ode_runner.tasks.texts.token_task import TokenTask
@@ -120,8 +121,11 @@ def _apart(found: Tensor, own: Tensor) -> float:
 
 def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[Tensor], list[int]]:
     """The field of the problem that the model solves, with an example of time, states and given tensors."""
-    recorded = RecordProblems()
-    replace(experiment, integrator=replace(experiment.integrator, gradient=recorded)).outputs(_examples(experiment))
+    recorded, integrator = RecordProblems(), experiment.integrator
+    generator = experiment.model.generator()
+    if not integrator.solver.of_ordinary_equations and generator and isinstance(generator.field, DenoisingField):
+        integrator = replace(integrator, solver=experiment.fine_integrator().solver)  # a sampler gives no density
+    replace(experiment, integrator=replace(integrator, gradient=recorded)).outputs(_examples(experiment))
     if not recorded.problems:
         raise IncompatibleChoice(
             f"model={record.choices['model']} solves nothing, so there is no field. Use part=solve."

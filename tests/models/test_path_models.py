@@ -561,3 +561,21 @@ def test_samples_of_a_condition_are_no_worse_where_noise_is_coupled_within_it(tm
         right[coupling] = record_of(place)["metrics"]["test/right_centre"]
     assert right["minibatch_ot"] >= right["independent"] - 0.02
     assert right["independent"] > 0.9
+
+
+@pytest.mark.slow
+def test_what_a_field_that_ends_above_the_data_has_not_learned_is_refused(tmp_path: Path) -> None:
+    """Times were moved to its ends, and rows labelled as asked; its students learned from what it had not learned."""
+    told = (*SMALL, "model=flow_matching", "model.end_time=0.3", "solver=ddim", "trainer.max_steps=2")
+    assert typed(*told, "pictures=false", cwd=tmp_path).returncode == 0
+    [folder] = run_folders(tmp_path)
+    for words, sentence in (
+        ((f"predict={folder}", "solver=heun", "times=[0.1,0.5]"), "t = 0.1: the field of this model leads from data"),
+        ((f"predict={folder}", "solver=heun", "times=[0.5,1.5]"), "t = 1.5: the field of this model leads from data"),
+        ((*SMALL, "model=consistency", f"model.teacher={folder}"), "Use model.rho_min=0.429."),
+    ):
+        ended = typed(*words, cwd=tmp_path)
+        assert (ended.returncode, sentence in ended.stderr) == (2, True), ended.stdout + ended.stderr
+    assert typed(f"predict={folder}", "solver=heun", "times=[0,0.3,1]", cwd=tmp_path).returncode == 0
+    exported = typed(f"export={folder}", cwd=tmp_path)
+    assert "opened again, its answer to 3 samples is the model's" in exported.stdout, "whatever sampler the run has"

@@ -119,7 +119,7 @@ class Consistency(DistilledModel, ConsistencyLearner):
         """Learn from the field of a teacher's generator.
 
         Raises:
-            IncompatibleChoice: its largest noise level is below that of this model.
+            IncompatibleChoice: its noise levels do not contain those of this model.
         """
         field = generator.field
         if not isinstance(field, DenoisingField):
@@ -128,11 +128,17 @@ class Consistency(DistilledModel, ConsistencyLearner):
                 "Use the folder of a run of model=flow_matching, diffusion or edm."
             )
         own = field.path
-        begun = float(own.rho(torch.tensor(generator.start, dtype=torch.float64)))
+        begun, ended = own.rho(torch.tensor([generator.start, generator.end], dtype=torch.float64)).tolist()
         if begun < self.levels_path.noise_std * (1 - 1e-3):
             raise IncompatibleChoice(
                 f"the teacher's samples begin with noise of {begun:.3g} times the data, and model.rho_max="
                 f"{self.levels_path.noise_std:.3g} is beyond that. Use model.rho_max={begun:.3g}."
+            )
+        if ended > self.levels_path.sigma_min * (1 + 1e-3):
+            raise IncompatibleChoice(
+                f"the teacher's samples end with noise of {ended:.3g} times the data, and model.rho_min="
+                f"{self.levels_path.sigma_min:.3g} is below that, where it has learned nothing. Use "
+                f"model.rho_min={ended:.3g}."
             )
         self.teacher = rescaled(field, self.levels_path).requires_grad_(False)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ode_runner.batch import Answer
+from ode_runner.devices.transfer import read_times
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField, broadcast_time
@@ -23,6 +24,8 @@ from ode_runner.paths.denoising_field import KnownDistribution
 from ode_runner.paths.heads import Head, convert
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times
+
+NEAR_END = 0.01  # a time may be that far beyond an end of sampling, where it has the state of the end
 
 
 class PathModel(Model, PathLearner):
@@ -87,7 +90,17 @@ class PathModel(Model, PathLearner):
         return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """The solve from data to noise; times are clamped to the ends of the path."""
+        """The solve from data to noise. The times 0 and 1 stand for the ends of sampling.
+
+        Raises:
+            RefusedInput: another time is not between these ends, by more than rounding.
+        """
+        for t, within in zip(read_times(ts), read_times(self._within(ts)), strict=True):
+            if not 0 <= t <= 1 or (t not in (0, 1) and abs(t - within) > NEAR_END):
+                raise RefusedInput(
+                    f"t = {t:g}: the field of this model leads from data at {self.end_time:g} to noise at "
+                    f"{self.start_time:g}, and 0 and 1 stand for these ends. Ask for times between them."
+                )
         return integrate(self.field, y0, self._within(ts))
 
     def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
