@@ -55,6 +55,7 @@ class Learner:
     learns: bool = True  # False: it has no parameters, so that errors are the solver's
     by_solves: bool = True  # its loss depends on solves, whose errors training may exploit
     joins_tokens: bool = True  # it can learn that tokens depend on each other
+    samples_by_steps: bool = True  # shorter steps of a solver would make its samples better
 
 
 LEARNER = Learner()

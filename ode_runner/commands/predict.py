@@ -231,10 +231,11 @@ def _times(times: Any, experiment: Experiment) -> Times:
 
 
 def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
-    shape = experiment.task.spec.conditioned_shape
+    spec, shape = experiment.task.spec, experiment.task.spec.conditioned_shape
     size, example = math.prod(shape), None
     if size <= MOST_TYPED:
-        example = as_typed(np.arange(1.0, size + 1).reshape(1, *shape).tolist())
+        ascending = np.arange(size) % spec.tokens if spec.tokens else np.arange(1.0, size + 1)
+        example = as_typed(ascending.reshape(1, *shape).tolist())
     check_no_file("inputs", inputs, example=example)
     found = numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:
@@ -247,4 +248,4 @@ def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
         raise RefusedInput(
             f"inputs={as_typed(inputs)} are too large for trainer.precision={experiment.options.precision}."
         )
-    return experiment.task.spec.checked(given)
+    return spec.checked(given)

@@ -30,6 +30,7 @@ from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.objectives.base import TASK, Loss, Objective
+from ode_runner.paths.denoising_field import ConsistencyField
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import ModelView, Task
@@ -178,9 +179,12 @@ class Experiment:
             return [*of_task, *self.model.remarks(self._test_inputs())]
 
     def _learner(self) -> Learner:
-        model = self.model
+        model, generator = self.model, self.model.generator()
         return Learner(
-            learns=bool(self.parameters()), by_solves=model.objective.solves, joins_tokens=model.joins_tokens
+            learns=bool(self.parameters()),
+            by_solves=model.objective.solves,
+            joins_tokens=model.joins_tokens,
+            samples_by_steps=generator is None or not isinstance(generator.field, ConsistencyField),
         )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:

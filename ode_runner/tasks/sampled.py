@@ -48,7 +48,7 @@ class SampledTask(Task):
 
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         floors = {name: metrics.get(f"{name}_floor", math.nan) for name in metrics}
-        solved = any(value for name, value in metrics.items() if name.startswith("nfe/"))
+        solved = learner.samples_by_steps and any(v for name, v in metrics.items() if name.startswith("nfe/"))
         if lost := [name for name, value in metrics.items() if math.isnan(value) and math.isfinite(floors[name])]:
             yield (
                 f"{', '.join(lost)}: unknown, because some samples are not finite. "

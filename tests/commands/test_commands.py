@@ -342,15 +342,17 @@ def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "tokens", "said"),
     [
-        ((1,), "each of shape (1,), such as [[1.0]]."),
-        ((2, 2), "such as [[[1.0,2.0],[3.0,4.0]]]."),
-        ((100, 4), "each of shape (100, 4). From Python, ode.load(FOLDER).predict(array) takes an array."),
+        ((1,), 0, "each of shape (1,), such as [[1.0]]."),
+        ((2, 2), 0, "such as [[[1.0,2.0],[3.0,4.0]]]."),
+        ((4,), 3, "such as [[0,1,2,0]]."),
+        ((100, 4), 0, "each of shape (100, 4). From Python, ode.load(FOLDER).predict(array) takes an array."),
     ],
 )
-def test_an_example_of_inputs_has_their_shape(shape: tuple[int, ...], said: str) -> None:
-    experiment: Any = SimpleNamespace(task=SimpleNamespace(spec=SimpleNamespace(conditioned_shape=shape)))
+def test_an_example_of_inputs_has_their_shape(shape: tuple[int, ...], tokens: int, said: str) -> None:
+    spec = SimpleNamespace(conditioned_shape=shape, tokens=tokens)
+    experiment: Any = SimpleNamespace(task=SimpleNamespace(spec=spec))
     with pytest.raises(RefusedInput, match=re.escape(said)):
         _inputs([[[1.0]]], experiment)
 
