@@ -88,7 +88,7 @@ class Run:
         return table.set_index("step") if "step" in table else table
 
     def predict(self, inputs: Any, times: Any = None) -> Tensor:
-        """The model's outputs for inputs: class scores, the task's values, or the state at each time.
+        """The model's outputs for inputs, without a graph: class scores, the task's values, or the state at each time.
 
         Args:
             inputs: (batch, *input shape of the task).
@@ -102,13 +102,8 @@ class Run:
             IncompatibleChoice: the model only draws samples; or times are given, and it has none between its blocks.
             RefusedInput: inputs have another shape, times do not increase, or the first is before the task's first.
         """
-        check_answers(self.experiment, self.record.choices["model"])
-        given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
-        begin = ts[:1] if times is None else self._begin(ts)
-        before = begin[begin < ts[0]]
         with torch.no_grad():
-            values = self.experiment.outputs(Batch(given, torch.cat([before, ts]), given)).values.cpu()
-        return mean_of_draws(values, len(given), every_time=always)[len(before) if always else 0 :]
+            return self._outputs(inputs, times)
 
     def forecast(
         self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
@@ -140,7 +135,7 @@ class Run:
         return pd.DataFrame(rows, columns=list(header))
 
     def states(self, inputs: Any, times: Any = None) -> Trajectory:
-        """The states (time, batch, *state) at increasing times; default: the task's own times.
+        """The states (time, batch, *state) at increasing times, without a graph; default: the task's own times.
 
         If several initial states are drawn for an input, (time, draws * batch, *state), one draw after another.
 
@@ -197,6 +192,9 @@ class Run:
     def log_prob(self, inputs: Any) -> Tensor:
         """The log density of inputs, (batch,), in nats; for density tasks, both are in the units of the data.
 
+        For density tasks it is differentiable with respect to inputs that require a gradient, by the run's gradient
+        mode; it has no graph if the solver cannot be differentiated, as those of SciPy.
+
         Raises:
             IncompatibleChoice: the model gives no density.
         """
@@ -205,8 +203,12 @@ class Run:
         task = self.experiment.task
         if not isinstance(task, DensityTask):
             return self.predict(inputs)
-        given = task.as_inputs(self._as_tensor(inputs, dtype=torch.float64))
-        return self.predict(given) + task.log_determinant(given).to(self.experiment.dtype).cpu()
+        data = self._as_tensor(inputs, dtype=torch.float64)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and data.requires_grad):
+            given = task.as_inputs(data)
+            found = self._outputs(given)
+            whole = found + task.log_determinant(given).to(found)
+        return whole if found.requires_grad else whole.detach()
 
     def export(self, folder: str | os.PathLike[str], *, format: str = "torch_export", part: str = "field") -> Path:
         """Writes the trained model or its field to a file for other programs, like `export=`.
@@ -232,6 +234,15 @@ class Run:
         """The pictures of the run by name, newly drawn; animations are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
             return dict(self.experiment.figures(model_view(self.experiment, self._rows(), StopRequest())))
+
+    def _outputs(self, inputs: Any, times: Any = None) -> Tensor:
+        """The result of `predict`, with a graph if gradients are enabled."""
+        check_answers(self.experiment, self.record.choices["model"])
+        given, ts, always = self._inputs(inputs), self._times(times), self.experiment.task.spec.every_time
+        begin = ts[:1] if times is None else self._begin(ts)
+        before = begin[begin < ts[0]]
+        values = self.experiment.outputs(Batch(given, torch.cat([before, ts]), given)).values.cpu()
+        return mean_of_draws(values, len(given), every_time=always)[len(before) if always else 0 :]
 
     def _rows(self) -> list[dict[str, float]]:
         return list(reported.Run(folder=self.folder, record=self.record).rows())

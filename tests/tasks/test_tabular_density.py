@@ -229,6 +229,18 @@ def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None
     torch.testing.assert_close(run.log_prob(drawn.path[-1]), drawn.log_density, atol=1e-3, rtol=1e-3)
     refused = typed(f"predict={folder}", f"data={written(tmp_path, other[['speed']], 'less.csv')}", cwd=tmp_path)
     assert (refused.returncode, "no column 'price'" in refused.stderr) == (2, True)
+    check_differentiated_whole(run, torch.tensor(other.to_numpy()[:4]))
+
+
+def check_differentiated_whole(run: ode.Run, rows: Tensor) -> None:
+    """The log density has a gradient or none; it had that of the logarithm's determinant alone."""
+    step, inputs = 1e-2 * rows[:, -1:], rows.clone().requires_grad_()
+    [slope] = torch.autograd.grad(run.log_prob(inputs).double().sum(), inputs)
+    near = [run.log_prob(torch.cat([rows[:, :-1], rows[:, -1:] + by], dim=1)).double() for by in (step, -step)]
+    torch.testing.assert_close(slope[:, -1:] * step, (near[0] - near[1])[:, None] / 2, atol=2e-3, rtol=0.1)
+    assert not run.predict(inputs).requires_grad
+    run.model.forward = torch.no_grad()(run.model.forward)  # type: ignore[method-assign]  # as a solver of SciPy's is
+    assert not run.log_prob(inputs).requires_grad
 
 
 @pytest.mark.slow
