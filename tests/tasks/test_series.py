@@ -315,7 +315,7 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     assert list(run.forecast().columns) == ["year", "hare", "lynx"], "of this run alone"
     early = typed(f"predict={folder}", "times=[1890,1900]", cwd=tmp_path)
     assert early.returncode == 2
-    assert "before the first row at 1900" in early.stderr
+    assert "before the first row at which a solve can begin, at 1900" in early.stderr
 
 
 def test_times_of_a_forecast_are_told_apart_on_the_screen() -> None:
@@ -346,17 +346,55 @@ class Standing:
 
 @pytest.mark.parametrize(
     ("start", "begun"),
-    [("last", [[1, 5], [1, 5], [2, 5], [3, 6], [3, 6], [4, 7]]), ("first", [[1, 5]] * 6)],
+    [("last", [[2, 5], [3, 6], [3, 6], [4, 7]]), ("first", [[2, 5]] * 4)],
 )
 def test_a_forecast_begins_at_the_last_row_before_its_first_time(
     made: Callable[..., Series], start: str, begun: list[list[float]]
 ) -> None:
-    """Whatever other times are asked for; a column that has had no value by then begins at its first one."""
+    """Whatever other times are asked for; at times before a column's first value, which it began at, it is refused."""
     task = made("t,x,y\n0,1,\n1,2,5\n2,,\n3,3,6\n6,4,7\n", series=None, scaling="none", start=start, validation=0.0)
-    for first, values in zip((0, 0.5, 1, 3, 5.9, 6), begun, strict=True):
+    for first, values in zip((1, 3, 5.9, 6), begun, strict=True):
         for times in ([first, 7.0], [first], [first, 6.5, 7.0, 9.0]):
             [found] = task.forecasts(cast(ModelView, Standing()), times)
             assert found.values.tolist() == pytest.approx(np.array([values] * len(times))), (first, times)
+    with pytest.raises(RefusedInput, match="times begin at 0.5, before the first row at which a solve can begin, at 1"):
+        task.forecasts(cast(ModelView, Standing()), [0.5, 7.0])
+
+
+LATE = "id,t,x,y,u\n" + "".join(
+    f"{name},{t},{16 / 2**t},{8 / 2**t if t > 1 else ''},{1 if t > late else ''}\n"
+    for name, late in (("A", 0), ("B", 2))
+    for t in range(10)
+)
+
+
+@pytest.mark.parametrize("split", ["time", "series"])
+@pytest.mark.parametrize("start", ["first", "last"])
+@pytest.mark.parametrize("window", [None, 3])
+def test_no_solve_begins_before_each_column_and_input_has_had_a_value(
+    made: Callable[..., Series], split: str, start: str, window: int | None
+) -> None:
+    """Pieces of training began at the first row, with the first later value, so that a rate was far off."""
+    task = made(LATE, split=split, start=start, window=window, inputs=["u"], scaling="none", unit=1.0, validation=0.0)
+    begun = [[], []]
+    for part in Split:
+        for batch in task.batches(part, batch_size=20, epoch=0):
+            for x, y, number, knot, *_ in batch.inputs.tolist():
+                assert (x, knot <= 0) == (2 * y, True)
+                begun[int(number)].append(x)
+    assert [max(values) for values in begun] == [16 / 2**2, 16 / 2**3]
+    assert "5 rows at the beginning of 2 series are left out" in "\n".join(task.introduction())
+    others = Path(task.file).with_name("new.csv")
+    others.write_text(LATE.replace("A,0,16.0,", "A,0,160.0,"))
+    new = task.with_data(others)
+    [found, _] = new.forecasts(cast(ModelView, Standing()), [2.0, 4.0])
+    assert found.values.tolist() == [[4.0, 2.0]] * 2
+
+
+def test_a_series_whose_last_column_begins_at_its_end_is_refused(made: Callable[..., Series]) -> None:
+    rows = "".join(f"{t},1,{'' if t < 7 else 1}\n" for t in range(8))
+    with pytest.raises(RefusedInput, match="row 9, leaves 1 to learn from; 2 are the least"):
+        made("t,x,y\n" + rows, series=None, validation=0.0, test=0.0)
 
 
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:

@@ -182,7 +182,9 @@ def test_each_series_is_forecast_at_the_times_after_its_first_row(made: Callable
     assert sentence == "series b, which begins at 20, is forecast at 1 of the 3 times."
     assert [number for number, _ in both.asked([5, 6])] == [0]
     assert list(both.not_forecast([5, 6])) == ["series b, which begins at 20, is forecast at none of the times."]
-    with pytest.raises(RefusedInput, match="before the first row of series a, the first to begin, at 0"):
+    with pytest.raises(
+        RefusedInput, match="before the first row of series a, the first to begin, at which a solve can begin, at 0"
+    ):
         list(both.asked([-1, 30]))
     with pytest.raises(RefusedInput, match="begins with rows that are read before it"):
         list(both.asked([0, 30]))

@@ -34,8 +34,9 @@ class Series(LeastSquaresTask, SeriesTask):
     With `split=time`, the last rows of every series are the test split and those before them validation; each of the
     two is forecast from the row before it. With `split=series`, whole series are held back, and solved from their first
     row. Blank cells do not count in an error. A solve begins at the values of a row; a value missing there is the last
-    known one or, in training, interpolated linearly. Errors are in standard deviations of the training rows; those
-    named after a column are in the file's units.
+    known one or, in training, interpolated linearly. Rows before the first value of a column or an input are left out,
+    because a solve from there would begin at a later value. Errors are in standard deviations of the training rows;
+    those named after a column are in the file's units.
     """
 
     inputs: list[str]
@@ -121,7 +122,8 @@ class Series(LeastSquaresTask, SeriesTask):
         found = []
         for number, asked in self.asked(times):
             one = self.recorded[number]
-            begin = 0 if self.start == "first" else int((one.times <= asked[0]).sum()) - 1
+            first = self.splits.begin(number)
+            begin = first if self.start == "first" else int((one.times <= asked[0]).sum()) - 1
             found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))
         return found
 
@@ -151,8 +153,7 @@ class Series(LeastSquaresTask, SeriesTask):
         """Values (time, columns) at increasing `times`, in the file's units, by a solve from row `begin`."""
         own = self.measured[number]
         times = (times - self.recorded[number].times[0]) / float(self.scales.unit)
-        last = self.splits.ends[number].train if begin == 0 else begin + 1
-        known = max(last, self.splits.every_known(number) + 1)
+        known = self.splits.ends[number].train if begin == self.splits.begin(number) else begin + 1
         later = torch.from_numpy(times) - own.times[begin]
         ts = torch.cat([later.new_zeros(1), later.clamp_min(0.0)])
         inputs = inputs_of([Piece(number, begin, begin + 1, begin, known)], self.measured, spans=[float(ts[-1])])

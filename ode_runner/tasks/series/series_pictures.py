@@ -63,10 +63,10 @@ class SeriesPictures:
 
 def _solves_shown(splits: SeriesSplits, number: int, *, end: float) -> list[tuple[str, int, float, float]]:
     """The solves shown in a picture of a series: for each a label, its initial row, and its first and last time."""
-    times, ends = splits.series[number].times, splits.ends[number]
+    times, ends, first = splits.series[number].times, splits.ends[number], splits.begin(number)
     if splits.by == "series" or splits.start == "first":
-        return [("model, from the first time", 0, times[0], end)]
-    solves = [("model, from the first time", 0, times[0], times[ends.train - 1])]
+        return [("model, from the first time", first, times[first], end)]
+    solves = [("model, from the first time", first, times[first], times[ends.train - 1])]
     if splits.test:
         cut = ends.validation - 1
         solves.append(("forecast of the test", cut, times[cut], times[-1]))

@@ -1,5 +1,6 @@
 """The division of series, or of their rows, into training, validation and test splits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import Samples
-from ode_runner.tasks.series.series_file import Recorded
+from ode_runner.tasks.series.series_file import Recorded, SeriesFile
 
 
 class Ends(NamedTuple):
@@ -46,7 +47,8 @@ class SeriesSplits:
     window: int | None
     start: Literal["last", "first"]
     least: int = 2  # training rows that each series must have
-    every_column: bool = True  # whether these must hold a value of every column
+    every_column: bool = True  # whether a solve begins at values of every column, and not with rows that are read
+    driven: Sequence[float] | None = None  # for each series: the first time at which it has a value of every input
 
     @cached_property
     def parts(self) -> dict[Split, list[int]]:
@@ -74,12 +76,12 @@ class SeriesSplits:
         Raises:
             RefusedInput: a series has too few rows to be divided, or a column has no value in its training rows.
         """
-        return [self._ends(one) for one in self.series]
+        return [self._ends(number) for number in range(len(self.series))]
 
     def pieces(self) -> dict[Split, dict[str, list[Piece]]]:
         """The pieces to be solved, by split and part; the test also solves the training rows, as the part `fit`."""
         training = self.parts[Split.TRAIN]
-        whole = [self._rollout(i, 0, self.ends[i].train) for i in training]
+        whole = [self._from_first(i, 0, self.ends[i].train) for i in training]
         found = {Split.TRAIN: {"": [piece for i in training for piece in self.windows(i)]}}
         for split, part in ((Split.VALIDATION, self.validation), (Split.TEST, self.test)):
             found[split] = {"": [self._held_back(i, split) for i in self.parts[split]] if part else whole}
@@ -109,17 +111,18 @@ class SeriesSplits:
     @property
     def _to_learn_from(self) -> list[int]:
         """The number of training rows of each training series."""
-        return [self.ends[i].train for i in self.parts[Split.TRAIN]]
+        return [self.ends[i].train - self.begin(i) for i in self.parts[Split.TRAIN]]
 
     def rows(self, number: int) -> dict[Split, int]:
         """The number of rows of a series in each split."""
-        ends = self.ends[number]
+        ends, begin = self.ends[number], self.begin(number)
         if self.by == "series":
-            return {split: ends.test if number in self.parts[split] else 0 for split in Split}
-        counts = (ends.train, ends.validation - ends.train, ends.test - ends.validation)
+            return {split: ends.test - begin if number in self.parts[split] else 0 for split in Split}
+        counts = (ends.train - begin, ends.validation - ends.train, ends.test - ends.validation)
         return dict(zip(Split, counts, strict=True))
 
-    def _ends(self, one: Recorded) -> Ends:
+    def _ends(self, number: int) -> Ends:
+        one = self.series[number]
         rows = len(one.times)
         test, validation = (share_of(part, rows) if self.by == "time" else 0 for part in (self.test, self.validation))
         train = rows - test - validation
@@ -135,31 +138,49 @@ class SeriesSplits:
                     f"{name}, rows {one.rows[0]} to {one.rows[train - 1]}, column '{column}': blank in all rows to "
                     "learn from. Leave it out of task.values."
                 )
+        if train - (begin := self.begin(number)) < self.least:
+            raise RefusedInput(
+                f"{name}: a solve begins at values of every column, and the first row by which each has had one, row "
+                f"{one.rows[min(begin, rows - 1)]}, leaves {max(train - begin, 0)} to learn from; {self.least} are the "
+                "least. Leave the column that begins last out of task.values or task.inputs, or this series out."
+            )
         return Ends(train, train + validation, rows)
 
     def windows(self, number: int) -> list[Piece]:
         """All windows of the training rows of a series, one from each row with enough rows after it."""
-        train = self.ends[number].train
-        window = min(self.window or train, train)
-        return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
+        begin, train = self.begin(number), self.ends[number].train
+        window = min(self.window or train, train - begin)
+        return [Piece(number, i, i + window, i, train) for i in range(begin, train - window + 1)]
 
-    def every_known(self, number: int) -> int:
-        """The first row of a series by which every column has had a value."""
-        return int((~np.isnan(self.series[number].values)).argmax(axis=0).max())
+    def begin(self, number: int) -> int:
+        """The first row of a series at which a solve may begin: every column and input has had a value by then.
+
+        An earlier one would begin at later values. It is 0 if rows are read before a solve, blanks included.
+        """
+        if not self.every_column:
+            return 0
+        one = self.series[number]
+        known = int((~np.isnan(one.values)).argmax(axis=0).max())
+        return known if self.driven is None else max(known, int(np.searchsorted(one.times, self.driven[number])))
+
+    def begun(self) -> list[Recorded]:
+        """The series from the first row at which a solve may begin."""
+        return [one.at(np.arange(self.begin(number), len(one.times))) for number, one in enumerate(self.series)]
 
     def _held_back(self, number: int, split: Split) -> Piece:
         """The rows of a series that belong to a split: all of them, or those at its end."""
         ends = self.ends[number]
         if self.by == "series":
-            begin = self.every_known(number)
+            begin = self.begin(number)
             return Piece(number, begin, ends.test, begin, begin + 1)
         scored, stop = (ends.train, ends.validation) if split is Split.VALIDATION else (ends.validation, ends.test)
-        return self._rollout(number, scored, stop)
-
-    def _rollout(self, number: int, scored: int, stop: int) -> Piece:
-        if self.start == "first" or scored == 0:
-            return Piece(number, 0, stop, scored, self.ends[number].train)
+        if self.start == "first":
+            return self._from_first(number, scored, stop)
         return Piece(number, scored - 1, stop, scored, scored)
+
+    def _from_first(self, number: int, scored: int, stop: int) -> Piece:
+        begin = self.begin(number)
+        return Piece(number, begin, stop, max(begin, scored), self.ends[number].train)
 
 
 def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
@@ -174,3 +195,15 @@ def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[i
 def share_of(part: float, count: int) -> int:
     """The share of `count` as an integer: at least one, unless the share is 0."""
     return max(1, round(part * count)) if part else 0
+
+
+def driven_from(read: SeriesFile) -> list[float] | None:
+    """For each series of a file, the first time by which every input has had a value; None without inputs."""
+    if not read.inputs:
+        return None
+    return [max(_first_time(one, u) for u in one.inputs.T) for one in read.series]
+
+
+def _first_time(one: Recorded, values: np.ndarray) -> float:
+    known = ~np.isnan(values)
+    return float(one.times[known.argmax()]) if known.any() else -math.inf  # an input without values is refused later

@@ -20,6 +20,11 @@ def lines_of(read: SeriesFile, splits: SeriesSplits) -> Iterator[str]:
     if len(splits.series) > LISTED:
         yield f"  and {len(splits.series) - LISTED} more"
     yield from _aligned([["column", "mean", "std", "blank"], *_columns(splits)])
+    if before := [begin for begin in map(splits.begin, range(len(splits.series))) if begin]:
+        yield (
+            f"  {sum(before)} rows at the beginning of {len(before)} series are left out: a solve begins at values of "
+            "every column and input, which not all have by then"
+        )
     empty = [name for name in ("validation", "test") if not getattr(splits, name)]
     if empty:
         yield f"  no rows are held back for {' and '.join(empty)}: judged by the training rows"

@@ -24,7 +24,7 @@ from ode_runner.tasks.series.series_new import read_like
 from ode_runner.tasks.series.series_pictures import SeriesPictures
 from ode_runner.tasks.series.series_roles import Roles
 from ode_runner.tasks.series.series_scaling import Scaling, measured_scaling
-from ode_runner.tasks.series.series_splits import SeriesSplits
+from ode_runner.tasks.series.series_splits import SeriesSplits, driven_from
 from ode_runner.tasks.series.series_table import lines_of
 from ode_runner.tasks.series.series_times import beyond, check_not_before, not_forecast, own_times
 from ode_runner.types import Scalar
@@ -78,13 +78,13 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         yield f"  a unit of time of the model is {float(self.scales.unit):.4g} {of}"
 
     def not_forecast(self, times: Sequence[float]) -> Iterator[str]:
-        return not_forecast(self.recorded, self.read, times, read_first=self.reads_first)
+        return not_forecast(self.splits.begun(), self.read, times, read_first=self.reads_first)
 
     def asked(self, times: Sequence[float] | None) -> Iterator[tuple[int, np.ndarray]]:
         """The series that are forecast, by index, and the times of each."""
         if times is not None:
-            check_not_before(self.recorded, self.read, times[0], read_first=self.reads_first)
-        for number, one in enumerate(self.recorded):
+            check_not_before(self.splits.begun(), self.read, times[0], read_first=self.reads_first)
+        for number, one in enumerate(self.splits.begun()):
             own = self._beyond(number) if times is None else own_times(one, times, read_first=self.reads_first)
             if len(own):
                 yield number, own
@@ -148,6 +148,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
             window=self.window,
             start=start,
             every_column=every_column,
+            driven=driven_from(self.read),
         )
 
     def on_file(self, path: Path) -> Self:
@@ -157,7 +158,14 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         check_logarithms(new.read, self.log)
         new.recorded = new.read.recorded()
         new.splits = replace(
-            self.splits, series=new.recorded, path=path, by="series", validation=0.0, test=0.0, least=1
+            self.splits,
+            series=new.recorded,
+            path=path,
+            by="series",
+            validation=0.0,
+            test=0.0,
+            least=1,
+            driven=driven_from(new.read),
         )
         new.split, new.validation, new.test = "series", 0.0, 0.0
         return new

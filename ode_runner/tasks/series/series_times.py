@@ -51,7 +51,8 @@ def check_not_before(series: Sequence[Recorded], read: SeriesFile, time: float, 
     of = "" if not first.name else f" of series {first.name}" + ", the first to begin," * (len(series) > 1)
     if time < first.times[0]:
         raise RefusedInput(
-            f"times begin at {read.time_text(time)}, before the first row{of} at {read.time_text(first.times[0])}."
+            f"times begin at {read.time_text(time)}, before the first row{of} at which a solve can begin, at "
+            f"{read.time_text(first.times[0])}."
         )
     if read_first and time == first.times[0]:
         raise RefusedInput(
