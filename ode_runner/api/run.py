@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ode_runner.api.answers import (
     path_of,
     tensor_of,
 )
+from ode_runner.api.solve_warnings import SolveWarnings
 from ode_runner.api.solved_problems import arguments_like, arguments_of, encoding_of_test, problem_at, solved_problems
 from ode_runner.batch import Answer, Batch, Drawn
 from ode_runner.commands.forecast import forecast_of_seeds, other_seeds
@@ -182,9 +183,11 @@ class Run:
         draw = model_view(self.experiment, [], StopRequest()).sample
         if draw is None:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
+        conditions = self._conditions(count, given)
         with torch.no_grad():
-            drawn = draw(count, times, self._conditions(count, given))
+            drawn = draw(count, times, conditions)
         if isinstance(task := self.experiment.task, DensityTask):
+            self._warnings.issue(partial(task.sample_remarks, drawn=drawn, given=conditions))
             drawn = task.drawn_in_own_units(drawn)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
         return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
@@ -192,22 +195,22 @@ class Run:
     def log_prob(self, inputs: Any) -> Tensor:
         """The log density of inputs, (batch,), in nats; for density tasks, both are in the units of the data.
 
-        For density tasks it is differentiable with respect to inputs that require a gradient, by the run's gradient
-        mode; it has no graph if the solver cannot be differentiated, as those of SciPy.
+        For density tasks it is differentiable with respect to inputs that require a gradient, unless the solver is not,
+        as SciPy's. The first ones, of this or of `sample`, are compared with a fine solve, with a warning if far off.
 
         Raises:
             IncompatibleChoice: the model gives no density.
         """
         if Answer.LOG_DENSITY not in answers_of(self.experiment):
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
-        task = self.experiment.task
-        if not isinstance(task, DensityTask):
+        if not isinstance(task := self.experiment.task, DensityTask):
             return self.predict(inputs)
         data = self._as_tensor(inputs, dtype=torch.float64)
         with torch.set_grad_enabled(torch.is_grad_enabled() and data.requires_grad):
             given = task.as_inputs(data)
             found = self._outputs(given)
             whole = found + task.log_determinant(given).to(found)
+        self._warnings.issue(partial(task.solve_remarks, inputs=given.detach(), log_density=found.detach()))
         return whole if found.requires_grad else whole.detach()
 
     def export(self, folder: str | os.PathLike[str], *, format: str = "torch_export", part: str = "field") -> Path:
@@ -255,6 +258,10 @@ class Run:
         return problem.field.field, arguments_of(problem)
 
     @cached_property
+    def _warnings(self) -> SolveWarnings:
+        return SolveWarnings(experiment=self.experiment)
+
+    @cached_property
     def _encoding(self) -> Encoding:
         return encoding_of_test(self.experiment)
 
@@ -277,9 +284,7 @@ class Run:
         return [conditions]
 
     def _times(self, times: Any) -> Tensor:
-        if times is None:
-            times = one_of_test(self.experiment).ts
-        return increasing(self._as_tensor(times))
+        return increasing(self._as_tensor(one_of_test(self.experiment).ts if times is None else times))
 
     def _begin(self, ts: Tensor) -> Tensor:
         """The task's first time, (1,), at which a solve begins for outputs at `ts`."""

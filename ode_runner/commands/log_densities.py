@@ -27,9 +27,14 @@ def write_log_densities(experiment: Experiment, task: DensityTask, *, folder: Pa
     points = task.points[Split.TEST]
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
-        log_density = in_parts(lambda inputs: view.predict(inputs, None), points) + task.log_determinant(points)
+        by_model = in_parts(lambda inputs: view.predict(inputs, None), points)
+        remarks = list(task.solve_remarks(view, points, by_model))
+    log_density = by_model + task.log_determinant(points)
     table = task.density_table(log_density)
     write_csv(folder / FILE, table.header, table.rows)
     by = "" if view.answers else ", by a fine solve, because a sampler gives no density"
     nll = -float(log_density.double().mean())
-    Display().say(f"{counted(len(points), 'point')}, NLL {nll:.4f} nats{by}: {folder / FILE}")
+    display = Display()
+    display.say(f"{counted(len(points), 'point')}, NLL {nll:.4f} nats{by}: {folder / FILE}")
+    for remark in remarks:
+        display.say(remark, style="yellow")

@@ -74,6 +74,8 @@ def _write(task: SampledTask, view: ModelView, samples: int, folder: Path) -> No
     with torch.no_grad():
         for line in task.printed(shown.path[:, :PRINTED]) if isinstance(task, TokenTask) else task.conclusion(view):
             display.say(line)
+        for remark in task.sample_remarks(view, drawn, given):
+            display.say(remark, style="yellow")
     if isinstance(task, TokenTask) and samples > PRINTED:
         display.say(f"         and {samples - PRINTED:,} more")
     written = ", ".join(sorted(str(path) for path in folder.glob("samples*")))

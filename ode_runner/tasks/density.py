@@ -20,7 +20,7 @@ CERTAIN = 3  # standard errors
 FAR = 5  # the log density of single samples may differ by so many times the tolerance of the mean
 AT_ONCE = 2000  # points per solve
 COARSE = 0.1  # relative difference between thirds of a grid above which its cells are too large for the density
-COMPARED = 500  # samples whose log density is computed again by a fine solve
+COMPARED = 500  # points whose log density is computed again by a fine solve
 
 
 class DensityTask(SampledTask):
@@ -94,10 +94,10 @@ class DensityTask(SampledTask):
         if drawn.log_density is None or not view.tells:
             return {}
         log_density = drawn.log_density[:COMPARED].double()
-        samples, given = drawn.path[-1][: len(log_density)], self.given(len(log_density))
-        inputs = torch.cat([samples.flatten(1), *(z.to(samples) for z in given)], dim=1) if given else samples
-        fine = in_parts(view.predict_finely, inputs)
-        return {"log_prob_error": float((log_density - fine.to(log_density)).square().mean().sqrt())}
+        fine = in_parts(
+            view.predict_finely, _joined(drawn.path[-1], self.given(len(drawn.path[-1])))[: len(log_density)]
+        )
+        return {"log_prob_error": _difference(log_density, fine)}
 
     def _likelihood(self, view: ModelView) -> dict[str, float]:
         test = self.points[Split.TEST]
@@ -141,6 +141,25 @@ class DensityTask(SampledTask):
             log_density = [(drawn.log_density + self.log_determinant(inputs))[:, None]]
         columns = torch.cat([samples.flatten(1), *given, *log_density], dim=1)
         yield "samples", Table([*self.elements, *self._conditions, *["log_prob"] * len(log_density)], columns.tolist())
+
+    def sample_remarks(self, view: ModelView, drawn: Drawn, given: Sequence[Tensor]) -> Iterator[str]:
+        if drawn.log_density is not None and view.tells:
+            yield from self.solve_remarks(view, _joined(drawn.path[-1], given), drawn.log_density)
+
+    def solve_remarks(self, view: ModelView, inputs: Tensor, log_density: Tensor) -> Iterator[str]:
+        """A warning if log densities of the inputs (batch,) are not those of the flow: some are solved finely."""
+        if not view.answers:  # they are by the fine solve
+            return
+        some = torch.linspace(0, len(inputs) - 1, min(COMPARED, len(inputs))).round().long()
+        inputs, log_density = inputs[some.to(inputs.device)], log_density[some.to(log_density.device)]
+        fine = in_parts(view.predict_finely, inputs)
+        off, mean = _difference(log_density, fine), float(log_density.double().mean() - fine.double().mean())
+        if not (off <= FAR * TOLERATED and abs(mean) <= TOLERATED):
+            yield (
+                f"log densities are {off:.3f} nats off those of a fine solve, and their mean is {mean:+.3f} nats off "
+                f"(root mean square and mean over {len(some)} of them): steps are too long. Use a smaller tolerance, "
+                "or more steps."
+            )
 
     def density_table(self, log_density: Tensor) -> Table:
         """Points of the test split in their own units, their conditions, and the log density of each."""
@@ -190,6 +209,16 @@ class DensityTask(SampledTask):
         if "test/mass" in metrics:
             right = abs(nll - fine) <= self.tolerated and off <= FAR * self.tolerated
             yield from _of_mass(metrics, solved=right)
+
+
+def _joined(samples: Tensor, given: Sequence[Tensor]) -> Tensor:
+    """Samples, followed by their conditions if there are any, as inputs."""
+    return torch.cat([samples.flatten(1), *(z.to(samples) for z in given)], dim=1) if given else samples
+
+
+def _difference(log_density: Tensor, fine: Tensor) -> float:
+    """The root mean square difference."""
+    return float((log_density.double() - fine.to(log_density.device).double()).square().mean().sqrt())
 
 
 def mass_of(density: Tensor, cell: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,11 @@ class SampledTask(Task):
         """The conditions of `count` samples: `sampled_conditions`, repeated from the first on if there are too few."""
         conditions = self.sampled_conditions()
         return [conditions[torch.arange(count) % len(conditions)]] if self.spec.condition else []
+
+    def sample_remarks(self, view: ModelView, drawn: Drawn, given: Sequence[Tensor]) -> Iterator[str]:
+        """Warnings about samples that were drawn of a trained run under the conditions `given`."""
+        del view, drawn, given
+        yield from ()
 
     def drawn(self, view: ModelView, *, times: int = 2) -> Drawn:
         """The samples by which a model is judged, at `times` times along their way; needs a view that can sample."""

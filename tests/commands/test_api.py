@@ -21,6 +21,7 @@ import ode_runner as ode
 from ode_runner.api.answers import path_of
 from ode_runner.api.training import RunFailed
 from ode_runner.batch import Split
+from ode_runner.commands.log_densities import write_log_densities
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
@@ -155,13 +156,22 @@ def test_a_true_field_has_a_log_density_where_its_task_asks_for_one(tmp_path: Pa
         run.log_prob([[1.0, 0.0]])
 
 
-def test_samples_and_densities(tmp_path: Path) -> None:
+def test_samples_and_densities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("task.train=20", "task.validation=20", "task.test=20", "network.width=8")
     words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "pictures=false", *sizes)
     density = ode.train(*words, f"output_dir={tmp_path}")
     drawn = density.sample(5)
     assert drawn.path.shape == (2, 5, 2)
     torch.testing.assert_close(density.log_prob(drawn.path[-1]), drawn.log_density, atol=0.01, rtol=0.01)
+    for asked in (lambda run: run.log_prob(drawn.path[-1]), lambda run: run.sample(5)):
+        coarse = ode.load(density.folder, "solver=euler", "solver.num_steps=1")
+        for parameter in coarse.model.parameters():
+            parameter.data.mul_(3)
+        with pytest.warns(UserWarning, match="nats off those of a fine solve"):
+            asked(coarse)
+        asked(coarse)  # no further warning, and no further fine solve
+    write_log_densities(coarse.experiment, coarse.experiment.task, folder=tmp_path)
+    assert "nats off those of a fine solve" in capsys.readouterr().out
 
 
 def test_runs_are_a_table(trained: ode.Run) -> None:
