@@ -19,6 +19,7 @@ class Encoding(NamedTuple):
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: terms of the loss, by name, such as {"kl": ...}
     breaks: Sequence[float] = ()  # times at which the field is discontinuous because of `given`
     knots: Sequence[float] = ()  # times at which a derivative of the field is: no step spans one
+    lengths: Tensor | None = None  # (batch,), int64: rows of each series without padding, if series are encoded
 
     def to(self, dtype: torch.dtype) -> "Encoding":
         """The encoding with the state and the floating-point tensors of `given` converted; integers stay integers."""

@@ -131,7 +131,8 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
     names = task.coordinates() if len(task.coordinates()) == outputs[0, 0].numel() else ()
     same = bool(names) and experiment.model.learned_field() is not None and states.shape == outputs.shape
     heads = _heads(states, outputs, names, same=same)
-    write(folder, ts=ts, inputs=given, states=states, outputs=outputs, heads=heads, events=events)
+    clock = experiment.model.time_heading
+    write(folder, ts=ts, inputs=given, states=states, outputs=outputs, heads=heads, events=events, clock=clock)
     draws = states.shape[1] // len(given)
     written = f"{folder / 'states.csv'}, {folder / 'states.npz'}"
     display = Display()
@@ -193,11 +194,13 @@ def write(
     outputs: Trajectory,
     heads: Sequence[str],
     events: Events | None = None,
+    clock: str = "t",
 ) -> None:
     """Write both files. Event times are in `states.npz`, and rows after the end of a sample are marked.
 
-    `heads` are the headings of states and outputs, or of states only. If several states of each input are drawn, the
-    sample axis has all samples of the first draw, then of the second, and so on; both files have sample and draw.
+    `heads` are the headings of states and outputs, or of states only, and `clock` that of times. If several states of
+    each input are drawn, the sample axis has all samples of the first draw, then of the second, and so on; both files
+    have sample and draw.
     """
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
     marks: dict[str, Any] = {}
@@ -215,7 +218,7 @@ def write(
         [*of_rows[row], t, *(flat[time][row] + read[time][row])[: len(heads)], *([valid[time][row]] if valid else [])]
         for row, (time, t) in itertools.product(np.argsort(samples, kind="stable"), enumerate(ts.tolist()))
     )
-    write_csv(folder / "states.csv", ["sample", *(["draw"] if several else []), "t", *names], rows)
+    write_csv(folder / "states.csv", ["sample", *(["draw"] if several else []), clock, *names], rows)
 
 
 def _times(times: Any, experiment: Experiment) -> Times:

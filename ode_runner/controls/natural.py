@@ -28,6 +28,8 @@ def slopes(knots: Tensor, lengths: Tensor) -> Tensor:
     row and likewise at the last: a tridiagonal system, solved by elimination.
     """
     rows = knots.shape[1]
+    if rows == 1:
+        return torch.zeros_like(knots)
     end = (lengths - 1)[:, None]
     d = knots.diff(dim=1)
     ratios, values = list[Tensor](), list[Tensor]()  # m_i = values_i - ratios_i m_{i+1}

@@ -63,6 +63,7 @@ class Model(nn.Module, abc.ABC):
     other_kind: ClassVar[str] = "; that of network={network} is none. Use {instead}."
 
     joins_tokens: ClassVar[bool] = True  # for texts: False if each token is predicted independently
+    time_heading: str = "t"  # of the column of times in tables of states
     without_network: str = ""  # the option, as typed, with which it does not use its network
     stem: nn.Module
     head: nn.Module

@@ -180,10 +180,9 @@ class FixedStepSolver(Solver):
 
     def ends_at(self, knots: Sequence[float], ts: Times) -> bool:
         """Whether a step ends at each of the knots between the first time and the last, up to rounding."""
-        if not knots:
-            return True
-        ends = sorted({round(t, 6) for grid in self.grids(ts) for t in grid})
-        return {round(knot, 6) for knot in knots if ends[0] < knot < ends[-1]} <= {*ends}
+        ends = {round(t, 6) for grid in self.grids(ts) for t in grid} if knots else set()
+        low, high = min(ends, default=0.0), max(ends, default=0.0)
+        return {round(knot, 6) for knot in knots if low < knot < high} <= ends
 
     def check_times(self, ts: Times) -> None:
         times = read_times(ts)

@@ -156,6 +156,7 @@ def test_no_step_spans_a_row(name: ControlName) -> None:
 def test_fixed_steps_that_end_at_every_row_are_one_solve(solver: Solver, met: bool) -> None:
     encoding, whole = Encoding(torch.zeros(1, 1), breaks=[2.0], knots=[1.0, 2.0, 3.0]), torch.tensor([0.0, 4.0])
     assert (breaks_of(encoding, solver, whole) == [2.0]) == met
+    assert 2.0 in breaks_of(encoding, solver, whole[:1])  # a single time, with no step
     assert breaks_of(encoding, solver, torch.tensor([0.0, 1.5, 4.0])) == [2.0, 1.0, 2.0, 3.0]
 
 

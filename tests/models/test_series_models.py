@@ -21,6 +21,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.series.cde import CDE
+from ode_runner.models.series.series_model import SeriesModel
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.midpoint import Midpoint
@@ -301,6 +302,26 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
     assert torch.equal(states[0], encoding.y0)
     torch.testing.assert_close(states[3], states[2])
     assert not torch.isclose(states[1], states[2]).all()
+
+
+@pytest.mark.parametrize(("name", "changed"), CHOICES)
+def test_states_on_the_way_are_at_shares_of_the_rows_of_each_series_whatever_its_company(
+    composed: Compose, name: str, changed: dict[str, Any]
+) -> None:
+    model, series, integrate = model_of(composed, name, **changed), some_series(), by(RK4(num_steps=8, step_size=None))
+    assert isinstance(model, SeriesModel)
+    if name in ("cde", "rde"):
+        model.field.matrices[1] = nn.Tanh()  # in place of a ReLU, so that different steps agree
+    ts = torch.tensor([0.0, 0.1, 1 / 3, 0.7, 1.0])
+    together = model.states(model.encode(series.rows()), ts, integrate)
+    shorter = Series.complete(series.times[1:2, :4], series.values[1:2, :4])
+    encoding = model.encode(shorter.rows())
+    alone = model.states(encoding, ts, integrate)
+    torch.testing.assert_close(together[:, 1:2], alone, rtol=0, atol=1e-12)
+    at_once = model.along(encoding, ts * model.span(encoding), integrate).ys
+    torch.testing.assert_close(alone, at_once, rtol=0, atol=1e-4)
+    single = model.encode(series.rows()[:, :1])
+    torch.testing.assert_close(model.states(single, ts, integrate), single.y0.expand(len(ts), -1, -1))
 
 
 @pytest.mark.sampled(2)

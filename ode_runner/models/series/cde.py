@@ -13,13 +13,13 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.series.control_stem import ControlStem
-from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.series import draw_control
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time, Times, Trajectory
 
 POINTS = 40  # points of a picture between two rows
 
@@ -52,12 +52,22 @@ class CDE(SeriesModel):
         self.field = ControlledField(network.matrix_field(channels))
         self.head = network.head()
 
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        rows = y0.given[0].shape[1] // self.control.pieces + 1
-        return integrate(self.field, y0, self.control.pieces * self.row_positions(ts, rows=rows))
+    def ends(self, lengths: Tensor) -> Tensor:
+        return self.control.pieces * (lengths - 1)
 
-    def intervals(self, *, rows: int) -> int:
-        return self.control.pieces * super().intervals(rows=rows)
+    def span(self, encoding: Encoding) -> int:
+        return encoding.given[0].shape[1]
+
+    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, places)
+
+    def within(
+        self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate
+    ) -> Trajectory:
+        """Over a share of a piece, whose coefficients are scaled to a piece of length 1."""
+        coefficients = part_of(y0.given[0], interval)
+        powers = share[..., None] ** torch.arange(1, coefficients.shape[2] + 1, device=share.device)
+        return flow_over(self.field, start, [(coefficients * powers[..., None])[:, :, None]], integrate)
 
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
         """The control of the first input."""

@@ -34,8 +34,13 @@ class ControlStem(nn.Module):
     def forward(self, rows: Tensor) -> Encoding:
         knots, coefficients = self.path(rows)
         lengths = Series.of_rows(rows).lengths
-        breaks, places = self.control.breaks(lengths, ends=self.at_every_row), self.control.knots(lengths)
-        return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks, knots=places)
+        return Encoding(
+            self.initial(knots[:, 0]),
+            given=(coefficients,),
+            breaks=self.control.breaks(lengths, ends=self.at_every_row),
+            knots=self.control.knots(lengths),
+            lengths=lengths,
+        )
 
     def path(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The knots (series, rows, channels), and the coefficients of the control through them."""

@@ -4,13 +4,14 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.models.base import Numerics
 from ode_runner.models.series.series_model import SeriesModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import SeriesReader, reading_network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import PathStates, Times
+from ode_runner.types import PathStates, Times, Trajectory
 
 
 @final
@@ -32,13 +33,22 @@ class GRUGaps(SeriesModel):
 
     def encode(self, inputs: Tensor) -> Encoding:
         states = self.stem.along(inputs)
-        return Encoding(states[:, 0], given=(states,))
+        return Encoding(states[:, 0], given=(states,), lengths=Series.of_rows(inputs).lengths)
 
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+    def ends(self, lengths: Tensor) -> Tensor:
+        return lengths - 1
+
+    def span(self, encoding: Encoding) -> int:
+        return encoding.given[0].shape[1] - 1
+
+    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
         """The states after each row; at a time between two rows, the state after the first of them."""
-        (states,) = y0.given
-        rows = self.row_positions(ts, rows=states.shape[1]).floor().long()
-        return Solution(ys=states.transpose(0, 1)[rows])
+        return Solution(ys=y0.given[0].transpose(0, 1)[places.floor().long()])
+
+    def within(
+        self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate
+    ) -> Trajectory:
+        return start
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each row; `times` is ignored."""

@@ -9,11 +9,11 @@ from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField, WrappedField
 from ode_runner.models.base import Numerics
-from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import features, reading_network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time, Times, Trajectory
 
 
 @final
@@ -38,20 +38,32 @@ class ODERNN(SeriesModel):
         self.stem, self.head = RowStem(network.cell()), network.head()
         self.field = GapField(network.flow(), unit=network.spec.duration)
 
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+    def ends(self, lengths: Tensor) -> Tensor:
+        return lengths - 1
+
+    def span(self, encoding: Encoding) -> int:
+        return encoding.given[0].shape[1] - 1
+
+    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
         rows, observed = y0.given
-        row_positions = self.row_positions(ts, rows=rows.shape[1])
         h = y0.y0
-        states = [h] * int((row_positions == 0).sum())
+        states = [h] * int((places == 0).sum())
         for row in range(1, rows.shape[1]):
-            if len(states) == len(row_positions):
+            if len(states) == len(places):
                 break
-            due = row_positions[(row_positions > row - 1) & (row_positions < row)]
-            times = torch.cat([row_positions.new_tensor([row - 1]), due, row_positions.new_tensor([row])])
+            due = places[(places > row - 1) & (places < row)]
+            times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
             flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
             h = torch.where(observed[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
-            states += [*flowed[1:-1], *[h] * int((row_positions == row).sum())]
+            states += [*flowed[1:-1], *[h] * int((places == row).sum())]
         return Solution(ys=torch.stack(states))
+
+    def within(
+        self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate
+    ) -> Trajectory:
+        """Over a share of the time to the next row."""
+        gaps = part_of(y0.given[0][..., -1:], interval + 1)
+        return flow_over(self.field, start, [share[..., None] * gaps], integrate)
 
 
 @final
@@ -80,4 +92,5 @@ class RowStem(nn.Module):
         observed = features(series)
         first = observed[:, 0]
         some = series.observed.any(dim=-1).to(observed)
-        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (observed, some))
+        begin = self.cell(first, first.new_zeros(len(first), self.cell.hidden_size))
+        return Encoding(begin, (observed, some), lengths=series.lengths)

@@ -8,16 +8,17 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ode_runner.controls.linear import LinearControl
+from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.series.control_stem import ControlStem
-from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time, Times, Trajectory
 
 
 @final
@@ -54,16 +55,27 @@ class RDE(SeriesModel):
         self.field = WindowField(network.matrix_field(channels))
         self.head = network.head()
 
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        return integrate(self.field, y0, self.row_positions(ts, rows=y0.given[0].shape[1] + 1))
+    def ends(self, lengths: Tensor) -> Tensor:
+        return (lengths - 1 + self.stem.window - 1) // self.stem.window
+
+    def span(self, encoding: Encoding) -> int:
+        return encoding.given[0].shape[1]
+
+    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, places)
+
+    def within(
+        self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate
+    ) -> Trajectory:
+        """Over a share of a window, whose equation does not change within it and is linear in what is given."""
+        increments, areas = (part_of(z, interval) for z in y0.given)
+        given = [(share[..., None] * increments)[:, :, None], (share[..., None, None] * areas)[:, :, None]]
+        return flow_over(self.field, start, given, integrate)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
         rows = inputs.shape[1]
         if self.stem.window > rows - 1:
             yield f"model.window={self.stem.window} is more than the {rows - 1} steps of a series: it is one window"
-
-    def intervals(self, *, rows: int) -> int:
-        return -(-super().intervals(rows=rows) // self.stem.window)
 
 
 @final
@@ -77,7 +89,8 @@ class WindowStem(nn.Module):
     def forward(self, rows: Tensor) -> Encoding:
         knots, lines = self.rows.path(rows)
         given = increments_and_areas(lines.squeeze(2), self.window)
-        return Encoding(self.rows.initial(knots[:, 0]), given=given, breaks=[*range(1, given[0].shape[1])])
+        breaks, lengths = [*range(1, given[0].shape[1])], Series.of_rows(rows).lengths
+        return Encoding(self.rows.initial(knots[:, 0]), given=given, breaks=breaks, lengths=lengths)
 
 
 def increments_and_areas(steps: Tensor, window: int) -> tuple[Tensor, Tensor]:
