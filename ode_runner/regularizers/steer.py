@@ -1,6 +1,6 @@
 """Random end times in training."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -21,11 +21,18 @@ class Steer(Regularizer):
     Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
     """
 
+    requirement: ClassVar[str] = "solves that can end later than the data"
+
     def __init__(self, *, spread: float) -> None:
         super().__init__(weight=0.0)
         if not 0 < spread < 1:
             raise RefusedInput(f"regularizer.steer.spread must be above 0 and below 1, not {spread}.")
         self.spread = spread
+
+    @classmethod
+    def takes(cls, model: type) -> bool:
+        """Whether the model's state goes on beyond the last time: with a series it stands still after the last row."""
+        return super().takes(model) and not getattr(model, "of_series", False)
 
     def check(self, model: nn.Module) -> None:
         end = model.last_depth if isinstance(model, Expanded) else None

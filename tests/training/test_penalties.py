@@ -365,6 +365,7 @@ def test_spectral_is_the_largest_singular_value_of_the_map_itself(shape: tuple[i
     ("words", "sentence"),
     [
         (("smooth_parameters",), "needs parameters that change with depth, and model=odenet has none. Use model="),
+        (("steer", "task=chirality", "model=cde"), "needs solves that can end later than the data, and model=cde has"),
         (("smooth_parameters", "model=stacked", "model.pieces=1"), "is 0 whatever the parameters"),
         (("spectral", "model=galerkin"), "needs weights that do not change with depth, and model=galerkin has none."),
         (("steer", "model=galerkin", "model.basis=legendre"), "Use model.basis=fourier."),
