@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput, in_short
+from ode_runner.exporting.frozen_model import FrozenModel
 
 
 class Format(abc.ABC):
@@ -96,15 +97,23 @@ def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]
             return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise IncompatibleChoice(
-            f"this model cannot be traced by torch.export ({_reason(error)}). Use format=safetensors, which has its "
-            "weights alone."
+            f"this model cannot be traced by torch.export ({_reason(error)}). Use {_instead(module)}."
         ) from error
+
+
+def _instead(module: nn.Module) -> str:
+    """What to export in place of a module that cannot be traced."""
+    weights = "format=safetensors, which has its weights alone"
+    whole = isinstance(module, FrozenModel) and len(module.solves.fields) == 1
+    return f"part=field, or {weights}" if whole else weights
 
 
 def _reason(error: BaseException) -> str:
     """The reason of an error, without torch's long additions."""
     if "Constraints violated (batch)" in str(error):
         return "its code is for the number of samples with which it is traced, and a file leaves that open"
+    if "data-dependent" in str(error):
+        return "its code depends on numbers that it reads from tensors"
     return in_short(error).split(". ")[0].partition(" (unhinted")[0].rstrip(".")
 
 

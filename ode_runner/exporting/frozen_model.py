@@ -41,6 +41,7 @@ class TraceableSolves:
     def __init__(self, solver: Solver) -> None:
         self.solver = solver
         self.solves: list[list[AcceptedStep]] = []
+        self.fields = set[VectorField]()  # those of all solves
         self.next: int | None = None  # index of the next solve; None while steps are recorded
 
     def replay(self) -> None:
@@ -50,7 +51,8 @@ class TraceableSolves:
     def __call__(
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
-        solver = self._solver(options)
+        solver = self._solver(options, broken=isinstance(y0, Encoding) and bool(y0.breaks))
+        self.fields.add(field)
         start, given = state_and_given(y0, options.get("given", ()))
         around = FieldWithGiven(field, given) if given else field
         if self.next is None:
@@ -71,13 +73,14 @@ class TraceableSolves:
     ) -> Tensor:
         return getattr(field, call)(t, y, *given)
 
-    def _solver(self, options: SolveOptions) -> FixedStepRungeKutta:
+    def _solver(self, options: SolveOptions, *, broken: bool) -> FixedStepRungeKutta:
         if not isinstance(self.solver, FixedStepRungeKutta):
             raise IncompatibleChoice(
                 f"part=solve: a file holds a fixed number of steps, and {self.solver.shown_name} is no fixed-step "
                 "explicit Runge-Kutta method. Type another, such as solver=rk4 solver.num_steps=20, or part=field."
             )
         asked = [name for name in ("integrals", "noise", "event", "breaks", "jumps") if options.get(name)]
+        asked += ["breaks"] * broken
         if asked:
             raise IncompatibleChoice(f"part=solve: a solve with {asked[0]} is in no file. Use part=field.")
         return self.solver

@@ -1,8 +1,10 @@
 """Models that a series drives: exact gradients, counts, what changes nothing, and that no answer sees the future."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,13 +17,15 @@ from ode_runner.controls.series import Series
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.row_cost import sentence_on_rows
+from ode_runner.exporting.formats import traced
+from ode_runner.exporting.frozen_model import FrozenModel, TraceableSolves
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.series.cde import CDE
-from ode_runner.models.series.series_model import SeriesModel
+from ode_runner.models.series.series_model import SolvedSeriesModel
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.midpoint import Midpoint
@@ -309,7 +313,6 @@ def test_states_on_the_way_are_at_shares_of_the_rows_of_each_series_whatever_its
     composed: Compose, name: str, changed: dict[str, Any]
 ) -> None:
     model, series, integrate = model_of(composed, name, **changed), some_series(), by(RK4(num_steps=8, step_size=None))
-    assert isinstance(model, SeriesModel)
     if name in ("cde", "rde"):
         model.field.matrices[1] = nn.Tanh()  # in place of a ReLU, so that different steps agree
     ts = torch.tensor([0.0, 0.1, 1 / 3, 0.7, 1.0])
@@ -318,10 +321,34 @@ def test_states_on_the_way_are_at_shares_of_the_rows_of_each_series_whatever_its
     encoding = model.encode(shorter.rows())
     alone = model.states(encoding, ts, integrate)
     torch.testing.assert_close(together[:, 1:2], alone, rtol=0, atol=1e-12)
-    at_once = model.along(encoding, ts * model.span(encoding), integrate).ys
-    torch.testing.assert_close(alone, at_once, rtol=0, atol=1e-4)
+    if isinstance(model, SolvedSeriesModel):
+        at_once = model.along(encoding, ts * model.span(encoding), integrate).ys
+        torch.testing.assert_close(alone, at_once, rtol=0, atol=1e-4)
     single = model.encode(series.rows()[:, :1])
     torch.testing.assert_close(model.states(single, ts, integrate), single.y0.expand(len(ts), -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("cde", "depends on numbers that it reads from tensors). Use part=field, or format=safetensors"),
+        ("rde", "a solve with breaks is in no file. Use part=field."),
+        pytest.param("gru_gaps", "", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The tensor attributes")  # of torch's GRU
+def test_a_solve_in_a_file_or_what_else_can_be_exported(
+    composed: Compose, name: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, solves, series = model_of(composed, name).requires_grad_(False), TraceableSolves(RK4(**FIXED)), some_series()
+    inputs = Series.complete(series.times, series.values).rows()
+    if name == "cde":  # what torch says of it, after seconds
+        refusal = RuntimeError("Could not extract specialized integer from data-dependent expression u0")
+        monkeypatch.setattr(torch.export, "export", Mock(side_effect=refusal))
+    with pytest.raises(IncompatibleChoice) if sentence else nullcontext() as refused:
+        model(inputs, TS, solves)
+        traced(FrozenModel(model, TS, solves), [inputs], batch=[0])
+    assert refused is None or sentence in str(refused.value)
 
 
 @pytest.mark.sampled(2)

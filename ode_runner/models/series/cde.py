@@ -13,7 +13,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.series.control_stem import ControlStem
-from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
+from ode_runner.models.series.series_model import SolvedSeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.plots.animation import Picture
@@ -25,7 +25,7 @@ POINTS = 40  # points of a picture between two rows
 
 
 @final
-class CDE(SeriesModel):
+class CDE(SolvedSeriesModel):
     """dz = F(z) dX along a control X through the rows of a series; initially, z is an affine map of the first row.
 
     Args:

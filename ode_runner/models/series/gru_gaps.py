@@ -11,7 +11,7 @@ from ode_runner.models.series.series_model import SeriesModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import SeriesReader, reading_network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import PathStates, Times, Trajectory
+from ode_runner.types import PathStates, Times
 
 
 @final
@@ -38,17 +38,14 @@ class GRUGaps(SeriesModel):
     def ends(self, lengths: Tensor) -> Tensor:
         return lengths - 1
 
-    def span(self, encoding: Encoding) -> int:
-        return encoding.given[0].shape[1] - 1
-
-    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """The states after each row; at a time between two rows, the state after the first of them."""
-        return Solution(ys=y0.given[0].transpose(0, 1)[places.floor().long()])
-
-    def within(
-        self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate
-    ) -> Trajectory:
-        return start
+        (states,) = y0.given
+        assert y0.lengths is not None
+        if self.causal:
+            return Solution(ys=states.transpose(0, 1)[ts.clamp(0, states.shape[1] - 1).floor().long()])
+        rows = self.places(ts, y0.lengths).floor().long()
+        return Solution(ys=states.transpose(0, 1).gather(0, rows[..., None].expand(-1, -1, states.shape[2])))
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each row; `times` is ignored."""

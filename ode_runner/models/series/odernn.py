@@ -9,7 +9,7 @@ from ode_runner.controls.series import Series
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField, WrappedField
 from ode_runner.models.base import Numerics
-from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
+from ode_runner.models.series.series_model import SolvedSeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import features, reading_network
 from ode_runner.problem import Integrate, Solution
@@ -17,7 +17,7 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 
 @final
-class ODERNN(SeriesModel):
+class ODERNN(SolvedSeriesModel):
     """An ODE evolves the state for the time between two rows; at each row, a GRU cell updates it by the values there.
 
     A row without values does not update the state, so that outputs may be asked for at such rows.

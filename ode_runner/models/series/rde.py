@@ -13,7 +13,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.series.control_stem import ControlStem
-from ode_runner.models.series.series_model import SeriesModel, flow_over, part_of
+from ode_runner.models.series.series_model import SolvedSeriesModel, flow_over, part_of
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.networks.sizes import check_sizes
@@ -22,7 +22,7 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 
 @final
-class RDE(SeriesModel):
+class RDE(SolvedSeriesModel):
     """dz = F(z) dX along straight lines from row to row, with one autonomous ODE per window of rows.
 
     By the log-ODE method of depth 2, the ODE of a window is dz/ds = sum_i F_i X_i + sum_ij A_ij DF_j F_i. X are the

@@ -40,6 +40,17 @@ class SeriesModel(Model):
     def ends(self, lengths: Tensor) -> Tensor:
         """The solver's time at the last row of series with these numbers of rows: the number of intervals before it."""
 
+    def places(self, ts: Times, lengths: Tensor) -> Tensor:
+        """The solver's times (time, batch) at shares `ts` of the rows of series; those next to a row are on it."""
+        ends = self.ends(lengths).to(ts)
+        found = ts.clamp(0, 1)[:, None] * ends
+        nearest, rounding = found.round(), 8 * torch.finfo(ts.dtype).eps * ends
+        return torch.where((found - nearest).abs() <= rounding, nearest, found)
+
+
+class SolvedSeriesModel(SeriesModel):
+    """A model of series whose state is a solution, from interval to interval between rows."""
+
     @abc.abstractmethod
     def span(self, encoding: Encoding) -> int:
         """The number of intervals of a batch, those of padding included."""
@@ -63,7 +74,7 @@ class SeriesModel(Model):
             return self.along(y0, (ts * self.intervals(rows=2)).clamp(0, span), integrate)
         if all(t <= 0 or t >= 1 for t in read_times(ts)):
             return self.along(y0, ts.clamp(0, 1) * span, integrate)
-        return Solution(ys=self._at_shares(y0, ts.clamp(0, 1), integrate))
+        return Solution(ys=self._at_shares(y0, ts, integrate))
 
     def _at_shares(self, y0: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
         """The states at shares of the rows of each series.
@@ -72,14 +83,10 @@ class SeriesModel(Model):
         do not end where another is asked for.
         """
         assert y0.lengths is not None
-        span, ends = self.span(y0), self.ends(y0.lengths).to(ts)
-        places = ts[:, None] * ends
-        nearest = places.round()
-        rounding = 8 * torch.finfo(ts.dtype).eps * ends
-        places = torch.where((places - nearest).abs() <= rounding, nearest, places)
+        span, places = self.span(y0), self.places(ts, y0.lengths)
         interval = places.detach().floor().long()
         whole = self.along(y0, torch.arange(span + 1).to(ts), integrate).ys
-        start = whole[interval, torch.arange(len(ends), device=ends.device)]
+        start = part_of(whole.transpose(0, 1), interval)
         return self.within(start, y0, interval.clamp(max=span - 1), places - interval, integrate)
 
 
