@@ -22,6 +22,10 @@ class CellDisplay(Display):
         if (bar := open_bar()) is not None:
             bar.advance(step / total_steps, "epoch {epoch}  {numbers}".format_map(progress()))
 
+    def after_training(self, what: str) -> None:
+        if (bar := open_bar()) is not None:
+            bar.advance(1.0, what)
+
     def remark(self, text: str) -> None:
         self.say(text, style="yellow")
 

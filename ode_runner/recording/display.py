@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.status import Status
 from rich.table import Column
 
 from ode_runner.recording.bookkeeping import ASIDE
@@ -32,6 +33,7 @@ class Display:
     def __init__(self) -> None:
         self.console = Console(highlight=False)
         self._progress: Progress | None = None
+        self._status: Status | None = None
         self._bar: TaskID | None = None
         self._begun = time.monotonic()
         self._begun_at = 0
@@ -95,6 +97,14 @@ class Display:
         shown = progress()
         self._progress.update(self._bar, completed=step, epoch=shown["epoch"], numbers=shown["numbers"], left=left)
 
+    def after_training(self, what: str) -> None:
+        """Show on a terminal what is done after training, which can take longer than that."""
+        if self._status is not None:
+            self._status.update(what)
+        elif self.console.is_terminal:
+            self._status = self.console.status(what)
+            self._status.start()
+
     def epoch(self, text: str) -> None:
         """Log a line for an epoch, and print it if there is no progress bar."""
         if self._progress is None:
@@ -120,10 +130,13 @@ class Display:
             self.say(f"  {GAP.join([first.strip().ljust(widths[0]), *others]).rstrip()}", style=style)
 
     def stop(self) -> None:
-        """Close the progress bar, if it is open."""
+        """Close what is open on a terminal: the progress bar, or what is shown after training."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
     def outcome(self, record: RunRecord, folder: Path) -> None:
         """Print the status of a run, and its results if it completed."""

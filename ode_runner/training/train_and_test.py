@@ -97,6 +97,7 @@ def _carry_out(
         _say_how_it_went(trainer, rows, display)
         if (absent := plan.build_diagnostics().absent) and not any(name.startswith("diagnostics/") for name in reached):
             display.say(absent, style="yellow")
+        display.after_training("testing")
         experiment.model.begin_test()
         view = model_view(experiment, rows, session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached
@@ -118,6 +119,7 @@ def _carry_out(
 def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Session, *, folder: Path, step: int) -> None:
     """Draw pictures, if they are wanted, write tables, and show the other results of the tested model."""
     display, logger = session.display, session.logger
+    display.after_training("drawing pictures, writing tables")
     if plan.pictures:
         draw(
             experiment, view, folder=plan.folder / "plots", display=display, logger=logger, step=step,

@@ -119,6 +119,8 @@ def test_the_bar_tells_the_cells_that_have_ended_and_the_time_left(
     [task] = bar._progress.tasks
     assert task.completed == 1.5
     assert task.fields == {"cells": "1/4", "left": "0:01:40 left", "now": "epoch 1/2  loss 0.5"}
+    CellDisplay(Path("x")).after_training("testing")
+    assert (task.completed, task.fields["now"]) == (2.0, "testing")
     bar.stop()
     assert open_bar() is None
 
@@ -139,6 +141,17 @@ def test_a_narrow_screen_shows_the_epoch_and_the_time_left_before_all_numbers() 
         display.console.print(bar.get_renderable())
     display.stop()
     assert all(part in shown.get() for part in ("epoch 12/200", "left", "loss 0.323"))
+
+
+@pytest.mark.parametrize("terminal_is_one", [True, False])
+def test_what_is_done_after_training_is_shown_on_a_terminal_only(terminal_is_one: bool) -> None:
+    display, screen = Display(), io.StringIO()
+    display.console = Console(file=screen, force_terminal=terminal_is_one, width=60)
+    for what in ("testing", "drawing pictures"):
+        display.after_training(what)
+    display.stop()
+    display.stop()
+    assert ("drawing pictures" in screen.getvalue()) is terminal_is_one
 
 
 def test_a_warning_that_many_cells_are_given_is_printed_once(tmp_path: Path) -> None:
