@@ -53,7 +53,7 @@ class TrainedRun:
             raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
         if to_the_end or not can_be_asked(record, folder):
             check_completed(record, folder)
-        check_same_weights(record, expected, folder, free=free)
+        check_same_weights(record, expected, folder, read=assemble, free=free)
         other_task = differing_options(record, expected, "task")
         return cls(folder=folder, record=record, assemble=assemble, other_task=other_task)
 

@@ -7,7 +7,7 @@ built-in yaml of that choice. So moving our modules changes no fingerprint.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -72,15 +72,24 @@ def differing_options(found: RunRecord, expected: RunRecord, group: str) -> list
     return [name for name, _, _ in _differing(found, expected) if name.startswith(f"{group}.")]
 
 
-def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, free: Collection[str] = ()) -> None:
+def check_same_weights(
+    found: RunRecord, expected: RunRecord, folder: Path, *, read: Callable[[], object], free: Collection[str] = ()
+) -> None:
     """Raises RefusedInput if a record differs from its folder's command in what the weights depend on, or in the seed.
 
-    `free`: options that the weights do not depend on.
+    Args:
+        found: the record.
+        expected: the record that the command would make now.
+        folder: the run's.
+        read: reads the data; it is called if they are there and cannot be read, to raise the reason.
+        free: options that the weights do not depend on.
     """
     for name, recorded, now in _differing(found, expected):
         if name in free:
             continue
         if name.removeprefix("task.") in found.contents:
+            if now is None and Path(str(_option(expected, name))).exists():
+                read()
             raise RefusedInput(_of_other_data(folder, name, expected, there=now is not None))
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
@@ -90,11 +99,15 @@ def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, f
 
 
 def _of_other_data(folder: Path, name: str, expected: RunRecord, *, there: bool) -> str:
-    group, _, option = name.partition(".")
-    named = f"{name}={as_typed(expected.config[group].get(option))}"
+    named = f"{name}={as_typed(_option(expected, name))}"
     if not there:
         return f"{folder} was made with {named}, and there is nothing to be read there. Say where it is: {name}=PATH."
     return f"{folder} was made with other data than {named} has now. Say where those are: {name}=PATH."
+
+
+def _option(record: RunRecord, name: str) -> Any:
+    group, _, option = name.partition(".")
+    return record.config[group].get(option)
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:

@@ -76,6 +76,9 @@ def test_a_run_is_evaluated_from_elsewhere_and_only_on_its_own_data(
         ode.load(folder)
     (tmp_path / "kept.csv").write_text(content)
     ode.load(folder, "task.file=kept.csv")
+    (tmp_path / "seen.csv").write_text(content.replace("1.000000", "1.O"))
+    with pytest.raises(RefusedInput, match=r"seen.csv, row \d+, column '\w+': '1.O' is no"):
+        ode.load(folder)
     (tmp_path / "seen.csv").unlink()
     with pytest.raises(RefusedInput, match=r"with task.file=seen.csv, and there is nothing to be read there"):
         ode.load(folder)

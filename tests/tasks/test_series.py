@@ -193,6 +193,9 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO, {"split": "series", "test": 0.5, "validation": 0.5}, r"leaves none of 2 series to learn from"),
         (TWO.replace(",1\n", ",\n").replace(",0\n", ",\n"), {"inputs": ["u"]}, r"column 'u': an input without a value"),
         ("", {}, r"data.csv cannot be read as a table"),
+        ("id,t,x,y,u\n", {}, r"data.csv has no rows below its heads"),
+        (TWO.replace("u", " x "), {}, r"data.csv, row 1: two columns are named 'x'. Give each a name of its own"),
+        (TWO.replace("u", '"x,y"'), {}, None),
         (
             TWO.replace("\n", ",7\n").replace("u,7\n", "u\n", 1),
             {},

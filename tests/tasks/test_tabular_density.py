@@ -175,6 +175,8 @@ def test_log_densities_of_points_are_compared_with_a_fine_solve(make: Make, tmp_
 @pytest.mark.parametrize(
     ("table", "options", "sentence"),
     [
+        ("a,b\n", {}, "points.csv has no rows below its heads"),
+        ("a,b\n,\n", {}, "points.csv has no rows below its heads"),
         ("a,b\n1,2\n2,\n", {}, "row 3, column 'b': blank"),
         ("a,b\n1,2\n2,low\n", {}, "row 3, column 'b': 'low' is no finite number. Name the columns of numbers"),
         (",a,b\n0,1,2\n", {}, "column 1 has no name"),

@@ -50,6 +50,8 @@ def read_points(path: Path, columns: Sequence[str] | None, *, option: str = "tas
     names = _named(columns, [str(name) for name in table.columns], path, option)
     filled = ~table.map(is_blank).to_numpy().all(axis=1)
     rows = first + np.flatnonzero(filled)
+    if not len(rows):
+        raise RefusedInput(f"{path} has no rows below its heads.")
     columns_read = [measurements(table[name], first, path, advice=NO_NUMBER) for name in names]
     values = np.stack(columns_read, axis=1)[filled]
     blank = np.isnan(values)

@@ -1,5 +1,6 @@
 """Reading of tables from csv, parquet or npz files."""
 
+import csv
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
         while (line := file.readline()).startswith(COMMENT):
             above += 1
     separator = next((mark for mark in ("\t", ";") if mark in line and "," not in line), ",")
-    heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]  # from the file: pandas renames equal names
+    heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]
     table = _cells(path, separator, above)
     table.columns = [str(name).strip() for name in table.columns]
     table = table[[name for name in table.columns if not UNNAMED.fullmatch(name) or table[name].str.strip().any()]]
@@ -98,9 +99,18 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
             "Write a row of names above it, or in its place if these only number the columns."
         )
+    _check_different(line, separator, path, row=above + 1)
     if separator == ";":  # then a comma in a number is the decimal point; names keep theirs
         table = table.map(lambda cell: cell.replace(",", ".") if DECIMAL.fullmatch(cell.strip()) else cell)
     return table.fillna(""), above + 2
+
+
+def _check_different(line: str, separator: str, path: Path, *, row: int) -> None:
+    """Raises RefusedInput if two columns of this header have one name: pandas would call the second x.1."""
+    heads = [head.strip() for head in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
+    for head in heads:
+        if head and heads.count(head) > 1:
+            raise RefusedInput(f"{path}, row {row}: two columns are named '{head}'. Give each a name of its own.")
 
 
 def _cells(path: Path, separator: str, above: int) -> pd.DataFrame:
