@@ -163,6 +163,11 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
     [
         (TWO, {"values": ["x", "z"]}, r"task.values: .*data.csv has no column 'z'.* It has: id, t, x, y, u"),
         (TWO, {"values": ["x", "t"]}, r"the column 't' of .*data.csv has another role"),
+        (
+            "t,who,x\n0,A,1\n1,A,2\n",
+            {"series": None, "values": None},
+            r"row 2, column 'who': 'A' is no finite .*series apart: task.series=who. If it is not to be learned: task",
+        ),
         (TWO.replace("A,3,4", "A,3,four"), {}, r"data.csv, row 5, column 'x': 'four' is no finite number"),
         (TWO.replace("A,3,4", "A,3,n/a"), {}, r"row 5, column 'x': 'n/a'"),
         (TWO, {"time": "id", "series": None}, r"row 2, column 'id': 'A' is no.* task.time=NAME, and task.series=id"),
@@ -398,6 +403,13 @@ def test_a_series_whose_last_column_begins_at_its_end_is_refused(made: Callable[
     rows = "".join(f"{t},1,{'' if t < 7 else 1}\n" for t in range(8))
     with pytest.raises(RefusedInput, match="row 9, leaves 1 to learn from; 2 are the least"):
         made("t,x,y\n" + rows, series=None, validation=0.0, test=0.0)
+
+
+def test_rows_at_the_end_without_values_are_forecast(made: Callable[..., Series]) -> None:
+    """They were ignored without a word, where task=series_forecast forecasts them."""
+    task = made(TWO + "A,5.5,,,\nA,7,,,\n", scaling="none")
+    first, second = task.forecasts(cast(ModelView, Standing()), None)
+    assert (first.times.tolist(), second.times.tolist()) == ([5.5, 7.0], [15.0])
 
 
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:

@@ -247,6 +247,12 @@ def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None
     torch.testing.assert_close(run.log_prob(drawn.path[-1]), drawn.log_density, atol=1e-3, rtol=1e-3)
     refused = typed(f"predict={folder}", f"data={written(tmp_path, other[['speed']], 'less.csv')}", cwd=tmp_path)
     assert (refused.returncode, "no column 'price'" in refused.stderr) == (2, True)
+    rows = other.to_numpy()[:1].copy()
+    with pytest.raises(RefusedInput, match=r"inputs of shape \(1, 1\) must be \(batch, 3\)"):
+        run.log_prob(rows[:, :1])
+    rows[0, 1] = -1.0
+    with pytest.raises(RefusedInput, match="column 'price': -1 has no logarithm"):
+        run.log_prob(rows)
     check_differentiated_whole(run, torch.tensor(other.to_numpy()[:4]))
 
 

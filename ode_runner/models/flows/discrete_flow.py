@@ -75,6 +75,6 @@ def vector_size(network: Network) -> int:
     if size < 2:
         raise IncompatibleChoice(
             "layers that change some numbers of a sample by others need two numbers or more, and this task has one. "
-            "Use model=cnf."
+            "Use model=cnf, flow_matching or residual_flow."
         )
     return size

@@ -120,6 +120,13 @@ class TabularDensity(DensityTask, OwnDataTask):
         return self.scales.data(points)
 
     def as_inputs(self, data: Tensor) -> Tensor:
+        if data.shape[-1:] != (len(self.column_names),):  # scales would be those of the same number in every column
+            raise RefusedInput(f"inputs of shape {tuple(data.shape)} must be (batch, {len(self.column_names)}).")
+        for place, name, (low, high), what in _limits(self.column_names, self.log, self.bounds):
+            values = data[..., place]
+            outside = values[values.isfinite() & ~((values > low) & (values < high))]
+            if outside.numel():
+                raise RefusedInput(f"inputs, column '{name}': {float(outside[0]):g} {what}.")
         return self.scales.inputs(data)
 
     @property
@@ -248,18 +255,31 @@ def _checked_bounds(bounds: Mapping[str, Sequence[float]]) -> dict[str, tuple[fl
     return {name: (float(ends[0]), float(ends[1])) for name, ends in bounds.items()}
 
 
+def _limits(
+    columns: Sequence[str], log: Sequence[str], bounds: Mapping[str, tuple[float, float]]
+) -> Iterator[tuple[int, str, tuple[float, float], str]]:
+    """Index and name of each column with a logarithm or logit, its limits, and what is wrong with other values."""
+    for place, name in enumerate(columns):
+        if name in log:
+            yield place, name, (0.0, math.inf), "has no logarithm"
+        elif name in bounds:
+            low, high = bounds[name]
+            yield place, name, bounds[name], f"is not between {low:g} and {high:g}"
+
+
 def _check_values(read: Points, log: Sequence[str], bounds: Mapping[str, tuple[float, float]]) -> None:
     """Raises RefusedInput unless these are columns, and all their values have logarithms or are within their bounds."""
-    limits = {**{("log", name): (0.0, math.inf) for name in log}, **{("bounds", k): v for k, v in bounds.items()}}
-    for (option, name), (low, high) in limits.items():
-        if name not in read.columns:
-            raise RefusedInput(f"task.{option}: '{name}' is none of the columns. They are: {', '.join(read.columns)}.")
-        if option == "bounds" and name in log:
-            raise RefusedInput(f"task.log and task.bounds both name the column '{name}'. Leave one of them out.")
-        values = read.values[:, read.columns.index(name)]
+    for option, names in (("log", log), ("bounds", bounds)):
+        for name in names:
+            if name not in read.columns:
+                there = ", ".join(read.columns)
+                raise RefusedInput(f"task.{option}: '{name}' is none of the columns. They are: {there}.")
+            if option == "bounds" and name in log:
+                raise RefusedInput(f"task.log and task.bounds both name the column '{name}'. Leave one of them out.")
+    for place, name, (low, high), what in _limits(read.columns, log, bounds):
+        values, option = read.values[:, place], "log" if name in log else "bounds"
         outside = ~((values > low) & (values < high))
         if outside.any():
-            what = "has no logarithm" if option == "log" else f"is not between {low:g} and {high:g}"
             row = outside.argmax()
             raise RefusedInput(
                 f"{read.source}, row {read.rows[row]}, column '{name}': {values[row]:g} {what}. "

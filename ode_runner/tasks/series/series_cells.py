@@ -51,6 +51,14 @@ def _about_times(column: pd.Series) -> str:
     )
 
 
+def about_values(column: pd.Series) -> str:
+    """Advice about a cell that is not a number; if not even the first cell is one, the column may name the series."""
+    if _first_cell(column).lstrip("+-.")[:1].isdigit():
+        return BLANK_CELL
+    name = as_typed(str(column.name))
+    return f"If that column tells series apart: task.series={name}. If it is not to be learned: task.values=[...]."
+
+
 def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarray:
     """The cells of a column as float64, NaN if blank. Raises RefusedInput with `advice` if a cell is no number."""
     found = np.empty(len(column))

@@ -14,7 +14,7 @@ from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput, as_typed
 from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series.dates import date_texts
-from ode_runner.tasks.series.series_cells import is_blank, measurements, times_of
+from ode_runner.tasks.series.series_cells import BLANK_CELL, about_values, is_blank, measurements, times_of
 from ode_runner.tasks.series.series_roles import Roles, resolved
 from ode_runner.tasks.series.table_file import read_table
 
@@ -145,8 +145,10 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
 def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple[Recorded, bool]:
     """All rows of a table as if they were a single series, and whether their times are dates."""
     assert roles.values is not None
+    advice = about_values if roles.series is None else lambda column: BLANK_CELL
     values, inputs = (
-        [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
+        [measurements(table[name], first, path, advice=advice(table[name])) for name in names]
+        for names in (roles.values, roles.inputs)
     )
     times, dates = times_of(table[roles.time], first, path)
     whole = Recorded(

@@ -206,12 +206,6 @@ class SeriesForecast(SeriesTask):
         found = Forecast(series=self.recorded[piece.series].name, times=times, values=values)
         return found if samples == 1 else _with_band(found, self.scales.restored(said).numpy())
 
-    def _beyond(self, number: int) -> np.ndarray:
-        """The times of the blank rows at the end of a series; if there are none, times beyond its end."""
-        one, whole = self.recorded[number], self.read.series[number].times
-        blank = whole[whole > one.times[-1]]
-        return blank if len(blank) else super()._beyond(number)
-
     def _before(self, number: int, time: float) -> Piece:
         return self.reading.before(number, int((self.recorded[number].times < time).sum()))
 

@@ -90,8 +90,10 @@ class SeriesTask(ForecastingTask, OwnDataTask):
                 yield number, own
 
     def _beyond(self, number: int) -> np.ndarray:
-        """Times beyond the end of a series, up to `ahead`."""
-        return beyond(self.recorded[number], self.read, ahead=self.ahead)
+        """The times of the blank rows at the end of a series; if there are none, times beyond its end up to `ahead`."""
+        one, whole = self.recorded[number], self.read.series[number].times
+        blank = whole[whole > one.times[-1]]
+        return blank if len(blank) else beyond(one, self.read, ahead=self.ahead)
 
     def forecast_table(self, found: Sequence[Forecast]) -> Table:
         return table_of(
