@@ -50,7 +50,7 @@ from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
-from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
+from ode_runner.sweeps.launchers import JOBLIB_LAUNCHER
 from ode_runner.sweeps.search import SearchSweeper
 from ode_runner.sweeps.sweeper import CellSweeper, register
 

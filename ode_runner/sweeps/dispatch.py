@@ -13,15 +13,11 @@ from ode_runner.errors import RefusedInput
 from ode_runner.recording.attempts import aborted_attempts
 from ode_runner.recording.record import RunStatus
 from ode_runner.sweeps.job_results import broken, result_of
+from ode_runner.sweeps.launchers import BASIC_LAUNCHER, JOBLIB_LAUNCHER, SLURM_LAUNCHER
 from ode_runner.sweeps.own_process import exit_in_words, run_in_own_process
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell, due_cells
 
-# Names instead of classes: Hydra loads the modules of its plugins again, so that a class imported here is not the one
-# that it instantiates. And some may not be installed.
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several cells on one machine
-SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 POLL_SECONDS = 1.0  # between checks whether another process has released a cell
 
 

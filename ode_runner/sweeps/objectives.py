@@ -11,7 +11,7 @@ from ode_runner.models.base import Model
 from ode_runner.recording.record import RunRecord
 from ode_runner.report.quantities import direction
 from ode_runner.report.runs import Run
-from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER
+from ode_runner.sweeps.launchers import BASIC_LAUNCHER, JOBLIB_LAUNCHER
 from ode_runner.tasks.base import Task
 
 NFE = ("cost/nfe_forward", "cost/nfe_backward")

@@ -27,7 +27,8 @@ from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.recording.repeated_remarks import each_once
 from ode_runner.recording.unbegun import note_due
-from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, check_launcher, in_sweep
+from ode_runner.sweeps.dispatch import Dispatch, check_launcher, in_sweep
+from ode_runner.sweeps.launchers import BASIC_LAUNCHER, JOBLIB_LAUNCHER
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import BrokenCell, CellState, SweepCell, due_cells, mark_duplicates

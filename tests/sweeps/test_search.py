@@ -216,7 +216,7 @@ def test_what_is_validated_by_another_number_is_compared_with_none(tmp_path: Pat
 
 
 def test_a_pruner_needs_trials_that_write_to_one_file() -> None:
-    from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
+    from ode_runner.sweeps.launchers import JOBLIB_LAUNCHER
     from ode_runner.sweeps.objectives import Objective, check_prunable
 
     rmse = Objective(name="eval/rmse", direction=-1, of=lambda run: None)
