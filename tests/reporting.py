@@ -23,7 +23,7 @@ def write_run(
     status: RunStatus = RunStatus.COMPLETED, metrics: dict[str, float] | None = None, rows: int = 0,
     cost: dict[str, float] | None = None, environment: dict[str, Any] | None = None, reason: str = "",
     options: dict[str, dict[str, Any]] | None = None, finished: str = "2026-01-01T00:00:00+00:00",
-    measured_with: dict[str, str] | None = None, training: str = "",
+    measured_with: dict[str, str] | None = None, training: str = "", invalid: dict[str, str] | None = None,
 ) -> Path:  # fmt: skip
     """Write a run folder as ode-run would leave it."""
     gradient, evaluations = ("-", 0.0) if solver == "-" else ("backprop", 16.0)
@@ -53,6 +53,7 @@ def write_run(
         cost=cost or {"nfe_forward": evaluations, "nfe_backward": 0.0, "saved_bytes": 2.5e6, "train_seconds": 3.25},
         config=config,
         measured_with=measured_with or {},
+        invalid=invalid or {},
         environment=environment or {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}},
         finished=finished,
     )

@@ -15,7 +15,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import evaluate_test, measured_with
+from ode_runner.experiment.test_split import evaluate_test, invalid, measured_with
 from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
 from ode_runner.models.copies import convert, copied
@@ -80,6 +80,7 @@ def evaluate(
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[asked],
         "measured_with": measured_with(experiment, view),
+        "invalid": invalid(experiment, columns[asked]),
         "training": {"solver": _plain(own_solver), "metrics": columns[TRAINING]},
         "much_finer": {"solver": _plain(finer_solver), "metrics": columns.get(finer, {})},
         "verdict": verdict.sentence,

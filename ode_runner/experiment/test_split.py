@@ -1,6 +1,7 @@
 """Evaluation on the test split."""
 
 import typing
+from collections.abc import Mapping
 
 import torch
 
@@ -14,6 +15,7 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.ledger import Phase
 from ode_runner.tasks.base import ModelView
 
+SPLITS = ("test", "eval")
 LOSSES = ("test/loss", "test/loss_floor", "eval/loss")
 
 
@@ -42,6 +44,14 @@ def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
     found = {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
     loss = experiment.objective.measures(experiment.model)
     return found | (dict.fromkeys(LOSSES, loss) if loss else {})
+
+
+def invalid(experiment: Experiment, metrics: Mapping[str, float]) -> dict[str, str]:
+    """By name, why a metric of test or validation is not what its name says."""
+    found = dict(experiment.task.invalid(metrics))
+    if experiment.objective.measures(experiment.model):
+        found.pop("loss", None)  # which is none of the task's
+    return {f"{split}/{name}": why for name, why in found.items() for split in SPLITS if f"{split}/{name}" in metrics}
 
 
 def first_failing_batch(experiment: Experiment) -> CrashDump | None:

@@ -67,6 +67,7 @@ class RunRecord:
     reason: str = ""  # one sentence, if something did not go as asked
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
     measured_with: dict[str, str] = field(default_factory=dict)  # by metric: it is comparable only within this
+    invalid: dict[str, str] = field(default_factory=dict)  # by metric: why its value is not what the name says
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, str | None] = field(default_factory=dict)  # by option of a task, or model.NAME: hash of files
@@ -122,6 +123,7 @@ class RunRecord:
             self.choices,
             self.metrics,
             self.measured_with,
+            self.invalid,
             self.cost,
             self.config,
             self.contents,
@@ -130,7 +132,8 @@ class RunRecord:
         )
         if not all(isinstance(mapping, dict) for mapping in mappings):
             return False
-        texts = (self.fingerprint, self.training, self.reason, self.started, self.finished, *self.choices.values())
+        named = (*self.choices.values(), *self.invalid.values())
+        texts = (self.fingerprint, self.training, self.reason, self.started, self.finished, *named)
         measured = [*self.metrics.values(), *(value for value in self.cost.values() if isinstance(value, int | float))]
         return (
             all(isinstance(text, str) for text in texts)

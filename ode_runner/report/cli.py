@@ -11,7 +11,7 @@ from ode_runner.recording.printable import printable
 from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 from ode_runner.report.comparable import find_incomparable, without_incomparable
 from ode_runner.report.formats import FORMATS, Report
-from ode_runner.report.remarks import absences, left_out, mixture, warnings, without_effect
+from ode_runner.report.remarks import absences, left_out, mixture, not_ranked, warnings, without_effect
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import Run, find_runs, read_run
 from ode_runner.report.same_data import of_different_data
@@ -132,7 +132,7 @@ def _tabulate(typed: argparse.Namespace) -> int:
     unreadable = [] if typed.where else found.unreadable
     mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else without_effect(table.rows)
     compared = [found.sentence for found in incomparable] + of_different_data(table.rows)
-    notes = compared + mixed + left_out(table) + warnings(shown, repeats)
+    notes = compared + not_ranked(table) + mixed + left_out(table) + warnings(shown, repeats)
     report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
@@ -151,7 +151,7 @@ def show_results(folder: Path) -> None:
     table = make_table(without_incomparable(runs, incomparable), left_out=unshown)
     if table.rows:
         compared = [found.sentence for found in incomparable] + of_different_data(table.rows)
-        notes = compared + without_effect(table.rows) + left_out(table)
+        notes = compared + not_ranked(table) + without_effect(table.rows) + left_out(table)
         _print(Report(table=table, absences=[], warnings=notes), None)
 
 

@@ -172,8 +172,8 @@ def _looks(rows: Sequence[Row]) -> dict[str, Look]:
 def _best_rows(rows: Sequence[Row], quality: str | None) -> list[Row]:
     if len(rows) <= MOST_CURVES or quality is None:
         return list(rows[:MOST_CURVES])
-    measured = [row for row in rows if row.statistic(quality) is not None]
-    measured.sort(key=lambda row: -direction(quality) * _mean(row.statistic(quality)))
+    measured = [row for row in rows if row.ranked(quality) is not None]
+    measured.sort(key=lambda row: -direction(quality) * _mean(row.ranked(quality)))
     chosen = measured[:MOST_CURVES]
     return [row for row in rows if row in chosen]
 
@@ -203,7 +203,7 @@ def _point(row: Row, look: Look, costs: Sequence[str], factor: float, quality: s
         for run in row.completed
         if all(name in run.measurements for name in costs)
     ]
-    x, y = Statistic.of(sums), row.statistic(quality)
+    x, y = Statistic.of(sums), row.ranked(quality)
     if x is None or y is None:
         return None
     return Point(look=look, x=x.mean, y=y.mean, x_deviation=x.deviation or 0.0, y_deviation=y.deviation or 0.0)

@@ -95,6 +95,20 @@ def left_out(table: Table) -> list[str]:
     return found
 
 
+def not_ranked(table: Table) -> list[str]:
+    """A sentence for each column with values that are not what its name says, by the reason that the runs give."""
+    found = []
+    for name in [column.name for column in table.columns if column.is_metric]:
+        reasons: dict[str, list[Row]] = {}
+        for row in table.rows:
+            reasons.setdefault(row.invalid(name), []).append(row)
+        for reason, rows in reasons.items():
+            if reason:
+                more = f" (and of {len(rows) - 1} more row{'s' * (len(rows) > 2)})" if len(rows) > 1 else ""
+                found.append(f"{name} of {rows[0].label}{more} is not ranked: it {reason}.")
+    return found
+
+
 def _finite(row: Row, name: str) -> int:
     """How many runs of a row have a finite number of this name."""
     return sum(math.isfinite(run.measurements.get(name, math.nan)) for run in row.completed)

@@ -63,6 +63,14 @@ class Row:
             return Statistic(mean=self.orders[name].slope, deviation=None)
         return Statistic.of([run.measurements[name] for run in self.completed if name in run.measurements])
 
+    def ranked(self, name: str) -> Statistic | None:
+        """The statistic, if every run says that its value is what the name says: only such rows are compared."""
+        return None if self.invalid(name) else self.statistic(name)
+
+    def invalid(self, name: str) -> str:
+        """Why the value of a run is not what the name says; "" if none says so."""
+        return next((run.record.invalid[name] for run in self.completed if name in run.record.invalid), "")
+
     @property
     def task(self) -> str:
         """The task of all its runs; "" if they have several."""

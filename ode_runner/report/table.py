@@ -72,7 +72,10 @@ def make_table(
     cells = [
         [Cell(text=plain(value)) for value in row.columns.values()]
         + [Cell(text=_count(row), statistic=Statistic(mean=len(row.completed), deviation=None))]
-        + [_measured_cell(row, name, styles[name], best[name].get(group)) for name in chosen]
+        + [
+            _measured_cell(row, name, styles[name], None if row.invalid(name) else best[name].get(group))
+            for name in chosen
+        ]
         for row, group in zip(rows, groups, strict=True)
     ]
     return Table(columns=[*options, Column(name=COUNT if by is None else "runs"), *measured], rows=rows, cells=cells,
@@ -106,11 +109,11 @@ def _chosen_columns(runs: Sequence[Run], typed: str) -> list[str]:
 
 
 def _sorted(rows: list[Row], metrics: Sequence[str], sort: str | None, reverse: bool) -> list[Row]:
-    """Rows sorted by the columns from left to right, or by `sort`; metrics from the best, missing ones last."""
+    """Rows sorted by the columns from left to right, or by `sort`; metrics from the best, unranked ones last."""
     columns = list(rows[0].columns) if rows else []
     names = [resolve(name, [*metrics, *columns], "column") for name in split_names(sort)] if sort and rows else columns
     for name in reversed(names):
-        absent = [row for row in rows if name in metrics and row.statistic(name) is None]
+        absent = [row for row in rows if name in metrics and row.ranked(name) is None]
         present = [row for row in rows if row not in absent]
         present.sort(key=lambda row, name=name: _key(row, name, metrics), reverse=reverse)  # type: ignore[misc]
         rows = present + absent
@@ -141,7 +144,7 @@ def _best(name: str, rows: Sequence[Row], style: Style, groups: Sequence[Hashabl
     means: dict[Hashable, list[float]] = {}
     for row, group in zip(rows, groups, strict=True):
         both_ways = name in BOTH_WAYS and row.statistic(BOTH_WAYS[name]) is not None
-        if (statistic := row.statistic(name)) is not None and not both_ways:
+        if (statistic := row.ranked(name)) is not None and not both_ways:
             means.setdefault(group, []).append(statistic.mean)
     sign = direction(name)
     compared = {group: values for group, values in means.items() if sign and len(values) > 1}

@@ -97,11 +97,13 @@ def reached(record: RunRecord, folder: Path, wanted: Sequence[Objective]) -> lis
     """The objectives of a completed run.
 
     Raises:
-        RefusedInput: one of them was not measured, or is not a number.
+        RefusedInput: one of them was not measured, is not a number, or is not what its name says.
     """
     run = Run(folder=folder, record=record)
     values = {objective.name: objective.of(run) for objective in wanted}
     for name, value in values.items():
         if value is None or not math.isfinite(value):
             raise RefusedInput(f"it has no {name}" if value is None else f"its {name} is {value}")
+        if name in record.invalid:
+            raise RefusedInput(f"its {name} {record.invalid[name]}")
     return [value for value in values.values() if value is not None]

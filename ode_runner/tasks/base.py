@@ -185,6 +185,14 @@ class Task(abc.ABC):
         del view
         return {}
 
+    def invalid(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """By name, why a value is not what its name says: reports show it, and do not rank it.
+
+        A reason continues the sentence `it ...`. The name `loss` is that of the task's own loss.
+        """
+        del metrics
+        return {}
+
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         """Warnings about the metrics of a run, one sentence each."""
         del metrics, learner

@@ -20,6 +20,7 @@ CERTAIN = 3  # standard errors
 FAR = 5  # the log density of single samples may differ by so many times the tolerance of the mean
 AT_ONCE = 2000  # points per solve
 COARSE = 0.1  # relative difference between thirds of a grid above which its cells are too large for the density
+NO_DENSITY = "is not that of a density, because the solve is too coarse; test/nll_fine is"
 COMPARED = 500  # points whose log density is computed again by a fine solve
 
 
@@ -44,6 +45,7 @@ class DensityTask(SampledTask):
     suffices: ClassVar[frozenset[Answer]] = frozenset({Answer.SAMPLES})
     objective: ClassVar[str] = "nll"
     higher_is_better: ClassVar[bool] = False
+    likelihoods: ClassVar[tuple[str, ...]] = ("nll", "loss")  # metrics of the density by the run's own solver
     tolerated: float = TOLERATED  # nats; a larger difference between the NLL of the two solves causes a warning
 
     def __init__(
@@ -182,20 +184,42 @@ class DensityTask(SampledTask):
     def _conditions(self) -> list[str]:
         return [f"condition_{i + 1}" for i in range(self.spec.condition)]
 
+    def invalid(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        if "test/nll" not in metrics:
+            return {}
+        apart = not self._is_fine(metrics) or self._is_below_entropy(metrics)
+        return dict.fromkeys(self.likelihoods, NO_DENSITY) if apart or self._has_wrong_mass(metrics) else {}
+
+    def _is_fine(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the NLL by the run's own solver is that of the flow."""
+        return abs(metrics["test/nll"] - metrics["test/nll_fine"]) <= self.tolerated
+
+    def _is_below_entropy(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the NLL by the run's own solver is lower than that of any density, but by chance."""
+        if self.entropy is None:
+            return False
+        return metrics["test/nll"] < self.entropy - TOLERATED - CERTAIN * metrics["test/nll_error"]
+
+    def _solved(self, metrics: Mapping[str, float]) -> bool:
+        """Whether test points and samples have the densities that a fine solve gives them."""
+        return self._is_fine(metrics) and metrics.get("test/log_prob_error", 0.0) <= FAR * self.tolerated
+
+    def _has_wrong_mass(self, metrics: Mapping[str, float]) -> bool:
+        return "test/mass" in metrics and _is_wrong(metrics, solved=self._solved(metrics))
+
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         yield from super().remarks(metrics, learner=learner)
         if "test/nll" not in metrics:  # drawn by a sampler that gives no density
             return
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
-        if not abs(nll - fine) <= self.tolerated:
+        if not self._is_fine(metrics):
             exploited = ", and training may have learned to exploit that"
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
                 f"too long{exploited if learner.learns and learner.by_solves else ''}. Use a smaller tolerance, or "
                 "more steps."
             )
-        floor = None if self.entropy is None else self.entropy - TOLERATED - CERTAIN * error
-        if floor is not None and nll < floor:
+        if self._is_below_entropy(metrics):
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is below the entropy of the data, {self.entropy:.4f}, "
                 f"which is possible only by chance ({error:.4f} of standard error): the density has a mass above 1."
@@ -207,8 +231,7 @@ class DensityTask(SampledTask):
                 "of a fine solve. Use a smaller tolerance, or more steps."
             )
         if "test/mass" in metrics:
-            right = abs(nll - fine) <= self.tolerated and off <= FAR * self.tolerated
-            yield from _of_mass(metrics, solved=right)
+            yield from _of_mass(metrics, solved=self._solved(metrics))
 
 
 def _joined(samples: Tensor, given: Sequence[Tensor]) -> Tensor:
@@ -239,6 +262,13 @@ def _thirds(values: Tensor) -> list[Tensor]:
     return [values[first::3] for first in range(3)]
 
 
+def _is_wrong(metrics: Mapping[str, float], *, solved: bool) -> bool:
+    """Whether the run's own solver gives a density with a mass that is not 1, as far as the grid can tell."""
+    mass, error = metrics["test/mass"], metrics["test/mass_error"]
+    seen = abs(mass - 1) > TOLERATED and error < COARSE * mass
+    return seen and bool(metrics["nfe/eval"]) and (mass > 1 or not solved)
+
+
 def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
     """A warning if the mass is not 1: either the cells of the grid are too large, or the solve is wrong.
 
@@ -253,7 +283,7 @@ def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
             f"the density sums up to {mass:.4f}, and with every third of its cells to {error:.2g} more or less: the "
             "cells are too large for its peaks. Use a larger task.grid."
         )
-    elif metrics["nfe/eval"] and (mass > 1 or not solved):
+    elif _is_wrong(metrics, solved=solved):
         yield (
             f"the density has mass {mass:.4f} by the run's own solver, instead of 1: its NLL is not that of a "
             "distribution. Use a smaller tolerance, or more steps."

@@ -21,7 +21,7 @@ from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.presentation import conclude, draw, write_tables
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.experiment.test_split import evaluate_test, first_failing_batch, measured_with
+from ode_runner.experiment.test_split import evaluate_test, first_failing_batch, invalid, measured_with
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.models.events import has_events
 from ode_runner.recording.checkpoint import Checkpoints
@@ -102,6 +102,7 @@ def _carry_out(
         view = model_view(experiment, rows, session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached
         record.measured_with = measured_with(experiment, view)
+        record.invalid = invalid(experiment, record.metrics)
         record.metrics |= report_estimates(experiment, folder=folder, display=display)
     step = trainer.step if trainer else 0
     logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)

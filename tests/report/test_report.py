@@ -377,6 +377,31 @@ def test_losses_that_measure_different_things_are_not_compared(tmp_path: Path) -
     assert "test/loss" in cells(".", "--where", "model=diffusion", cwd=tmp_path)[0]
 
 
+def test_what_a_run_calls_invalid_is_shown_and_not_ranked(tmp_path: Path) -> None:
+    why = "is not that of a density, because the solve is too coarse; test/nll_fine is"
+    for model, solver, nll in (
+        ("odenet", "euler", 2.15),
+        ("cnf", "euler", 2.16),
+        ("cnf", "rk4", 2.21),
+        ("f", "-", 2.3),
+    ):
+        write_run(
+            tmp_path, f"{model}{solver}", model=model, solver=solver,
+            metrics={"test/nll": nll, "test/nll_fine": 2.21, "eval/nll": nll},
+            invalid={"test/nll": why, "eval/nll": why} if solver == "euler" else {},
+        )  # fmt: skip
+    said = " ".join(reported(".", "--sort", "test/nll", cwd=tmp_path).stdout.split())
+    assert "2.21 * " in said
+    assert f"note: test/nll of cnf euler (and of 1 more row) is not ranked: it {why}." in said
+    assert [row["test/nll"] for row in cells(".", "--sort", "test/nll", cwd=tmp_path)] == [
+        "2.21",
+        "2.3",
+        "2.16",
+        "2.15",
+    ]
+    assert "not ranked" not in reported(".", "--metrics", "nll_fine", cwd=tmp_path).stdout
+
+
 def test_runs_ended_by_a_budget_are_marked(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path, f"{seed}", seed=seed, reason=f"ended by trainer.max_seconds=3 at step {20 + seed}")

@@ -13,10 +13,12 @@ from unittest.mock import Mock
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.record import RunStatus
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.sweeps.objectives import Objective
 from ode_runner.sweeps.search import SearchSweeper, _report
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, options, run_folders, typed
+from tests.reporting import write_run
 
 TPESampler = pytest.importorskip("optuna.samplers", reason="needs optuna: pip install 'ode-run[search]'").TPESampler
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", "sweep=mine", *TINY)
@@ -304,3 +306,15 @@ def test_a_study_is_told_what_became_of_each_trial() -> None:
         _report(Mock(), cell, study, [])
     _report(Mock(), None, study, [])
     assert told == ["pruned", None, None, None]
+
+
+@pytest.mark.parametrize("invalid", [{}, {"eval/nll": "is not that of a density"}])
+def test_a_trial_whose_objective_is_invalid_does_not_count(
+    invalid: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path, "trial", metrics={"eval/nll": 2.0}, invalid=invalid)
+    cell: Any = SimpleNamespace(recorded=lambda: RunRecord.read(folder), folder=folder, name="trial")
+    study, wanted = Mock(), Objective(name="eval/nll", direction=-1, of=lambda run: run.measurements.get("eval/nll"))
+    _report(Mock(), cell, study, [wanted])
+    assert study.tell.call_args.args[1] == (None if invalid else [2.0])
+    assert ("trial does not count: its eval/nll is not that of a density" in capsys.readouterr().err) == bool(invalid)

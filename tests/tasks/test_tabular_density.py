@@ -129,6 +129,7 @@ def test_a_mass_that_a_fine_solve_misses_too_lies_beyond(make: Make, mass: float
     assert ("the rest outside it, where there are no data" in said) == beyond
     assert ("Use a smaller tolerance" in said) == (not beyond)
     assert ("learned to exploit that" in said) == (nll > 9)
+    assert set(make().invalid(measured)) == (set() if beyond else {"nll", "loss"})
     assert "exploit" not in " ".join(make().remarks(measured, learner=Learner(by_solves=False)))
 
 

@@ -44,6 +44,7 @@ class DigitsDensity(DensityTask):
     """
 
     gives_images: ClassVar[bool] = True
+    likelihoods: ClassVar[tuple[str, ...]] = (*DensityTask.likelihoods, "bits_per_dim")
 
     def __init__(
         self, *, validation: int, test: int, passes: int, scale: Literal["standard", "logit"], seed: int,
