@@ -42,6 +42,14 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
     return _errors(experiment, task, drawn.path[-1][: task.finely_solved], stop) | found
 
 
+def compared_with(experiment: Experiment) -> dict[str, str]:
+    """By metric of samples, what it was measured with, where that is not a fine solve from the same noise."""
+    model = experiment.model
+    if _solvable(model.generator()) is not None or model.teacher_generator() is None:
+        return {}
+    return {"endpoint_rmse": "the ends of the teacher's trajectories"}
+
+
 def straightness(path: Trajectory) -> float:
     """The mean of `deviation_from_straight` over samples and time; 0 for straight lines. Times are equally spaced."""
     return float(deviation_from_straight(path).mean())

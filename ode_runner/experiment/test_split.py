@@ -10,7 +10,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
-from ode_runner.experiment.sampling import measure_samples
+from ode_runner.experiment.sampling import compared_with, measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.ledger import Phase
 from ode_runner.tasks.base import ModelView
@@ -41,7 +41,8 @@ def evaluate_test(
 
 def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
     """By name, what a metric was measured with, if it is comparable only within that, as losses of models are."""
-    found = {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
+    things = experiment.task.measured_with(view) | compared_with(experiment)
+    found = {f"test/{name}": thing for name, thing in things.items()}
     loss = experiment.objective.measures(experiment.model)
     return found | (dict.fromkeys(LOSSES, loss) if loss else {})
 

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ode_runner.report.quantities import FLOOR, SOLVE_ERROR
 from ode_runner.report.runs import Run
 
-FLOOR = "_floor"  # suffix of the reference value of a metric
 UNNAMED = "what the task takes"  # if a run's record names nothing for a metric
+USUAL = {SOLVE_ERROR: "a fine solve of the model's own field"}  # the same, for metrics that no task takes anything for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,9 @@ def _of_task(task: str, runs: Sequence[Run]) -> list[Incomparable]:
 
 def _things(runs: Sequence[Run], name: str) -> Counter[str]:
     """What a metric was measured with, and by how many runs."""
-    return Counter(run.record.measured_with.get(name, UNNAMED) for run in runs if name in run.record.metrics)
+    return Counter(
+        run.record.measured_with.get(name, USUAL.get(name, UNNAMED)) for run in runs if name in run.record.metrics
+    )
 
 
 def _main(name: str) -> str:

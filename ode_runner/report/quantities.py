@@ -10,6 +10,7 @@ from ode_runner.report.runs import Run
 LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet", "sw2")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
 FLOOR = "_floor"  # suffix of the value that other data reach, which is not a result
+NO_RESULTS = (FLOOR, "_teacher", "_end_time")  # suffixes of what is not the model's: never ranked
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # whole names for which lower is better, tested first: nelbo has elbo
 PARAMETERS = "cost/parameters"  # shown if they differ, because models of different sizes are then compared
@@ -34,7 +35,7 @@ SPREAD = 1e4  # largest ratio of numbers in a column with fixed decimals, which 
 def direction(name: str) -> int:
     """+1 if higher is better, -1 if lower is better, 0 if neither or not known."""
     last = name.rpartition("/")[2]
-    if last == "order" or last.endswith(FLOOR):
+    if last == "order" or last.endswith(NO_RESULTS):
         return 0
     if last in SMALLEST:
         return -1

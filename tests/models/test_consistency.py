@@ -212,6 +212,7 @@ def test_a_run_is_sampled_in_one_step_and_in_several_and_counts_its_teacher(tmp_
     assert (one["metrics"]["nfe/sample"], several["metrics"]["nfe/sample"]) == (1, 3)
     assert "test/nll" not in one["metrics"]
     assert "test/endpoint_rmse" in one["metrics"], "to the ends of the teacher's ways"
+    assert "teacher" in one["measured_with"]["test/endpoint_rmse"]
     assert "test/endpoint_rmse" not in several["metrics"], "noise is drawn on the way"
     assert {"test/sw2", "test/sw2_teacher"} <= one["metrics"].keys()
     assert "best_epoch" not in one["cost"], "the last weights are taken, for the loss says nothing"

@@ -377,6 +377,22 @@ def test_losses_that_measure_different_things_are_not_compared(tmp_path: Path) -
     assert "test/loss" in cells(".", "--where", "model=diffusion", cwd=tmp_path)[0]
 
 
+def test_distances_to_a_teacher_are_not_ranked_beside_errors_of_a_solve(tmp_path: Path) -> None:
+    metrics = {"test/sw2": 0.1, "test/sw2_teacher": 0.1, "test/nll_end_time": 0.1}
+    for model, error in (("consistency", 0.3), ("flow_matching", 0.1), ("diffusion", 0.2)):
+        of_teacher = {"test/endpoint_rmse": "the ends of the teacher's trajectories"} if model == "consistency" else {}
+        own = {"test/endpoint_rmse": error, **{name: value * error for name, value in metrics.items()}}
+        write_run(tmp_path, model, model=model, metrics=own, measured_with=of_teacher)
+    said = " ".join(reported(".", cwd=tmp_path).stdout.split())
+    assert (
+        "test/endpoint_rmse of task=half_moons was measured with the ends of the teacher's trajectories (1 run) and a "
+        "fine solve of the model's own field (2 runs), and is comparable within one alone."
+    ) in said
+    solved = reported(".", "--where", "model!=consistency", "--metrics", "endpoint_rmse", cwd=tmp_path).stdout
+    assert "0.100 *" in solved
+    assert "*" not in reported(".", "--metrics", "sw2_teacher,nll_end_time", cwd=tmp_path).stdout
+
+
 def test_what_a_run_calls_invalid_is_shown_and_not_ranked(tmp_path: Path) -> None:
     why = "is not that of a density, because the solve is too coarse; test/nll_fine is"
     for model, solver, nll in (
