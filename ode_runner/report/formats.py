@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ode_runner.recording.csv_table import csv_text
+from ode_runner.report.matching import Matching, matchings
 from ode_runner.report.quantities import direction
 from ode_runner.report.remarks import Absence
 from ode_runner.report.table import Cell, Column, Table
@@ -31,15 +32,20 @@ def heading(column: Column) -> str:
 
 
 def markdown(report: Report) -> str:
-    """A pipe table, then lists."""
+    """A pipe table, then lists: matchings, what is not in the table, and warnings."""
     table = report.table
     rules = ["---:" if column.is_metric else "---" for column in table.columns]
     lines = [f"All rows: {report.shared}", ""] if report.shared else []
     lines += [_piped([_piped_text(heading(column)) for column in table.columns]), _piped(rules)]
     lines += [_piped([_bold(cell, "**", "**", _piped_text) for cell in cells]) for cells in table.cells]
+    lines += [line for matching in matchings(table) for line in _listed_in_markdown(matching)]
     lines += ["", *(f"- **{a.status}** ({a.count}: {a.named}): {a.reason}" for a in report.absences)]
     lines += ["", *(f"> {warning}" for warning in report.warnings)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _listed_in_markdown(matching: Matching) -> list[str]:
+    return ["", matching.heading, "", *(f"- {value}: {' · '.join(rows)}" for value, rows in matching.groups.items())]
 
 
 def comma_separated(report: Report) -> str:
@@ -58,10 +64,11 @@ def comma_separated(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    """A tabular in the style of booktabs; failures and warnings are comments."""
+    """A tabular in the style of booktabs; matchings, failures and warnings are comments."""
     table = report.table
     kinds = "".join("r" if column.is_metric else "l" for column in table.columns)
-    lines = [f"% {line}" for line in _remarks(report)]
+    lines = [f"% {line}" for matching in matchings(table) for line in matching.lines]
+    lines += [f"% {line}" for line in _remarks(report)]
     lines += ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{kinds}}}", "\\toprule"]
     lines.append(" & ".join(_tex(heading(column)) for column in table.columns) + " \\\\")
     lines.append("\\midrule")
@@ -69,8 +76,13 @@ def latex(report: Report) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
+def fragment(report: Report) -> str:
+    """The table, remarks and matchings as an HTML fragment."""
+    return "\n".join([hypertext(report).rstrip("\n"), *matched(report.table)]) + "\n"
+
+
 def hypertext(report: Report) -> str:
-    """A table element, and lists: an HTML fragment, which is also part of the page."""
+    """A table element, and lists of what is not in it and of warnings."""
     table = report.table
     head = "".join(head_cell(column) for column in table.columns)
     body = "\n".join(
@@ -85,6 +97,22 @@ def hypertext(report: Report) -> str:
     lines += _listed(report.absences)
     lines += [f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings]
     return "\n".join(lines) + "\n"
+
+
+def matched(table: Table) -> list[str]:
+    """Two lists side by side; not tables, because the page's script would make those sortable."""
+    if not (both := matchings(table)):
+        return []
+    lists = [f"<div><h3>{html.escape(one.title)}</h3><dl>{_groups(one)}</dl></div>" for one in both]
+    said = f'<p class="small">{html.escape(both[0].entries)}; the best first.</p>'
+    return ["<h2>Of equal size, and of equal work</h2>", said, f'<div class="beside">{"".join(lists)}</div>']
+
+
+def _groups(matching: Matching) -> str:
+    return "".join(
+        f"<dt>{html.escape(value)}</dt><dd>{'<br>'.join(map(html.escape, entries))}</dd>"
+        for value, entries in matching.groups.items()
+    )
 
 
 def _listed(absences: Sequence[Absence]) -> list[str]:
@@ -116,7 +144,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "md": markdown,
     "csv": comma_separated,
     "latex": latex,
-    "html": hypertext,
+    "html": fragment,
 }
 
 

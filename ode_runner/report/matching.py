@@ -6,6 +6,7 @@ together show what a scheme gains.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from ode_runner.recording.record import UNUSED
 from ode_runner.report.quantities import PARAMETERS, direction
@@ -26,14 +27,32 @@ class Matching:
     entries: str  # a description of the entries
     groups: Mapping[str, Sequence[str]]  # by value of the quantity: entries of choices and result, the best first
 
+    @property
+    def heading(self) -> str:
+        return f"{self.title}: {self.entries}; the best first"
+
+    @property
+    def lines(self) -> list[str]:
+        """The heading, and a line for each group."""
+        width = max(map(len, self.groups))
+        return [self.heading, *(f"  {value.rjust(width)}   {' · '.join(rows)}" for value, rows in self.groups.items())]
+
 
 def matchings(table: Table) -> Sequence[Matching]:
-    """Both matchings; none if one of them has nothing to compare, or rows are of different data."""
+    """Both matchings; none unless rows alike in one quantity differ in the other, and all rows are of the same data."""
     metric = _first_metric(table)
     if metric is None or not direction(metric.name) or len({*data_groups(table.rows)}) != 1:
         return []
-    found = [_matching(table, metric, *pair) for pair in ((PARAMETERS, EVALUATIONS), (EVALUATIONS, PARAMETERS))]
-    return found if all(matching.groups for matching in found) else []
+    measured = [row for row in table.rows if row.ranked(metric.name) and all(row.statistic(name) for name in IN_WORDS)]
+    alike = {equal: [rows for rows in _alike(measured, equal) if len(rows) > 1] for equal in IN_WORDS}
+    if not all(_differ(alike[equal], other) for equal, other in permutations(IN_WORDS)):
+        return []
+    return [_matching(table, metric, equal, groups) for equal, groups in alike.items()]
+
+
+def _differ(groups: Sequence[Sequence[Row]], name: str) -> bool:
+    """Whether the rows of some group differ in a quantity."""
+    return any(len(_alike(rows, name)) > 1 for rows in groups)
 
 
 def _first_metric(table: Table) -> Column | None:
@@ -43,19 +62,17 @@ def _first_metric(table: Table) -> Column | None:
     return next(different, metrics[0] if metrics else None)
 
 
-def _matching(table: Table, metric: Column, equal: str, other: str) -> Matching:
+def _matching(table: Table, metric: Column, equal: str, alike: Sequence[list[Row]]) -> Matching:
     names = [name for name in table.rows[0].columns if name != "task"]
     place, sign = table.columns.index(metric), direction(metric.name)
     said = {id(row): cells[place].text for row, cells in zip(table.rows, table.cells, strict=True)}
     groups = {}
-    measured = [row for row in table.rows if all(row.statistic(name) for name in (equal, other, metric.name))]
-    for rows in _alike(measured, equal):
-        if len({_mean(row, other) for row in rows}) > 1:
-            value = _mean(rows[0], equal)  # the least of the group
-            rows.sort(key=lambda row: -sign * _mean(row, metric.name))
-            groups[f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"] = [
-                f"{_choices(row, names)}: {said[id(row)]}" for row in rows
-            ]
+    for rows in alike:
+        value = _mean(rows[0], equal)  # the least of the group
+        rows.sort(key=lambda row: -sign * _mean(row, metric.name))
+        groups[f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"] = [
+            f"{_choices(row, names)}: {said[id(row)]}" for row in rows
+        ]
     unit = f" [{metric.unit}]" if metric.unit else ""
     return Matching(title=f"at {IN_WORDS[equal]}", entries=f"{', '.join(names)}, {metric.name}{unit}", groups=groups)
 

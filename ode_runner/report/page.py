@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
-from ode_runner.report.formats import Report, hypertext
-from ode_runner.report.matching import Matching, matchings
+from ode_runner.report.formats import Report, hypertext, matched
 from ode_runner.report.orders import ENDING
 from ode_runner.report.page_curves import curve_data
 from ode_runner.report.page_runs import run_table
@@ -43,7 +42,7 @@ def write_page(
         f'<h1>{html.escape(title)}</h1><p class="small">{count} · {when}</p>',
         f'<h2>Configurations</h2><div id="configurations">{hypertext(report)}</div>',
         f'<p class="small">{_LEGEND}</p>' if report.table.rows else "",
-        *_matched(matchings(report.table)),
+        *matched(report.table),
         f'<h2>Runs</h2><div id="runs">{run_table(runs, _metrics(report), path.parent)}</div>',
         *_curves(runs, undrawn),
         "<h2>Pictures</h2>" if pictures else "",
@@ -63,22 +62,6 @@ _LEGEND = "Mean ± standard deviation over seeds; the best of each task in bold.
 
 def _beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _matched(both: Sequence[Matching]) -> list[str]:
-    """Two lists side by side; not tables, because the script would make those sortable."""
-    if not both:
-        return []
-    lists = [f"<div><h3>{html.escape(one.title)}</h3><dl>{_groups(one)}</dl></div>" for one in both]
-    said = f'<p class="small">{html.escape(both[0].entries)}; the best first.</p>'
-    return ["<h2>Of equal size, and of equal work</h2>", said, f'<div class="beside">{"".join(lists)}</div>']
-
-
-def _groups(matching: Matching) -> str:
-    return "".join(
-        f"<dt>{html.escape(value)}</dt><dd>{'<br>'.join(map(html.escape, entries))}</dd>"
-        for value, entries in matching.groups.items()
-    )
 
 
 def _metrics(report: Report) -> list[str]:

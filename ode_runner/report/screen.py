@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ode_runner.recording.printable import on_one_line, printable
 from ode_runner.report.formats import Report
-from ode_runner.report.matching import Matching, matchings
+from ode_runner.report.matching import matchings
 from ode_runner.report.orders import legend
 from ode_runner.report.table import Cell, Column
 
@@ -33,7 +33,7 @@ def show(report: Report) -> None:
         if left_out := report.table.columns[count:]:
             say(f"no room for {', '.join(column.name for column in left_out)}: widen the window, or use --metrics")
         for matching in matchings(report.table):
-            for line in _matched(matching):
+            for line in matching.lines:
                 say(line)
     else:
         say("no run is completed yet")
@@ -42,13 +42,6 @@ def show(report: Report) -> None:
         say(f"  {absence.reason}")
     for warning in report.warnings:
         say(f"note: {warning}", style="yellow")
-
-
-def _matched(matching: Matching) -> list[str]:
-    """A line for each group."""
-    width = max(map(len, matching.groups))
-    lines = [f"  {value.rjust(width)}   {' · '.join(entries)}" for value, entries in matching.groups.items()]
-    return [f"{matching.title}: {matching.entries}; the best first", *lines]
 
 
 def _grid(report: Report, widths: list[int], is_terminal: bool) -> Text:

@@ -580,10 +580,33 @@ def test_rows_of_equal_size_and_of_equal_work_stand_beside_each_other(tmp_path: 
         "  2   prenorm 2: 95.00 · rk2 1: 85.00",
     ]
     reported(".", "--html", "page.html", cwd=tmp_path)
-    page = (tmp_path / "page.html").read_text()
-    assert "<dt>1,000</dt><dd>rk2 1: 85.00<br>prenorm 1: 80.00</dd>" in page
-    assert "<dt>2</dt><dd>prenorm 2: 95.00<br>rk2 1: 85.00</dd>" in page
+    formats = {name: reported(".", "--format", name, cwd=tmp_path).stdout for name in ("md", "html", "latex")}
+    for page in (tmp_path / "page.html").read_text(), formats["html"]:
+        assert page.count("<dt>1,000</dt><dd>rk2 1: 85.00<br>prenorm 1: 80.00</dd>") == 1
+        assert page.count("<dt>2</dt><dd>prenorm 2: 95.00<br>rk2 1: 85.00</dd>") == 1
+    assert (
+        "\n\nat equal evaluations (nfe_forward): model.block, model.depth, test/accuracy [%]; the best first\n"
+        in (formats["md"])
+    )
+    assert "\n- 1,000: rk2 1: 85.00 · prenorm 1: 80.00\n" in formats["md"]
+    assert "%   1,000   rk2 1: 85.00 · prenorm 1: 80.00\n" in formats["latex"]
     assert "at equal" not in reported(".", "--where", "model.block=prenorm", cwd=tmp_path).stdout
+
+
+def test_rows_alike_in_size_and_in_work_are_in_both_lists_if_others_differ(tmp_path: Path) -> None:
+    """Sizes within 1 % are alike in both lists."""
+    sizes = {"a": (1000, 1.0), "b": (1001, 1.0), "c": (1000, 2.0)}
+    for block, (parameters, evaluations) in sizes.items():
+        cost = {"parameters": parameters, "nfe_forward": evaluations, "nfe_backward": 0.0}
+        metrics = {"test/accuracy": parameters / 2000 + evaluations / 100}
+        write_run(tmp_path, block, solver="-", options={"model": {"block": block}}, cost=cost, metrics=metrics)
+    assert "at equal" not in reported(".", cwd=tmp_path).stdout, "rows of equal work are of equal size, too"
+    write_run(
+        tmp_path, "d", solver="-", options={"model": {"block": "d"}}, metrics={"test/accuracy": 0.9},
+        cost={"parameters": 2000, "nfe_forward": 2.0, "nfe_backward": 0.0},
+    )  # fmt: skip
+    said = reported(".", cwd=tmp_path).stdout
+    assert "  1   b: 51.05 · a: 51.00\n  2   d: 90.00 · c: 52.00\n" in said
 
 
 def test_rows_of_equal_size_are_told_by_a_result_in_which_rows_differ(tmp_path: Path) -> None:
