@@ -25,6 +25,7 @@ from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.text_layout import GAP, aligned, with_folder
 
 log = logging.getLogger(__name__)
+WARNING = "yellow"  # the style of warnings
 
 
 class Display:
@@ -32,6 +33,9 @@ class Display:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
+        self.results: list[str] = []  # what was said since `begin_results`, but for warnings
+        self.warnings: list[str] = []
+        self._of_result = False
         self._progress: Progress | None = None
         self._status: Status | None = None
         self._bar: TaskID | None = None
@@ -39,9 +43,24 @@ class Display:
         self._begun_at = 0
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Print a text without wrapping it, and log it as one line."""
+        """Print a text without wrapping it, and log it as one line; what is yellow is a warning."""
+        if style == WARNING:
+            self.warnings.append(text)
+        elif self._of_result:
+            self.results.append(text)
         self._print(text, style)
         self._log(printable(text))
+
+    def begin_results(self) -> None:
+        """What is said from now on belongs to the result of the run, and is shown again with it."""
+        self._of_result = True
+
+    def again(self, record: RunRecord) -> None:
+        """Print what was said of the result of a completed run, and its warnings."""
+        for text in record.results:
+            self.say(text)
+        for text in record.warnings:
+            self.say(text, style=WARNING)
 
     def remark(self, text: str) -> None:
         """Print what a person should know even about a run that is a cell of a sweep."""

@@ -68,6 +68,8 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
     measured_with: dict[str, str] = field(default_factory=dict)  # by metric: it is comparable only within this
     invalid: dict[str, str] = field(default_factory=dict)  # by metric: why its value is not what the name says
+    results: list[str] = field(default_factory=list)  # lines printed of the tested model, such as estimates
+    warnings: list[str] = field(default_factory=list)  # printed in yellow, also before the test
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, str | None] = field(default_factory=dict)  # by option of a task, or model.NAME: hash of files
@@ -139,6 +141,8 @@ class RunRecord:
             all(isinstance(text, str) for text in texts)
             and isinstance(self.config_dirs, list)
             and isinstance(self.layers, list)
+            and all(isinstance(texts, list) for texts in (self.results, self.warnings))
+            and all(isinstance(text, str) for text in (*self.results, *self.warnings))
             and type(self.seed) is int
             and all(
                 isinstance(number, int | float) and abs(number) <= LARGEST for number in measured if number == number

@@ -75,6 +75,7 @@ def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None)
     if missing := missing_output(plan.record, plan.choices, done, vain=plan.vain_diagnostics()):
         display.say(missing, style="yellow")
     _say_imported(plan, display, done)
+    display.again(done)
     display.outcome(done, plan.folder)
     return done
 

@@ -57,6 +57,7 @@ def train_and_test(
         record.layers = report_layers(experiment, display=display, logger=session.logger)
         try:
             _carry_out(experiment, trainer, plan, session, folder=absolute)
+            record.results, record.warnings = list(display.results), list(display.warnings)
         finally:
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
@@ -97,6 +98,7 @@ def _carry_out(
         _say_how_it_went(trainer, rows, display)
         if (absent := plan.build_diagnostics().absent) and not any(name.startswith("diagnostics/") for name in reached):
             display.say(absent, style="yellow")
+        display.begin_results()
         display.after_training("testing")
         experiment.model.begin_test()
         view = model_view(experiment, rows, session.stop)

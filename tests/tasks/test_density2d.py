@@ -185,6 +185,10 @@ def test_steps_that_are_too_long_are_told_of(tmp_path: Path) -> None:
     assert set(record_of(tmp_path)["invalid"]) == {"test/nll", "eval/nll", "test/loss"}
     assert abs(metrics["test/mass"] - 1) > 0.01
     assert "the density has mass" in said
+    again = typed(*PLANE, *long, cwd=tmp_path).stdout
+    assert "already completed" in again
+    lines = [line for line in said.splitlines() if "steps are too long" in line or "the density has mass" in line]
+    assert [line for line in again.splitlines() if line in lines] == lines, "as the first time"
 
 
 def test_what_is_measured_of_x_by_alpha_is_not_compared_with_what_is_of_x(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ def test_a_rate_comes_out_with_its_standard_error(reaction: Path, monkeypatch: p
     assert metrics["estimate/k"] == pytest.approx(2.5889, abs=5e-5)
     assert metrics["stderr/k"] == pytest.approx(0.0073, abs=5e-5)
     assert "(chosen on the training data)" in ended.stdout
+    again = typed(*COMMAND, field, "model.y0=given", "trainer.epochs=8", cwd=reaction).stdout
+    assert "already completed" in again
+    assert again.count("k = 2.5889 +- 0.0073") == 1
     assert (
         (run_folder(reaction) / "estimates.csv").read_text().startswith("number,estimate,standard_error,true\nk,2.588")
     )
