@@ -139,8 +139,8 @@ class FixedStepSolver(Solver):
         if (self.num_steps is None) == (self.step_size is None):
             raise RefusedInput(
                 f"solver.num_steps={as_typed(self.num_steps)} solver.step_size={as_typed(self.step_size)}: a "
-                "fixed-step solver needs exactly one. Type solver.num_steps=20, or solver.step_size=0.05 "
-                "solver.num_steps=null."
+                f"fixed-step solver needs exactly one. Type solver.num_steps={self.num_steps or 20}, or "
+                f"solver.step_size={self.step_size or 0.05} solver.num_steps=null."
             )
         if self.num_steps is not None and self.num_steps < 1:
             raise RefusedInput(f"solver.num_steps must be at least 1 per unit of time, not {self.num_steps}.")

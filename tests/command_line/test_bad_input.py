@@ -124,7 +124,7 @@ REFUSED = {  # what was typed: what the one line must say
         "num_steps=4",
         "step_size=0.1",
         "exactly one",
-        "Type solver.",
+        "Type solver.num_steps=4, or solver.step_size=0.1 solver.num_steps=null.",
     ],
     "solver=rk4 solver.num_steps=null": ["exactly one", "Type solver.num_steps=20"],
     "solver=rk4 solver.num_steps=0": ["solver.num_steps must be at least 1"],

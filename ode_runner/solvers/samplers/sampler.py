@@ -62,7 +62,8 @@ class Sampler(Solver):
         if self.step_size is not None or self.num_steps is None:
             raise RefusedInput(
                 f"solver.num_steps={as_typed(self.num_steps)} solver.step_size={as_typed(self.step_size)}: a sampler "
-                "has steps of unequal lengths, so many in its whole span. Type solver.num_steps=20."
+                "has steps of unequal lengths, so many in its whole span. Type "
+                f"solver.num_steps={self.num_steps or 20}."
             )
         if not 1 <= self.num_steps <= MOST_STEPS:
             raise RefusedInput(f"solver.num_steps must be from 1 to {MOST_STEPS:,}, not {self.num_steps}.")
