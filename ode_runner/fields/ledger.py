@@ -51,6 +51,7 @@ class EachSample:
     accepted: Tensor
     rejected: Tensor
     failures: Mapping[int, str]  # by sample: why it did not reach its last time; it has no values after the failure
+    next_steps: tuple[float, ...] = ()  # the step size of each sample that step control would try next
 
     def most_attempts(self) -> tuple[int, int]:
         """Accepted and rejected steps of the sample with the most attempts, which represent the whole solve."""

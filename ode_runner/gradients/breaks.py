@@ -14,6 +14,7 @@ from ode_runner.fields.ledger import EachSample
 from ode_runner.gradients.continuous import warm_started
 from ode_runner.problem import Problem, Solution, with_steps_of
 from ode_runner.solvers.base import FixedStepSolver, Solver
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import Times
 
 Solve = Callable[[Solver, Problem], Solution]
@@ -44,8 +45,15 @@ def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solu
         solution = solve(solver, replace(problem, field=inside, y0=y0, ts=ts, breaks=()))
         inside.observer = None
         solutions.append((solution, count))
-        solver, y0, done = warm_started(solver, solution), solution.ys[-1], done + count
+        solver, y0, done = _going_on(solver, solution), solution.ys[-1], done + count
     return joined(solutions)
+
+
+def _going_on(solver: Solver, solution: Solution) -> Solver:
+    """The solver with the last step size of step control, or that of each sample."""
+    if isinstance(solver, PerSampleStepping) and solution.each is not None and solution.each.next_steps:
+        return replace(solver, first_steps=solution.each.next_steps)
+    return warm_started(solver, solution)
 
 
 def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:

@@ -22,16 +22,7 @@ from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.packed_field import PackedField, solve_packed
 from ode_runner.solvers.sample_clocks import SampleClocks
 from ode_runner.solvers.sample_events import met_event
-from ode_runner.solvers.sample_step import (
-    Attempt,
-    Due,
-    Journal,
-    Round,
-    Stepped,
-    along_rows,
-    outputs,
-    take,
-)
+from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance
@@ -53,6 +44,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
 
     tableau: ClassVar[EmbeddedTableau]
     per_sample: bool = False
+    first_steps: tuple[float, ...] = ()  # of each sample; set after a break
 
     @abc.abstractmethod
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
@@ -114,6 +106,8 @@ class _Rounds:
         sought = solver.sought
         self.search = None if sought is None else EventSearch(sought)
         self.first = None if sought is None else sought.sizes  # step sizes of the samples
+        if solver.first_steps:
+            self.first = torch.tensor(solver.first_steps, dtype=torch.float64)
         self.stops = torch.full((len(y0),), torch.nan, dtype=torch.float64)
         self.ahead = torch.zeros(len(y0), dtype=torch.float64)  # step sizes that control would try next
         self.failures: dict[int, str] = {}
@@ -143,7 +137,7 @@ class _Rounds:
         clocks.begin(torch.tensor(sizes, dtype=torch.float64))
 
     def _first_sizes(self, rows: Tensor) -> list[float]:
-        """First step sizes of the samples `rows`: given by an event search, else by the solver, else chosen."""
+        """First step sizes of the samples `rows`: after an event or a break, else by the solver, else chosen."""
         if self.first is not None:
             return self.first[rows].tolist()
         return [self.solver.first_step] * len(rows) if self.solver.first_step else self._chosen_sizes()
@@ -269,7 +263,13 @@ class _Rounds:
         cut = 2 * tableau.stages * self.stops.isnan().logical_not()
         evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.extra_stages) * dense + cut
         order = torch.cat(self.places).argsort().to(self.y0.device)
-        each = EachSample(evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures)
+        each = EachSample(
+            evaluations=evaluations,
+            accepted=accepted,
+            rejected=clocks.rejected,
+            failures=self.failures,
+            next_steps=tuple(clocks.ahead.tolist()),
+        )
         most_accepted, most_rejected = each.most_attempts()
         return Solution(
             ys=torch.cat(self.values)[order].view(self.shape),

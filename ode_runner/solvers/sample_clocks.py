@@ -23,6 +23,7 @@ class SampleClocks:
         sign = (along[:, -1] - along[:, 0]).sign()
         self.accepted, self.rejected = (torch.zeros(len(along), dtype=torch.int64) for _ in range(2))
         self.served = torch.ones(len(along), dtype=torch.int64)
+        self.ahead = torch.zeros(len(along), dtype=torch.float64)  # step sizes after the end
         self.resting = (sign == 0).nonzero().flatten()
         self.active = sign.nonzero().flatten()
         self.sign = sign[self.active]
@@ -114,7 +115,7 @@ class SampleClocks:
         """Remove rows; returns the indices of the rows that are left."""
         samples = self.active[gone]
         self.accepted[samples], self.rejected[samples] = self.row_accepted[gone], self.row_rejected[gone]
-        self.served[samples] = self.next[gone]
+        self.served[samples], self.ahead[samples] = self.next[gone], self.dt[gone]
         left = (~gone).nonzero().flatten()
         for name in OF_ROWS:
             setattr(self, name, getattr(self, name)[left])

@@ -185,6 +185,7 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     unsaid = {
         "norm",
         "first_step",
+        "first_steps",
         "exactly",
         "stepping",
         "longest",
