@@ -146,17 +146,23 @@ class DensityTask(SampledTask):
 
     def sample_remarks(self, view: ModelView, drawn: Drawn, given: Sequence[Tensor]) -> Iterator[str]:
         if drawn.log_density is not None and view.tells:
-            yield from self.solve_remarks(view, _joined(drawn.path[-1], given), drawn.log_density)
+            inputs = _joined(drawn.path[-1], given)
+            yield from self.solve_remarks(view, inputs, drawn.log_density, tolerated=FAR * TOLERATED)
 
-    def solve_remarks(self, view: ModelView, inputs: Tensor, log_density: Tensor) -> Iterator[str]:
-        """A warning if log densities of the inputs (batch,) are not those of the flow: some are solved finely."""
+    def solve_remarks(
+        self, view: ModelView, inputs: Tensor, log_density: Tensor, *, tolerated: float = TOLERATED
+    ) -> Iterator[str]:
+        """A warning if log densities of the inputs (batch,) are not those of the flow: some are solved finely.
+
+        `tolerated`: a difference of their mean; single ones may differ by FAR * TOLERATED.
+        """
         if not view.answers:  # they are by the fine solve
             return
         some = torch.linspace(0, len(inputs) - 1, min(COMPARED, len(inputs))).round().long()
         inputs, log_density = inputs[some.to(inputs.device)], log_density[some.to(log_density.device)]
         fine = in_parts(view.predict_finely, inputs)
         off, mean = _difference(log_density, fine), float(log_density.double().mean() - fine.double().mean())
-        if not (off <= FAR * TOLERATED and abs(mean) <= TOLERATED):
+        if not (off <= FAR * TOLERATED and abs(mean) <= tolerated):
             yield (
                 f"log densities are {off:.3f} nats off those of a fine solve, and their mean is {mean:+.3f} nats off "
                 f"(root mean square and mean over {len(some)} of them): steps are too long. Use a smaller tolerance, "
