@@ -10,16 +10,16 @@ from torch import Tensor
 from ode_runner.batch import LEARNER, Answer, Batch, Drawn, Learner, Outputs, Split
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.density_mass import is_wrong, mass_remarks
 from ode_runner.tasks.sample_metrics import distance_from_data, spread
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.types import Scalar
 
-TOLERATED = 0.01  # nats, or a difference of the mass from 1, above which there is a warning
+TOLERATED = 0.01  # nats of difference above which there is a warning
 CERTAIN = 3  # standard errors
 FAR = 5  # the log density of single samples may differ by so many times the tolerance of the mean
 AT_ONCE = 2000  # points per solve
-COARSE = 0.1  # relative difference between thirds of a grid above which its cells are too large for the density
 NO_DENSITY = "is not that of a density, because the solve is too coarse; test/nll_fine is"
 COMPARED = 500  # points whose log density is computed again by a fine solve
 
@@ -211,7 +211,7 @@ class DensityTask(SampledTask):
         return self._is_fine(metrics) and metrics.get("test/log_prob_error", 0.0) <= FAR * self.tolerated
 
     def _has_wrong_mass(self, metrics: Mapping[str, float]) -> bool:
-        return "test/mass" in metrics and _is_wrong(metrics, solved=self._solved(metrics))
+        return "test/mass" in metrics and is_wrong(metrics, solved=self._solved(metrics))
 
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
         yield from super().remarks(metrics, learner=learner)
@@ -237,7 +237,7 @@ class DensityTask(SampledTask):
                 "of a fine solve. Use a smaller tolerance, or more steps."
             )
         if "test/mass" in metrics:
-            yield from _of_mass(metrics, solved=self._solved(metrics))
+            yield from mass_remarks(metrics, solved=self._solved(metrics))
 
 
 def _joined(samples: Tensor, given: Sequence[Tensor]) -> Tensor:
@@ -248,54 +248,6 @@ def _joined(samples: Tensor, given: Sequence[Tensor]) -> Tensor:
 def _difference(log_density: Tensor, fine: Tensor) -> float:
     """The root mean square difference."""
     return float((log_density.double() - fine.to(log_density.device).double()).square().mean().sqrt())
-
-
-def mass_of(density: Tensor, cell: float) -> dict[str, float]:
-    """The integral of a density over a grid of cell centres, and its largest change if every third centre is used.
-
-    With every second one, a density that is symmetric about its centre would show no change, however large the cells.
-
-    Args:
-        density: one axis for each coordinate.
-        cell: the area, or length, of a cell.
-    """
-    whole = float(density.double().sum())
-    thirds = [part.double() for k in range(density.dim()) for part in _thirds(density.movedim(k, 0))]
-    return {"mass": whole * cell, "mass_error": max(abs(whole - 3 * float(part.sum())) for part in thirds) * cell}
-
-
-def _thirds(values: Tensor) -> list[Tensor]:
-    return [values[first::3] for first in range(3)]
-
-
-def _is_wrong(metrics: Mapping[str, float], *, solved: bool) -> bool:
-    """Whether the run's own solver gives a density with a mass that is not 1, as far as the grid can tell."""
-    mass, error = metrics["test/mass"], metrics["test/mass_error"]
-    seen = abs(mass - 1) > TOLERATED and error < COARSE * mass
-    return seen and bool(metrics["nfe/eval"]) and (mass > 1 or not solved)
-
-
-def _of_mass(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
-    """A warning if the mass is not 1: either the cells of the grid are too large, or the solve is wrong.
-
-    Args:
-        solved: whether test points and samples have the densities that a fine solve gives them.
-    """
-    mass, error = metrics["test/mass"], metrics["test/mass_error"]
-    if abs(mass - 1) <= TOLERATED:
-        return
-    if not error < COARSE * mass:
-        yield (
-            f"the density sums up to {mass:.4f}, and with every third of its cells to {error:.2g} more or less: the "
-            "cells are too large for its peaks. Use a larger task.grid."
-        )
-    elif _is_wrong(metrics, solved=solved):
-        yield (
-            f"the density has mass {mass:.4f} by the run's own solver, instead of 1: its NLL is not that of a "
-            "distribution. Use a smaller tolerance, or more steps."
-        )
-    else:
-        yield f"the density has mass {mass:.4f} on the grid, and the rest outside it, where there are no data."
 
 
 def in_parts(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from ode_runner.plots.figure_types import Figure
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.densities.plane_distributions import GAUSSIANS, OTHERS, PlaneDistribution, gaussians
 from ode_runner.tasks.densities.true_field_choices import known_field
-from ode_runner.tasks.density import DensityTask, in_parts, mass_of
+from ode_runner.tasks.density import DensityTask, in_parts
+from ode_runner.tasks.density_mass import mass_of
 from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts, split_sizes
 
 Name = Literal[

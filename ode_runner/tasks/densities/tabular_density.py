@@ -19,7 +19,8 @@ from ode_runner.plots.scatter_matrix import draw_scatter_matrix
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.densities.column_scales import ColumnScales
 from ode_runner.tasks.densities.point_file import Points, content_of, read_points
-from ode_runner.tasks.density import DensityTask, in_parts, mass_of
+from ode_runner.tasks.density import DensityTask, in_parts
+from ode_runner.tasks.density_mass import mass_of
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series.series_splits import drawn_parts, share_of
 from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts
