@@ -580,16 +580,16 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
         integrate(field, state(), ts)
     integrate(field, state()[:2], ts)
     integrate(SmallNet().float(), state(), ts)
-    integrate(field, state(), ts.clone().requires_grad_())
     assert not taken
     integrate(field, state(), ts)
-    assert taken == [(4, 3)]
+    integrate(field, state(), ts.clone().requires_grad_())
+    assert taken == [(4, 3)] * 2
     replace(integrate, gradient=Checkpoint())(field, state(), ts)
-    assert len(taken) == 1
+    assert len(taken) == 2
     integrate.compile(field, state()[:2])
     integrate(field, state(), ts)
     integrate(field, state()[:2], ts)
-    assert taken[1:] == [(4, 3), (2, 3)], "a field solved for states of two shapes"
+    assert taken[2:] == [(4, 3), (2, 3)], "a field solved for states of two shapes"
 
 
 def experiment(composed: Compose, *choices: str) -> Any:
