@@ -192,6 +192,7 @@ class Decay(nn.Module):
         return -self.rate * y + sum(given)
 
 
+@pytest.mark.slow
 def test_a_solver_that_draws_noise_follows_no_input(tmp_path: Path) -> None:
     sizes = ("task.train=20", "task.validation=8", "task.test=8", "task.grid=8", "network.width=4")
     words = ("task=density2d", "model=diffusion", "solver=euler", *sizes, "trainer.max_steps=1", "logger=none")

@@ -164,6 +164,7 @@ def test_modules_that_lie_where_a_run_is_opened_are_not_imported(way: str, recei
     assert not (received / "executed").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_model_is_taken_up_with_its_folder_of_choices(tmp_path: Path) -> None:
     own_models(tmp_path, "trust_own", OWN, "Mine")
     assert typed("-cd", "conf", "model=mine", *COMMAND, cwd=tmp_path).returncode == 0

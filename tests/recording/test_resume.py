@@ -121,7 +121,7 @@ def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(
     [
         ("adjoint", signal.SIGINT, 20),
         pytest.param("adjoint", signal.SIGTERM, 1, marks=pytest.mark.slow),
-        ("adjoint", signal.SIGTERM, 21),
+        pytest.param("adjoint", signal.SIGTERM, 21, marks=pytest.mark.slow),
         ("averaged", signal.SIGINT, 20),
         pytest.param("priced", signal.SIGINT, 20, marks=pytest.mark.slow),
     ],

@@ -109,9 +109,8 @@ def test_thousands_of_equations_agree_with_a_tight_explicit_solve(solver: Implic
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "gradient", [Backprop(), pytest.param(Checkpoint(), marks=pytest.mark.slow)], ids=["backprop", "checkpoint"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", [Backprop(), Checkpoint()], ids=["backprop", "checkpoint"])
 def test_thousands_of_equations_are_differentiated_as_solved(gradient: Backprop | Checkpoint) -> None:
     """Against central differences of the same steps, in the parameters and along a direction of the beginning."""
     solver, y0, ts = ImplicitMidpoint(num_steps=8, step_size=None), spots(), torch.tensor([0.0, 0.25])

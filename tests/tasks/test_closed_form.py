@@ -143,6 +143,7 @@ def test_implicit_steps_of_any_size_go_where_a_stiff_equation_goes(composed: Com
     assert errors == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_period_of_van_der_pols_equation_is_known(composed: Compose) -> None:
     found = metrics_of(task("vanderpol"), composed, "dopri5", rtol=1e-6, atol=1e-6, max_steps=100_000)
     assert found["period"] == pytest.approx(6.6633, abs=2e-4)

@@ -82,6 +82,7 @@ def test_a_rate_comes_out_with_its_standard_error(reaction: Path, monkeypatch: p
     )
 
 
+@pytest.mark.slow
 def test_true_numbers_stand_beside_those_that_are_found(tmp_path: Path) -> None:
     words = ("task=pendulum", "model=parametric", "task.train=2", "task.validation=1", "task.test=1")
     ended = typed(*words, "task.gravity=1.5", "trainer.max_steps=1", "logger=none", cwd=tmp_path)

@@ -15,6 +15,7 @@ from tests.helpers import record_of, typed
 SMALL = ("task.train=50", "task.validation=20", "task.test=40", "task.samples=60")
 
 
+@pytest.mark.slow
 def test_a_run_prints_a_text_on_its_way_and_completes_one_with_blanks(tmp_path: Path) -> None:
     run = typed("task=markov_text", "solver=left_to_right", *SMALL, cwd=tmp_path)
     assert run.returncode == 0, run.stderr

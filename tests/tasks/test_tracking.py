@@ -134,6 +134,7 @@ def test_a_solve_that_sees_the_start_alone_cannot_be_trained(tmp_path: Path) -> 
     assert "the loss depends on none of the model's parameters" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_reports_both_deviations_and_draws_them(tmp_path: Path) -> None:
     words = ("model=galerkin", "solver=rk4", "solver.num_steps=20", "task.periods=2", "task.points=10")
     ended = typed(*TINY, *words, cwd=tmp_path, pictures=True)

@@ -63,6 +63,7 @@ def test_the_linear_reference_is_the_matrix_exponential(make: Any) -> None:
         torch.testing.assert_close(batch.targets, exact, rtol=0, atol=1e-9)  # the reference is good to 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_the_cubic_spiral_is_the_one_of_the_demo(make: Any) -> None:
     task = make("linear", power=3, matrix=[[-0.1, 2.0], [-2.0, -0.1]])

@@ -111,6 +111,7 @@ def test_a_gradient_mode_that_training_does_not_ask_for_is_not_used(own: Path) -
     assert "the model is trained without a solve" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_is_typed_for_an_unused_axis_makes_no_other_run(tmp_path: Path) -> None:
     small = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "logger=none")
     plain = ("task=linear", "model=exact", *small)
