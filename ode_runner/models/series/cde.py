@@ -18,8 +18,8 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.series import draw_control
-from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times, Trajectory
+from ode_runner.problem import Integrate
+from ode_runner.types import State, Time, Trajectory
 
 POINTS = 40  # points of a picture between two rows
 
@@ -54,12 +54,6 @@ class CDE(SolvedSeriesModel):
 
     def ends(self, lengths: Tensor) -> Tensor:
         return self.control.pieces * (lengths - 1)
-
-    def span(self, encoding: Encoding) -> int:
-        return encoding.given[0].shape[1]
-
-    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
-        return integrate(self.field, y0, places)
 
     def within(
         self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate

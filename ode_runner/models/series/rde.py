@@ -17,8 +17,8 @@ from ode_runner.models.series.series_model import SolvedSeriesModel, flow_over, 
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.networks.sizes import check_sizes
-from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times, Trajectory
+from ode_runner.problem import Integrate
+from ode_runner.types import State, Time, Trajectory
 
 
 @final
@@ -57,12 +57,6 @@ class RDE(SolvedSeriesModel):
 
     def ends(self, lengths: Tensor) -> Tensor:
         return (lengths - 1 + self.stem.window - 1) // self.stem.window
-
-    def span(self, encoding: Encoding) -> int:
-        return encoding.given[0].shape[1]
-
-    def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
-        return integrate(self.field, y0, places)
 
     def within(
         self, start: Trajectory, y0: Encoding, interval: Tensor, share: Tensor, integrate: Integrate

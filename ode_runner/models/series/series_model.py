@@ -51,13 +51,15 @@ class SeriesModel(Model):
 class SolvedSeriesModel(SeriesModel):
     """A model of series whose state is a solution, from interval to interval between rows."""
 
-    @abc.abstractmethod
-    def span(self, encoding: Encoding) -> int:
-        """The number of intervals of a batch, those of padding included."""
+    field: VectorField
 
-    @abc.abstractmethod
+    def span(self, encoding: Encoding) -> int:
+        """The number of intervals of a batch, those of padding included; by default, what is given is for each."""
+        return encoding.given[0].shape[1]
+
     def along(self, y0: Encoding, places: Times, integrate: Integrate) -> Solution:
-        """The solution at `places`, which are solver's times, increasing from 0."""
+        """The solution at `places`, which are solver's times, increasing from 0; by default of one equation."""
+        return integrate(self.field, y0, places)
 
     @abc.abstractmethod
     def within(
