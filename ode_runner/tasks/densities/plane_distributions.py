@@ -6,7 +6,7 @@ Definitions are those of FFJORD's `lib/toy_data.py` (rtqichen/ffjord), with ever
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Generator, Tensor
@@ -25,7 +25,7 @@ class PlaneDistribution:
     """A distribution of points in the plane; its components have equal weights."""
 
     draw: Draw
-    entropies: Callable[[], Entropies]  # computed in some hundredths of a second
+    entropies: Callable[[], Entropies]  # computed once, for sweeps: it takes some hundredths of a second
     components: int = 1
     centres: Tensor | None = None  # (components, 2); None: components have no centres
     std: float | None = None  # of each component, if all are normal distributions around their centres
@@ -42,6 +42,7 @@ def gaussians(radius: float, std: float) -> PlaneDistribution:
     )
 
 
+@cache
 def _gaussians_entropies(radius: float, std: float) -> Entropies:
     """The entropies of eight equal normal distributions on a circle, by a sum over a grid around one of them."""
     offsets = std * torch.linspace(-10.0, 10.0, 201, dtype=torch.float64)
@@ -76,6 +77,7 @@ def _on_moons(angle: Tensor, component: Tensor) -> Tensor:
     return torch.stack([x, y], dim=1)
 
 
+@cache
 def _moons_entropies() -> Entropies:
     places, weights = nodes()
     moons = [_on_moons(math.pi * places, torch.full((NODES,), k)) for k in range(2)]
@@ -88,6 +90,7 @@ def _circles(count: int, generator: Generator) -> Points:
     return 3 * (_on_circles(1 - component.double() / 2, generator) + 0.08 * _normal(count, generator)), component
 
 
+@cache
 def _circles_entropies(radii: Sequence[float], std: float) -> Entropies:
     """The entropies of circles with noise."""
     places, weights = nodes()
@@ -123,6 +126,7 @@ def _spirals(count: int, generator: Generator) -> Points:
     return sign * torch.stack([x, y], dim=1) / 3 + 0.1 * _normal(count, generator), component
 
 
+@cache
 def _spirals_entropies() -> Entropies:
     """n has the density 2 n / (3 pi)^2."""
     places, weights = nodes()
@@ -143,6 +147,7 @@ def _on_swissroll(places: Tensor) -> Tensor:
     return angle[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
+@cache
 def _swissroll_entropies() -> Entropies:
     places, weights = nodes()
     return NoisyCurves(_on_swissroll(places)[None] / 5, weights, std=1 / 5).entropies()
