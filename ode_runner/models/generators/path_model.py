@@ -95,8 +95,9 @@ class PathModel(Model, PathLearner):
         Raises:
             RefusedInput: another time is not between these ends, by more than rounding.
         """
-        for t, within in zip(read_times(ts), read_times(self._within(ts)), strict=True):
-            if not 0 <= t <= 1 or (t not in (0, 1) and abs(t - within) > NEAR_END):
+        for t in read_times(ts):
+            beyond = max(self.end_time - t, t - self.start_time)
+            if not 0 <= t <= 1 or (t not in (0, 1) and beyond > NEAR_END):
                 raise RefusedInput(
                     f"t = {t:g}: the field of this model leads from data at {self.end_time:g} to noise at "
                     f"{self.start_time:g}, and 0 and 1 stand for these ends. Ask for times between them."
