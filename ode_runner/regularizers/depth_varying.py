@@ -1,4 +1,4 @@
-"""The interface of models with depth-dependent parameters, for regularisers."""
+"""Interfaces of models by which regularisers tell them: parameters that change with depth, and the end of a series."""
 
 import abc
 from collections.abc import Iterable, Sequence
@@ -44,6 +44,10 @@ class Expanded(DepthVarying):
     @abc.abstractmethod
     def last_depth(self) -> float | None:
         """The time beyond which the basis functions are not defined; None: they are defined for all times."""
+
+
+class EndsWithSeries:
+    """A model driven by the rows of a series, whose state stands still after the last of them."""
 
 
 def squared_differences(pieces: Iterable[nn.Module]) -> Scalar:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.regularizers.base import Regularizer
-from ode_runner.regularizers.depth_varying import Expanded
+from ode_runner.regularizers.depth_varying import EndsWithSeries, Expanded
 from ode_runner.types import Times
 
 
@@ -21,6 +21,7 @@ class Steer(Regularizer):
     Ghosh, Behl, Dupont, Torr, Namboodiri. STEER: Simple Temporal Regularization For Neural ODEs. NeurIPS 2020.
     """
 
+    excludes: ClassVar[tuple[type, ...]] = (EndsWithSeries,)
     requirement: ClassVar[str] = "solves that can end later than the data"
 
     def __init__(self, *, spread: float) -> None:
@@ -28,11 +29,6 @@ class Steer(Regularizer):
         if not 0 < spread < 1:
             raise RefusedInput(f"regularizer.steer.spread must be above 0 and below 1, not {spread}.")
         self.spread = spread
-
-    @classmethod
-    def takes(cls, model: type) -> bool:
-        """Whether the model's state goes on beyond the last time: with a series it stands still after the last row."""
-        return super().takes(model) and not getattr(model, "of_series", False)
 
     def check(self, model: nn.Module) -> None:
         end = model.last_depth if isinstance(model, Expanded) else None

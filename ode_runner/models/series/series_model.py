@@ -13,10 +13,11 @@ from ode_runner.field import VectorField
 from ode_runner.models.base import Model
 from ode_runner.networks.reading import ReadingNetwork
 from ode_runner.problem import Integrate, Solution
+from ode_runner.regularizers.depth_varying import EndsWithSeries
 from ode_runner.types import Times, Trajectory
 
 
-class SeriesModel(Model):
+class SeriesModel(Model, EndsWithSeries):
     """A model whose state is driven by the rows of a series, from the first (time 0) to the last.
 
     Solves use the row number, or that of a window of rows, as time. The task's times from 0 to 1 are shares of the rows
