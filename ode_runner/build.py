@@ -20,6 +20,7 @@ from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.series_choices import check_answer_times, check_series
 from ode_runner.building.teacher import load_teacher
+from ode_runner.building.threads import with_own_threads
 from ode_runner.compatibility import (
     check_answerable,
     check_answers,
@@ -94,7 +95,7 @@ def plan_run(
         trial=trial,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         pictures=bool(cfg.pictures),
-        build_experiment=lambda: build_experiment(cfg, choices),
+        build_experiment=lambda: with_own_threads(build_experiment(cfg, choices)),
         build_trainer=partial(build_trainer, cfg, choices, prunable=trial is not None),
         build_logger=partial(build_loggers, cfg),
         build_diagnostics=partial(construct, cfg, "diagnostics"),
@@ -287,4 +288,4 @@ def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Expe
 
 def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: ProcessGroup) -> Trainer:
     """The trainer of a worker, built in its process."""
-    return trainer_of(cfg, assemble_experiment(cfg, choices), group)
+    return trainer_of(cfg, with_own_threads(assemble_experiment(cfg, choices)), group)

@@ -12,6 +12,7 @@ from ode_runner.build import assemble_experiment, build_experiment, is_possible
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.building.members import members, ways
 from ode_runner.building.run_identity import identify
+from ode_runner.building.threads import with_own_threads
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
@@ -140,10 +141,13 @@ def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Exp
 
 
 def _remarked(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:
-    """The experiment, after printing which typed words have no effect; `folder` is that of the command's run."""
+    """The experiment, with its threads, after printing which typed words have no effect.
+
+    `folder`: that of the command's run; None if there is none.
+    """
     for clause in unused_words(typed_now(folder), experiment, identify(cfg, choices), choices):
         Display().say(clause)
-    return experiment
+    return with_own_threads(experiment)
 
 
 def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:

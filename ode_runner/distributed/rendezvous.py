@@ -47,9 +47,9 @@ def cores() -> int:
 
 
 def share_cores(processes: int) -> None:
-    """Sets torch's number of threads to this process's share of the cores, unless OMP_NUM_THREADS is set."""
+    """Lowers torch's number of threads to this process's share of the cores, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() // processes))
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, cores() // processes)))
 
 
 def transferable(error: BaseException, *, rank: int) -> BaseException:

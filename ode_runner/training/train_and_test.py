@@ -10,6 +10,7 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.config.garbage_collection import sparing_collector
+from ode_runner.devices.waiting_threads import threads_wait
 from ode_runner.errors import Diverged, NumericalFailure, SolverFailed
 from ode_runner.experiment.estimates import figures_of_estimates, report_estimates
 from ode_runner.experiment.experiment import Experiment
@@ -201,6 +202,12 @@ def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) 
         )
     if experiment.options.device == "auto" and experiment.device.type == "cpu" and torch.cuda.is_available():
         display.say("on the CPU, because such small steps take longer on the GPU; trainer.device=cuda overrides this")
+    if experiment.device.type == "cpu" and threads_wait():
+        display.say(
+            f"other processes are busy, and {torch.get_num_threads()} threads wait for each other in every operation: "
+            "export OMP_NUM_THREADS=1 (or OMP_WAIT_POLICY=passive) may be many times as fast",
+            style="yellow",
+        )
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"

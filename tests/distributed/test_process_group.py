@@ -118,6 +118,7 @@ def test_an_error_travels_with_its_traceback(error: Exception, arrives: type[Exc
 def test_processes_share_the_cores(cores: int, processes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     monkeypatch.setattr(rendezvous, "cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     share_cores(processes)
@@ -127,6 +128,9 @@ def test_processes_share_the_cores(cores: int, processes: int, threads: int, mon
     SpawnedPool(size=processes)
     TorchrunPool(Rank(0, 2 * processes, 0, processes), asked=1, device=CPU)  # on two machines
     assert set_to == [threads] * 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    share_cores(processes)
+    assert set_to[-1] == 1, "small fields take one thread anyway"
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
