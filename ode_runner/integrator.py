@@ -1,7 +1,7 @@
 """A solver and a gradient mode together: the only numerics that a model sees."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.each_kernel import compile_each_kernel, each_on_gpu
-from ode_runner.compiling.exact import compile_exact
+from ode_runner.compiling.exact import compile_exact, compile_exact_piece
+from ode_runner.compiling.integrator_solves import IntegratorSolves
 from ode_runner.compiling.recorded_solves import RecordedSolves
-from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.devices.transfer import may_wait, own_times
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
@@ -19,9 +20,10 @@ from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.counted_field import Call, CountedField, fitted, name_of
 from ode_runner.fields.ledger import Ledger
-from ode_runner.fields.structured_field import JumpField, kind_of
+from ode_runner.fields.precision import in_full_precision, in_joint_precision
+from ode_runner.fields.structured_field import kind_of
 from ode_runner.gradients.base import GradientMode, check_solution
-from ode_runner.gradients.breaks import breaks_of, solve_between_breaks
+from ode_runner.gradients.breaks import breaks_of, solve_between_breaks, with_any_span
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.field_checks import check_differentiable
@@ -37,7 +39,6 @@ from ode_runner.problem import (
     check_given,
     check_kinds,
     check_solvable,
-    in_joint_precision,
     solution_without_elements,
 )
 from ode_runner.solvers.base import Solver, solver_along
@@ -60,8 +61,7 @@ class Integrator:
     field_dtype: torch.dtype | None = None
     records: bool = False
     ledger: Ledger = field(default_factory=Ledger)
-    _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
-    _evaluated: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
+    _compiled: IntegratorSolves = field(default_factory=IntegratorSolves, init=False, repr=False, compare=False)
     _recorded: RecordedSolves = field(default_factory=RecordedSolves, init=False, repr=False, compare=False)
     _observations: FieldObservations = field(default_factory=FieldObservations, init=False, repr=False, compare=False)
 
@@ -102,12 +102,27 @@ class Integrator:
         if apart:
             solve = compile_each_kernel(solver, problem, eager=partial(self.gradient.solve, solver), back=back)
         else:
-            solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
+            solve = self._compiled.with_gradients.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
         if back:
-            self._compiled.add(problem, solve)
+            self._compiled.with_gradients.add(problem, solve)
         if always and (apart or y0.device.type == "cpu"):
-            self._evaluated.add(problem, solve)
+            self._compiled.without.add(problem, solve)
         return solve
+
+    def compile_pieces(self, field: VectorField, y0: State, *, given: Sequence[Tensor] = ()) -> CompiledPiece:
+        """From now on, solves of this field with gradients and breaks are compiled, if they are like this one.
+
+        They are made from break to break, on a CPU, by steps that all samples share.
+
+        Raises:
+            CannotCompile: this field, solver or gradient mode cannot be compiled.
+        """
+        counted = self._counted(field, given, NONE, None)
+        problem = with_any_span(Problem(field=counted, y0=y0, ts=y0.new_zeros(1), breaks=[0.0]))
+        solver = solver_along(self.solver, field)
+        piece = self._compiled.pieces.find(problem) or self.gradient.compiled_piece(solver, problem)
+        self._compiled.pieces.add(problem, piece)
+        return piece
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
         """From now on, solves of the problem's field without gradients are compiled, if they are like this one.
@@ -118,18 +133,21 @@ class Integrator:
             CannotCompile: these solves cannot be compiled.
         """
         solver = solver_along(self.solver, problem.field.field)
+        if problem.breaks:
+            piece = compile_exact_piece(solver, with_any_span(problem))
+            self._compiled.pieces_without.add(problem, piece)
+            return partial(piece, solver)
         solve = compile_exact(solver, problem, keeps=False, eager=partial(self.gradient.solve, solver))
-        self._evaluated.add(problem, solve)
+        self._compiled.without.add(problem, solve)
         return solve
 
     def forget_compiled(self) -> None:
         """From now on, solves are eager again."""
         self._compiled.clear()
-        self._evaluated.clear()
 
     def forget_evaluations(self) -> None:
         """From now on, solves without gradients are eager again."""
-        self._evaluated.clear()
+        self._compiled.forget_evaluations()
 
     def record_at_once(self) -> None:
         """From now on, already the first solve of a kind is recorded, not only repeated ones.
@@ -141,7 +159,7 @@ class Integrator:
 
     def remark(self) -> str:
         """A sentence for the user, each once: a solve could not be recorded, or compiled steps are not used; or ""."""
-        return self._recorded.remark() or self._compiled.remark() or self._evaluated.remark()
+        return self._recorded.remark() or self._compiled.remark()
 
     def __call__(
         self,
@@ -185,8 +203,8 @@ class Integrator:
         if event is not None:
             check_takes_events(self.solver, self.gradient, batch=len(y0))
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
-        with _in_full_precision(y0):
-            y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
+        with in_full_precision(y0):
+            y0, given = in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else solution_without_elements(problem)
@@ -212,7 +230,7 @@ class Integrator:
         function = field if call == "forward" else getattr(field, call)  # no wrapper: slower than a layer
         if t.dim() and call == "forward" and not field.batched_time:
             function = partial(_mapped, field)
-        with _in_full_precision(y):
+        with in_full_precision(y):
             found = Call(function, self.field_dtype, given)(t, y)
         return fitted(found, y, field, call)
 
@@ -227,25 +245,20 @@ class Integrator:
                 f"the times of a solve by {solver.shown_name} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
-        if (found := self._compiled_or_recorded(solver, problem)) is not None:
-            return found
+        compiled = self._compiled.find(problem)
 
         def solve(solver: Solver, piece: Problem) -> Solution:
-            return with_time_gradients(partial(self.gradient.solve, solver), piece)
+            return with_time_gradients(partial(compiled or self.gradient.solve, solver), piece)
 
+        if compiled is not None:
+            return solve_between_breaks(solve, solver, with_any_span(problem) if problem.breaks else problem)
+        eager, records = partial(self.gradient.solve, solver), self.records and not torch.is_grad_enabled()
+        if records and (found := self._recorded.solve(solver, problem, eager)) is not None:
+            return found
         with self._observed(field, problem):
             if problem.event is not None:
                 return solve_to_events(self.gradient.solve, solver, problem)
             return solve_between_breaks(solve, solver, problem)
-
-    def _compiled_or_recorded(self, solver: Solver, problem: Problem) -> Solution | None:
-        """The solution by a compiled or recorded solve of such problems; None if there is none."""
-        if torch.is_grad_enabled():
-            compiled = None if problem.event is not None else self._compiled.find(problem)
-            return None if compiled is None else with_time_gradients(compiled, problem)
-        if problem.event is None and (compiled := self._evaluated.find(problem)) is not None:
-            return compiled(problem)
-        return self._recorded.solve(solver, problem, partial(self.gradient.solve, solver)) if self.records else None
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice if a user's own gradient mode leaves integrals out."""
@@ -285,15 +298,3 @@ class Integrator:
 
 def _mapped(field: VectorField, t: Time, y: State, *given: Tensor) -> State:
     return MappedField(field, given)(t, y)
-
-
-def _in_full_precision(y: State) -> AbstractContextManager[None]:
-    """Inside, autocast is off."""
-    kind = y.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
-def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:
-    """State and given tensors in the joint precision of state and times; the state of a Markov chain stays int64."""
-    precise = in_joint_precision(encoding.y0, ts)
-    return encoding.y0 if isinstance(field, JumpField) else precise, encoding.to(precise.dtype).given

@@ -225,8 +225,3 @@ def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
             f"{name_of(field)} is solved for {len(y0)} samples, and noise is given for {len(noise.samples)}: "
             "Noise.samples has a number for every sample of the state."
         )
-
-
-def in_joint_precision(y0: State, ts: Times) -> State:
-    """The state in the promoted dtype of state and times, in which the problem is solved."""
-    return y0.to(promote_types(y0.dtype, ts.dtype))

@@ -11,12 +11,13 @@ from ode_runner.compiling.each_solves import compile_each
 from ode_runner.compiling.implicit_solves import compile_implicit
 from ode_runner.compiling.integrals import solve_with_integrals
 from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
-from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.compiling.stepper import stepping_by, steps_of
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
+from ode_runner.compiling.stepper import first_step_of, stepping_by, steps_of
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.compiling.stochastic_runs import compile_stochastic
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_solves import WholeSolves, solve_whole
+from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
@@ -57,22 +58,39 @@ def compile_exact(
     if isinstance(solver, DiagonallyImplicit):
         return compile_implicit(solver, problem, eager=eager)
     steps, values = steps_of(solver, problem)
-    solve = partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
+    solve = partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps), solver)
     return partial(solve_with_integrals, solve) if problem.field.names else solve
 
 
+def compile_exact_piece(solver: Solver, problem: Problem) -> CompiledPiece:
+    """As `compile_exact`, for the solves of such a problem from break to break.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    if isinstance(solver, DiagonallyImplicit):
+        raise CannotCompile("the solve has breaks, and implicit steps are not compiled from one to the next")
+    steps, values = steps_of(solver, problem)
+    return partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
+
+
 def _solve(
-    steps: CompiledSteps, values: Values, runs: CompiledRuns, whole: WholeSolves | None, problem: Problem
+    steps: CompiledSteps,
+    values: Values,
+    runs: CompiledRuns,
+    whole: WholeSolves | None,
+    solver: Solver,
+    problem: Problem,
 ) -> Solution:
-    field, y0, ts = problem.field, problem.y0, problem.ts
+    field, y0, ts, first = problem.field, problem.y0, problem.ts, first_step_of(solver)
     if len(ts) == 1:
         return steps.solver.solve(steps.around(field, y0), y0, ts)  # there is nothing to solve
     if (plan := runs.plan(ts)) is not None:
         return solve_in_runs(runs, values, problem, plan)
-    if whole is not None and (found := solve_whole(whole, values, problem)) is not None:
+    if whole is not None and (found := solve_whole(whole, values, problem, first=first)) is not None:
         return found
     accepted_steps: list[AcceptedStep] = []  # filled by forward(), which can return only tensors
-    ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
+    ys = _ExactSolve.apply(field, steps, first, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
     return solution_along(accepted_steps, ys)
 
 
@@ -82,13 +100,14 @@ class _ExactSolve(torch.autograd.Function):
         ctx: Any,
         field: CountedField,
         steps: CompiledSteps,
+        first: float | None,
         accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,
         *values: Tensor,
     ) -> Trajectory:
         theta, ys, states = steps.packing.pack(values), [y0], []
-        solver = stepping_by(steps, field.ledger, theta)
+        solver = stepping_by(steps, field.ledger, theta, first=first)
         for step in solver.steps(steps.around(field, y0), y0, ts):
             ys += solver.outputs(step)
             states.append(step.y0)
@@ -120,4 +139,4 @@ class _ExactSolve(torch.autograd.Function):
             else:
                 a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if interval.due else a, sums, theta)
         steps.enter_backward(ctx.field.ledger.tally, accepted_steps)
-        return None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed
+        return None, None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +13,25 @@ from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import CannotCompile
 from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 
 CompiledSolve = Callable[[Problem], Solution]
+CompiledPiece = Callable[[Solver, Problem], Solution]  # from break to break; the solver has the size of the first step
+Solve = TypeVar("Solve", CompiledSolve, CompiledPiece)
 
 
-class CompiledSolves:
+class CompiledSolves(Generic[Solve]):
     """The compiled solves of one integrator, by kind of problem; see `kind_of_problem`.
 
     A solve is compiled for the Python values that its field reads then, and is not used while these are others.
     """
 
     def __init__(self) -> None:
-        self._solves: dict[Hashable, tuple[CompiledSolve, PythonValues]] = {}
+        self._solves: dict[Hashable, tuple[Solve, PythonValues]] = {}
         self._changed = ""  # which value was the first to change; "": none has
         self._remarked = False
 
-    def add(self, problem: Problem, solve: CompiledSolve) -> None:
+    def add(self, problem: Problem, solve: Solve) -> None:
         """From now on, problems like this one are solved by `solve`.
 
         Raises:
@@ -40,7 +44,7 @@ class CompiledSolves:
         """Forget all compiled solves."""
         self._solves.clear()
 
-    def find(self, problem: Problem) -> CompiledSolve | None:
+    def find(self, problem: Problem) -> Solve | None:
         """The compiled solve for problems of this kind; None if there is none."""
         if not self._solves or not lasting(problem):
             return None
@@ -85,7 +89,7 @@ def _lasts(integral: nn.Module) -> bool:
 
 
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
-    """A key: problems of one kind differ only in values and times, and not in which tensors require a gradient.
+    """A key: problems of one kind differ only in values, times and breaks, and not in which tensors require a gradient.
 
     The first part is the field. The integrands themselves are part of it as well as their names. So is the mode,
     training or evaluation, because a field may be another function in each.
@@ -100,7 +104,7 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
         tuple(field.counts),
     )
     place = (field.field.training, y0.shape, y0.dtype, y0.device)
-    return (field.field, *place, given, own, *integrals, tuple(problem.breaks))
+    return (field.field, *place, given, own, *integrals, bool(problem.breaks))
 
 
 def _kind(x: Tensor) -> tuple[Hashable, ...]:

@@ -15,7 +15,7 @@ from ode_runner.field import StochasticField, VectorField
 from ode_runner.fields.ledger import Ledger
 from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
@@ -72,9 +72,22 @@ class CompiledStepper(AdaptiveStepper):
         return StepResult(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
 
 
-def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
-    """The solver of the steps, set to take compiled steps."""
-    return replace(steps.solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
+def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor, *, first: float | None) -> RungeKutta:
+    """The solver of the steps, set to take compiled steps; if it is adaptive, with this size of its first step."""
+    solver = with_first_step(steps.solver, first)
+    return replace(solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
+
+
+def with_first_step(solver: RungeKutta, first: float | None) -> RungeKutta:
+    """The solver with a size of its first step, if it is adaptive and `first` is not None."""
+    if first is None or not isinstance(solver, EmbeddedRungeKutta):
+        return solver
+    return replace(solver, first_step=first)
+
+
+def first_step_of(solver: Solver) -> float | None:
+    """The size of the first step; None if step control chooses it, or steps are fixed."""
+    return solver.first_step if isinstance(solver, AdaptiveSolver) else None
 
 
 def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:

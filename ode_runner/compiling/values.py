@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,13 +20,13 @@ SlopeAndRates = Callable[[Time, State, Sequence[Tensor]], tuple[State, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """The tensors given for a solve, and the parameters of the field and of integrands.
+    """The tensors given for a solve, the parameters of the field and of integrands, and the span of times it sees.
 
     Gradients are taken with respect to the first `learned` of them. Parameters are in the order of
     `CountedField.leaves`. A given tensor, and a buffer, may have other values in every solve.
     """
 
-    order: tuple[int, ...]  # indices into the given tensors followed by the parameters and buffers
+    order: tuple[int, ...]  # indices into the given tensors followed by the parameters and buffers, and a span
     learned: int
     names: tuple[str, ...]  # of the parameters and buffers, in `_Whole`
     counts: tuple[int, ...]  # how many tensors are given to the field, and to each integral only
@@ -53,6 +54,7 @@ class Values:
 
         def derivative(t: Time, y: State, values: Sequence[Tensor]) -> State:
             (given, *_), parameters = named(values)
+            t = t if field.span is None else torch.minimum(torch.maximum(t, values[-1][0]), values[-1][1])
             dy: State = functional_call(whole, parameters, (function, t, y, *given))
             return fitted(dy, y, field.field, call)
 
@@ -89,7 +91,7 @@ class Values:
         found = dict(zip(self.order, values, strict=True))
         every = iter([found[i] for i in range(len(values))])
         given = [[next(every) for _ in range(count)] for count in self.counts]
-        return given, dict(zip(self.names, every, strict=True))
+        return given, {name: next(every) for name in self.names}
 
 
 @final
@@ -120,7 +122,11 @@ def _at_once(
 
 
 def _all(field: CountedField) -> list[Tensor]:
-    return [*field.given, *tensors_of(field.field, *field.integrals)]
+    found = [*field.given, *tensors_of(field.field, *field.integrals)]
+    if field.span is None:
+        return found
+    like = next((z for z in found if z.is_floating_point()), torch.empty(0))
+    return [*found, like.new_tensor(field.span)]
 
 
 def _names(module: nn.Module) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class WholeAdjoint:
     def of(back: CompiledSteps, elements: int, *, integrals: int) -> "WholeAdjoint | None":
         """The backward solve by compiled steps; None if their solves are not one call of machine code each."""
         solves = WholeSolves.of(back)
-        return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements, integrals)
+        return None if solves is None else WholeAdjoint(solves, elements, integrals)
 
     @cached_property
     def library(self) -> ctypes.PyDLL | None:
@@ -59,20 +59,23 @@ class WholeAdjoint:
         )
         if made is not None:
             made.solve_back.restype = NUMBER
-            made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 5, NUMBER, *[POINTER] * 4]
+            made.solve_back.argtypes = [POINTER, NUMBER, ctypes.c_double, *[POINTER] * 5, NUMBER, *[POINTER] * 4]
         return made
 
     def solve_back(
-        self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor
+        self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor, *, first: float | None
     ) -> AdjointSolution | None:
-        """dL/dy0 and dL/dtheta from dL/dy and dL/dq at the output times, all contiguous; None: Python must solve."""
+        """dL/dy0 and dL/dtheta from dL/dy and dL/dq at the output times, all contiguous; None: Python must solve.
+
+        `first` is the size of the first step; None: it is chosen.
+        """
         assert self.library is not None
         solves, size = self.solves, ys[0].numel()
         if self.integrals:
             theta = torch.cat([theta, theta.new_empty(self.integrals)])
         flat, tally = torch.empty_like(solves.steps.y0), AdjointTally(smallest=float("inf"))
         ended = self.library.solve_back(
-            *(times.data_ptr(), len(times), ctypes.addressof(solves.control)),
+            *(times.data_ptr(), len(times), first or 0.0, ctypes.addressof(solves.control)),
             *(x.data_ptr() for x in (ys, dys, dqs, theta)),
             *(ROOM, solves.states.data_ptr(), solves.rows.data_ptr(), flat.data_ptr(), ctypes.addressof(tally)),
         )

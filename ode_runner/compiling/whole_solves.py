@@ -51,7 +51,7 @@ class WholeSolves(OneCall[Taken]):
 
     def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
         super().__init__(steps)
-        self.first, self.control = solver.first_step, Control.of(solver)
+        self.control = Control.of(solver)
         self.states = steps.y0.new_empty(ROOM, *steps.y0.shape)
         self.rows = torch.empty(ROOM, 5, dtype=torch.float64)
 
@@ -123,18 +123,21 @@ class WholeSolves(OneCall[Taken]):
         self.steps.enter_backward(tally, taken.accepted_steps)
 
 
-def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solution | None:
-    """A solve whose derivative, if needed, is that of its steps, which the backward pass recomputes."""
+def solve_whole(whole: WholeSolves, values: Values, problem: Problem, *, first: float | None) -> Solution | None:
+    """A solve whose derivative, if needed, is that of its steps, which the backward pass recomputes.
+
+    `first` is as in `WholeSolves.solve`.
+    """
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
     if torch.is_grad_enabled() and whole.backward(ts) is None:
         return None
     found = values.tensors(field)
     theta = whole.steps.packing.pack([value.detach() for value in found])
-    solved = whole.solve(y0.detach(), ts, theta, first=whole.first)
+    solved = whole.solve(y0.detach(), ts, theta, first=first)
     if solved is None:
         return None
     ys, taken = solved
     tally = field.ledger.tally
-    tally.evaluations += whole.evaluations(taken, first=whole.first)
+    tally.evaluations += whole.evaluations(taken, first=first)
     tally.products += whole.steps.products(taken.accepted_steps, back=False)
     return solution_along(taken.accepted_steps, differentiable(whole, field, taken, ys, theta, y0, found))

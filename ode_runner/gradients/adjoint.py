@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.errors import CannotCompile
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.compiled_adjoint import compile_adjoint
+from ode_runner.gradients.compiled_adjoint import compile_adjoint, compile_adjoint_piece
 from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
 from ode_runner.gradients.stochastic_adjoint import solve_with_stochastic_adjoint
 from ode_runner.problem import Problem, Solution
@@ -54,13 +54,16 @@ class Adjoint(GradientMode):
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         if isinstance(solver, StratonovichRungeKutta):
             raise CannotCompile("the adjoint of a stochastic equation has no compiled steps")
-        backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
-        return compile_adjoint(solver, backward, problem, fuses=fuses)
+        return compile_adjoint(solver, self._backward(solver, problem), problem, fuses=fuses)
+
+    def compiled_piece(self, solver: Solver, problem: Problem) -> CompiledPiece:
+        return compile_adjoint_piece(solver, self._backward(solver, problem), problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if isinstance(solver, StratonovichRungeKutta):
             check_a_use(solver, rtol=self.rtol, atol=self.atol)
             return solve_with_stochastic_adjoint(solver, problem)
-        sizes = block_sizes(problem.field, problem.y0)
-        backward = backward_solver(without_event(solver), sizes, rtol=self.rtol, atol=self.atol)
-        return solve_with_adjoint(solver, backward, problem)
+        return solve_with_adjoint(solver, self._backward(without_event(solver), problem), problem)
+
+    def _backward(self, solver: Solver, problem: Problem) -> Solver:
+        return backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)

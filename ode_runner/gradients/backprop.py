@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, final
 
-from ode_runner.compiling.exact import compile_exact
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.exact import compile_exact, compile_exact_piece
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -30,6 +30,9 @@ class Backprop(GradientMode):
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         return compile_exact(solver, problem, keeps=True, eager=partial(self.solve, solver), fuses=fuses)
+
+    def compiled_piece(self, solver: Solver, problem: Problem) -> CompiledPiece:
+        return compile_exact_piece(solver, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         return solver.solve(problem.field, problem.y0, problem.ts)

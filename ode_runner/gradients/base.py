@@ -4,11 +4,13 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.errors import CannotCompile, RefusedInput, as_chosen
 from ode_runner.field import VectorField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+
+COMPILED = "of the gradient modes only backprop, checkpoint, adjoint and seminorm take compiled steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,15 @@ class GradientMode(abc.ABC):
         Raises:
             CannotCompile: this mode, the solver or the field cannot be compiled.
         """
-        raise CannotCompile("of the gradient modes only backprop, checkpoint, adjoint and seminorm take compiled steps")
+        raise CannotCompile(COMPILED)
+
+    def compiled_piece(self, solver: Solver, problem: Problem) -> CompiledPiece:
+        """As `compiled`, on a CPU, for the solves of a problem from break to break.
+
+        Raises:
+            CannotCompile: this mode, the solver or the field cannot be compiled.
+        """
+        raise CannotCompile(COMPILED)
 
     @abc.abstractmethod
     def solve(self, solver: Solver, problem: Problem) -> Solution:

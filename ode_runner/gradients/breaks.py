@@ -49,6 +49,11 @@ def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solu
     return joined(solutions)
 
 
+def with_any_span(problem: Problem) -> Problem:
+    """The problem with a field that clamps no time: compiled code for pieces reads the span from each piece's field."""
+    return replace(problem, field=problem.field.between(-math.inf, math.inf))
+
+
 def _going_on(solver: Solver, solution: Solution) -> Solver:
     """The solver with the last step size of step control, or that of each sample."""
     if isinstance(solver, PerSampleStepping) and solution.each is not None and solution.each.next_steps:
@@ -86,7 +91,7 @@ def _inside(problem: Problem, start: float, end: float) -> tuple[float, float]:
     """
     low, high = min(start, end), max(start, end)
     rounded = zip(problem.ts.new_tensor(problem.breaks).tolist(), problem.breaks, strict=True)
-    near = [(one, problem.y0.new_tensor([one, true])) for one, true in rounded]
+    near = [(one, problem.y0.new_tensor([one, true])) for one, true in rounded if one in (low, high)]
     lows = [_next(pair.max(), math.inf) for one, pair in near if one == low]
     highs = [_next(pair.min(), -math.inf) for one, pair in near if one == high]
     return max(lows, default=-math.inf), min(highs, default=math.inf)

@@ -8,8 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.exact import compile_exact
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.exact import compile_exact, compile_exact_piece
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.recomputation import StepVJP, solve_and_recompute
@@ -44,6 +44,9 @@ class Checkpoint(GradientMode):
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         return compile_exact(solver, problem, keeps=False, eager=partial(self.solve, solver), fuses=fuses)
+
+    def compiled_piece(self, solver: Solver, problem: Problem) -> CompiledPiece:
+        return compile_exact_piece(solver, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, StepwiseSolver):

@@ -11,8 +11,15 @@ from torch.func import vjp
 
 from ode_runner.compiling.integrals import products_at, solve_with_integrals
 from ode_runner.compiling.packing import Packing
-from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.compiling.stepper import CompiledStepper, compilable, stepping_by, steps_of
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
+from ode_runner.compiling.stepper import (
+    CompiledStepper,
+    compilable,
+    first_step_of,
+    stepping_by,
+    steps_of,
+    with_first_step,
+)
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_adjoint import WholeAdjoint
@@ -48,6 +55,15 @@ def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
+    return partial(compile_adjoint_piece(forward, backward, problem), forward)
+
+
+def compile_adjoint_piece(forward: Solver, backward: Solver, problem: Problem) -> CompiledPiece:
+    """As `compile_adjoint`, on a CPU, for the solves of such a problem from break to break.
+
+    Raises:
+        CannotCompile: the field or the solver cannot be compiled.
+    """
     forward_steps, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
     field, y0 = problem.field, problem.y0.detach()
@@ -67,25 +83,28 @@ def _solve(
     forward_steps: CompiledSteps,
     backward_steps: CompiledSteps,
     whole: tuple[WholeSolves | None, WholeAdjoint | None],
+    solver: Solver,
     problem: Problem,
 ) -> Solution:
-    field = problem.field
+    field, first = problem.field, first_step_of(solver)
     theta = forward_steps.packing.pack([value.detach() for value in values.tensors(field)])
     if whole[0] is not None and whole[1] is not None and len(problem.ts) > 1:
-        solution = solve_whole_adjoint(whole[0], whole[1], backward_steps, problem, theta)
+        solution = solve_whole_adjoint(whole[0], whole[1], backward_steps, problem, theta, first=first)
         if solution is not None:
             return solution
     rule = AdjointRule(
-        partial(_solve_forward, forward_steps, theta),
-        stepping_back(backward_steps, field.ledger, theta),
+        partial(_solve_forward, forward_steps, theta, first),
+        stepping_back(backward_steps, field.ledger, theta, first=first),
         partial(_PackedAdjoint, forward_steps.learned),
     )
     return solve_by_rule(rule, field, problem.y0.contiguous(), problem.ts)
 
 
-def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedField, y0: State, ts: Times) -> Solution:
+def _solve_forward(
+    forward_steps: CompiledSteps, theta: Tensor, first: float | None, field: CountedField, y0: State, ts: Times
+) -> Solution:
     """The forward solve, with a loop over steps in Python."""
-    solver = stepping_by(forward_steps, field.ledger, theta)
+    solver = stepping_by(forward_steps, field.ledger, theta, first=first)
     if not field.names:
         return solver.solve(field, y0, ts)
 
@@ -100,7 +119,7 @@ def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedFi
     return solve_with_integrals(solve, Problem(field=field, y0=y0, ts=ts))
 
 
-def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
+def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor, *, first: float | None) -> RungeKutta:
     """The solver of the adjoint equation; its values are theta, followed by dL/dq if there are integrals."""
 
     def stepper(adjoint: VectorField) -> CompiledStepper:
@@ -110,11 +129,17 @@ def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) 
             backward_steps, adjoint, ledger, theta if c is None else torch.cat([theta, c.reshape(-1)])
         )
 
-    return replace(backward_steps.solver, stepping=stepper)
+    return replace(with_first_step(backward_steps.solver, first), stepping=stepper)
 
 
 def solve_whole_adjoint(
-    forward: WholeSolves, backward: WholeAdjoint, backward_steps: CompiledSteps, problem: Problem, theta: Tensor
+    forward: WholeSolves,
+    backward: WholeAdjoint,
+    backward_steps: CompiledSteps,
+    problem: Problem,
+    theta: Tensor,
+    *,
+    first: float | None,
 ) -> Solution | None:
     """The solve and that of the adjoint equation, each as one call of machine code; None: use the loops in Python."""
     field, y0 = problem.field, problem.y0.contiguous()
@@ -122,17 +147,18 @@ def solve_whole_adjoint(
         return None
     rows = PackedField(field, y0) if field.names else None  # making it costs more than a small step
     begin = y0.detach() if rows is None else rows.begin(y0.detach())
-    solved = forward.solve(begin, problem.ts, theta, first=forward.first)
+    solved = forward.solve(begin, problem.ts, theta, first=first)
     if solved is None:
         return None
     ys, taken = solved
     accepted_steps, tally = taken.accepted_steps, field.ledger.tally
-    tally.evaluations += forward.evaluations(taken, first=forward.first)
+    tally.evaluations += forward.evaluations(taken, first=first)
     tally.products += forward.steps.products(accepted_steps, back=False)
     qs = ys.new_zeros(len(ys), 0)
     if rows is not None:
         ys, qs = rows.state(ys).contiguous(), ys[..., rows.width :].contiguous()
-    ys, qs = _WholeAdjointSolve.apply(field, backward, backward_steps, taken.times, theta, ys, qs, y0, *field.inputs())
+    inputs = (taken.times, first, theta, ys, qs, y0, *field.inputs())
+    ys, qs = _WholeAdjointSolve.apply(field, backward, backward_steps, *inputs)
     return solution_along(accepted_steps, ys, field.named(qs))
 
 
@@ -144,13 +170,14 @@ class _WholeAdjointSolve(torch.autograd.Function):
         backward: WholeAdjoint,
         backward_steps: CompiledSteps,
         times: Tensor,
+        first: float | None,
         theta: Tensor,
         ys: Trajectory,
         qs: Tensor,
         y0: State,
         *inputs: Tensor,
     ) -> tuple[Trajectory, Tensor]:
-        ctx.field, ctx.whole, ctx.backward_steps, ctx.times = field, backward, backward_steps, times
+        ctx.field, ctx.whole, ctx.backward_steps, ctx.times, ctx.first = field, backward, backward_steps, times, first
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(ys, theta)
         return ys, qs
@@ -159,18 +186,18 @@ class _WholeAdjointSolve(torch.autograd.Function):
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         field, backward_steps, (ys, theta) = ctx.field, ctx.backward_steps, ctx.saved_tensors
-        found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), dqs.contiguous(), theta)
+        found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), dqs.contiguous(), theta, first=ctx.first)
         if found is None:  # the loop in Python will find the reason
             adjoint = _PackedAdjoint(backward_steps.learned, field, field.leaves(), ys.shape[1:])
             g = theta.new_zeros(sum(backward_steps.learned.sizes))
-            solver = stepping_back(backward_steps, field.ledger, theta)
+            solver = stepping_back(backward_steps, field.ledger, theta, first=ctx.first)
             a, g = solve_back(solver, field, adjoint, ctx.times, ys, dys, dqs, g)
         else:
             a, g, tally = found
             field.ledger.tally.evaluations += tally.evaluations
             field.ledger.tally.products += tally.evaluations * backward_steps.products_each
             field.ledger.tally.enter(tally.accepted, tally.rejected, tally.smallest)
-        return None, None, None, None, None, None, None, a, *backward_steps.learned.unpack(g)
+        return *[None] * 8, a, *backward_steps.learned.unpack(g)
 
 
 @final

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.compiled_adjoint import compile_adjoint
+from ode_runner.gradients.compiled_adjoint import compile_adjoint, compile_adjoint_piece
 from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
@@ -36,11 +36,16 @@ class Seminorm(GradientMode):
         check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-        backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
-        return compile_adjoint(solver, backward, problem, fuses=fuses)
+        return compile_adjoint(solver, self._backward(solver, problem), problem, fuses=fuses)
+
+    def compiled_piece(self, solver: Solver, problem: Problem) -> CompiledPiece:
+        return compile_adjoint_piece(solver, self._backward(solver, problem), problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, AdaptiveSolver):
             raise IncompatibleChoice(f"gradient=seminorm needs {self.requirement}.")
-        backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
-        return solve_with_adjoint(solver, backward, problem)
+        return solve_with_adjoint(solver, self._backward(solver, problem), problem)
+
+    def _backward(self, solver: Solver, problem: Problem) -> Solver:
+        sizes = block_sizes(problem.field, problem.y0)[:2]  # without that of the parameters
+        return backward_solver(solver, sizes, rtol=self.rtol, atol=self.atol)

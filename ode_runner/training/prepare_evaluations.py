@@ -17,6 +17,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import StochasticField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
+from ode_runner.gradients.breaks import with_any_span
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
 from ode_runner.training.prepare_compiled import FEWEST_SOLVES, repaid
@@ -90,6 +91,7 @@ def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> bool:
         return False
     solve = experiment.integrator.compile_evaluation(wanted)
     counted = CountedField.around(wanted.field.field, Ledger(), **wanted.field.options())
+    example = replace(wanted, field=counted, breaks=())
     with suppress(SolverFailed):  # validation will fail likewise, with a crash dump
-        solve(replace(wanted, field=counted))
+        solve(with_any_span(example) if wanted.breaks else example)
     return True

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.task_contract import first_of_training
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.fields.ledger import Ledger
+from ode_runner.gradients.breaks import with_any_span
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
-from ode_runner.solvers.base import AdaptiveSolver
+from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.training.accumulation import parts_of
 
@@ -47,8 +50,9 @@ def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[
         batch: a training batch; None: the first one.
 
     Raises:
-        CannotCompile: a solve has breaks or an event, or noise without a stochastic solver of fixed step; or its field
-            is not a module of the model.
+        CannotCompile: a solve has an event, or noise without a stochastic solver of fixed step, or breaks on a GPU,
+            beside integrals or with a solver that does not go on from break to break in compiled code; or its field is
+            not a module of the model.
     """
     problems = training_problems(experiment, batch)
     for problem in problems:
@@ -66,12 +70,25 @@ def training_problems(experiment: Experiment, batch: Batch | None = None) -> lis
 
 
 def check_recorded(problem: Problem, experiment: Experiment) -> None:
-    """Raises CannotCompile unless the field is a module of the model, and the problem has no noise, breaks or event."""
+    """Raises CannotCompile unless there may be compiled code for a solve: see `training_solves`."""
+    solver = experiment.integrator.solver
     if not any(problem.field.field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
-    if noise or problem.breaks or problem.event is not None:
-        raise CannotCompile("the solve has noise, breaks or an event")
+    noise = problem.field.noise is not None and not isinstance(solver, StochasticSolver)
+    if noise or problem.event is not None:
+        raise CannotCompile("the solve has noise or an event")
+    if problem.breaks:
+        _check_pieces(problem, solver)
+
+
+def _check_pieces(problem: Problem, solver: Solver) -> None:
+    """Raises CannotCompile unless there may be compiled code for solves from break to break."""
+    if problem.y0.device.type != "cpu":
+        raise CannotCompile("the solve has breaks, and is compiled from one to the next on a CPU only")
+    if problem.field.names:
+        raise CannotCompile("the solve has breaks, and something is integrated along it")
+    if isinstance(solver, PerSampleStepping) and solver.per_sample:
+        raise CannotCompile("the solve has breaks, and each sample has its own steps")
 
 
 @contextmanager
@@ -91,9 +108,12 @@ def compile_lazily(experiment: Experiment, wanted: Problem, *, fuses: bool = Fal
     Raises:
         CannotCompile: such solves cannot be compiled.
     """
-    field = wanted.field.field
+    field, solver = wanted.field.field, experiment.integrator.solver
     integrals = wanted.field.options()["integrals"]
     given = wanted.field.of_field(_detached(wanted.field.given))
+    if wanted.breaks:
+        piece = experiment.integrator.compile_pieces(field, wanted.y0.detach(), given=given)
+        return partial(piece, solver)
     return experiment.integrator.compile(field, wanted.y0.detach(), given=given, integrals=integrals, fuses=fuses)
 
 
@@ -111,11 +131,13 @@ def compile_now(experiment: Experiment, wanted: Problem, *, fuses: bool = False)
     parameters = [p for p in field.parameters() if p.requires_grad]
     options = {"given": _detached(wanted.field.given), "integrals": integrals, "noise": wanted.field.noise}
     counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)
+    example = Problem(field=counted, y0=y0, ts=ts)
+    example = with_any_span(example) if wanted.breaks else example
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
     for times in spans:
         with torch.enable_grad(), suppress(SolverFailed):  # training will fail likewise, with a crash dump
-            ys = solve(Problem(field=counted, y0=y0, ts=times)).ys
+            ys = solve(replace(example, ts=times)).ys
             torch.autograd.grad(ys.sum(), parameters, allow_unused=True)
     return solve

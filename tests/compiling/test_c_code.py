@@ -129,6 +129,9 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         + torch.func.vmap(torch.func.jacrev(lambda z: z.sin() * z.sum()))(x).sum(2)
         + F.embedding((4.5 * x[0, 0].sigmoid()).long(), w) * F.embedding((4.5 * y[:, 0].sigmoid()).long(), w)
     ),
+    "vectors": lambda x, y, w: (
+        x * (y[0] @ w.t() @ w) + (x @ w[0]).unsqueeze(1) * y + torch.linalg.multi_dot([y[1], w.t(), w])
+    ),
     "constants": lambda x, y, w: (
         x * torch.tensor(2.5) + y * torch.tensor([True, False] * 3) - torch.tensor([[1e-3]] * 4)
     ),

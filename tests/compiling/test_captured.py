@@ -186,7 +186,7 @@ def test_a_captured_solve_is_the_eager_one(mode: Any, method: Any) -> None:
             solve = capture_exact(
                 solver, _problem(integrate, field, y0, [z, w]), keeps=isinstance(mode, Backprop), fuses=False
             )
-            integrate._compiled.add(_problem(integrate, field, y0, [z, w]), solve)
+            integrate._compiled.with_gradients.add(_problem(integrate, field, y0, [z, w]), solve)
         with integrate.ledger.phase(Phase.FORWARD):
             solution = integrate(field, y0, ts, given=[z, w])
         with integrate.ledger.phase(Phase.BACKWARD):
@@ -260,7 +260,7 @@ def test_a_captured_adjoint_is_the_eager_one(method: Any) -> None:
         if captured:
             problem = _problem(integrate, field, y0, [z, w])
             backward = backward_solver(solver, block_sizes(problem.field, y0), rtol=None, atol=None)
-            integrate._compiled.add(problem, capture_adjoint(solver, backward, problem, fuses=False))
+            integrate._compiled.with_gradients.add(problem, capture_adjoint(solver, backward, problem, fuses=False))
         with integrate.ledger.phase(Phase.FORWARD):
             first, second = (integrate(field, y0, ts, given=[z * scale, w]).ys for scale in (1.0, 1.5))
         with integrate.ledger.phase(Phase.BACKWARD):

@@ -134,7 +134,7 @@ def compiled_kinds(made: Experiment, *, validations: int, steps: int = 1) -> tup
     compile_validation(made, validations=validations, steps=steps, say=said.append)
     with torch.no_grad():
         made.model.eval()
-        found = [made.integrator._evaluated.find(problem) for problem, _ in solves_of(made, Split.VALIDATION)]
+        found = [made.integrator._compiled.without.find(problem) for problem, _ in solves_of(made, Split.VALIDATION)]
     return len([solve for solve in found if solve is not None]), said
 
 
@@ -267,5 +267,5 @@ def test_the_smaller_batch_at_the_end_of_an_epoch_is_compiled_where_there_are_ma
         made.model.train()
         batches = list(made.task.batches(Split.TRAIN, batch_size=17, epoch=0))
         assert [len(batch.inputs) for batch in batches] == [17, 17, 17, 9]
-        found = [made.integrator._compiled.find(training_solves(made, batch)[0]) for batch in batches[2:]]
+        found = [made.integrator._compiled.with_gradients.find(training_solves(made, batch)[0]) for batch in batches[2:]]
         assert [solve is not None for solve in found] == kinds

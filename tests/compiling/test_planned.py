@@ -152,7 +152,7 @@ def plan(trainer: Trainer) -> tuple[PlannedPasses, list[str]]:
     [problem] = training_solves(trainer.experiment)
     solver = solver_along(trainer.integrator.solver, problem.field.field)
     solve = capture_exact(solver, problem, keeps=True, fuses=False)
-    trainer.integrator._compiled.add(problem, solve)
+    trainer.integrator._compiled.with_gradients.add(problem, solve)
     captured, said = _CapturedSolves([problem], [solve], fused=False), list[str]()
     passes = _plan_passes(trainer.forward, captured, trainer.attempts, say=said.append)
     assert passes is not None

@@ -7,11 +7,11 @@ typedef struct {
     double smallest;
 } Tally;
 
-/* Leaves dL/dy0 and dL/dtheta in `flat`; returns 0, or -1 where Python has to see to it. */
-long long solve_back(const double *times, long long count, const Control *control, const R *ys, const R *dys,
-                     const R *dqs, R *theta, long long room, R *states, double *steps, R *flat, Tally *tally) {
+/* Leaves dL/dy0 and dL/dtheta in `flat`; returns 0, or -1 where Python has to see to it. `first` is as in `solve`. */
+long long solve_back(const double *times, long long count, double first, const Control *control, const R *ys,
+                     const R *dys, const R *dqs, R *theta, long long room, R *states, double *steps, R *flat,
+                     Tally *tally) {
     static R found[2 * N];
-    double first = 0;
     R *of_integrals = theta + VALUES;
     memset(of_integrals, 0, Q * sizeof(R));
     memset(flat, 0, N * sizeof(R));

@@ -10,7 +10,7 @@ from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ode_runner.compiling.c_code.decompositions import DECOMPOSITIONS
 from ode_runner.errors import CannotCompile
@@ -103,6 +103,8 @@ class _Recorder(TorchDispatchMode):
             raise CannotCompile(READS_A_VALUE)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise CannotCompile(DRAWS)
+        if torch.Tag.inplace_view in func.tags:  # such as squeeze_, by which a vector times a matrix ends
+            self._keep_shape(args[0])
         found = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.lift_fresh.default:  # ends torch.tensor(...)
             self._add_constant(found)
@@ -116,6 +118,14 @@ class _Recorder(TorchDispatchMode):
         for number, result in results.items():
             self._add(Operation(func, args, kwargs or {}, result, number))
         return found
+
+    def _keep_shape(self, x: Tensor) -> None:
+        """Replace a tensor whose shape is about to change, in the operations so far, by another one on its memory."""
+        before = x.detach()
+        self.operations[:] = [
+            Operation(*tree_map(lambda one: before if one is x else one, tuple(operation)))
+            for operation in self.operations
+        ]
 
     def _add(self, operation: Operation) -> None:
         func, storage = operation.target, storage_of(operation.result)
