@@ -267,5 +267,7 @@ def test_the_smaller_batch_at_the_end_of_an_epoch_is_compiled_where_there_are_ma
         made.model.train()
         batches = list(made.task.batches(Split.TRAIN, batch_size=17, epoch=0))
         assert [len(batch.inputs) for batch in batches] == [17, 17, 17, 9]
-        found = [made.integrator._compiled.with_gradients.find(training_solves(made, batch)[0]) for batch in batches[2:]]
+        found = [
+            made.integrator._compiled.with_gradients.find(training_solves(made, batch)[0]) for batch in batches[2:]
+        ]
         assert [solve is not None for solve in found] == kinds

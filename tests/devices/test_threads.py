@@ -35,7 +35,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["network.width=128", "trainer.batch_size=100"], 2),
         (["task=digits", "trainer.batch_size=4", "network.width=8"], 1),  # 64 pixels of 8 x 8 x 16 weights
         (["task=digits", "trainer.batch_size=64", "network.width=8"], 2),
-        (["task=sequence_sort", "model=ode_transformer"], 2),
+        pytest.param(["task=sequence_sort", "model=ode_transformer"], 2, marks=pytest.mark.slow),  # 16 tokens
         (["task=lotka_volterra", "model=exact"], 2),  # nothing is learned: how much is computed is not known
     ],
 )
