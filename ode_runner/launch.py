@@ -43,6 +43,7 @@ from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.repeated_options import last_of_each
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.set_options import completed
+from ode_runner.config.swept_options import for_each_cell
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.config.yaml_options import check_yaml_options
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
@@ -102,9 +103,8 @@ def _check_words() -> None:
     for remark in remarks:
         _say(f"{remark}.")
     check_words_used(sys.argv[1:])
-    typed = one_of_each(
-        sys.argv[1:]
-    )  # before an earlier run's words are added: one option typed now replaces both of that run
+    # Before an earlier run's words are added: one option typed now replaces both of that run.
+    typed = one_of_each(for_each_cell(sys.argv[1:]))
     sys.argv[1:] = quoted_where_needed(completed(with_original_command(typed)))
     check_overrides(sys.argv[1:])
     check_known_keys(sys.argv[1:])

@@ -24,10 +24,10 @@ def check_known_keys(arguments: list[str]) -> None:
 def no_such_key(key: str, arguments: list[str]) -> str:
     """The message about an option that does not exist, with the nearest one that does."""
     known = known_keys(arguments)
+    instead = f"not every cell of the sweep has an option '{key}'. Sweep those that have it apart."
     if key in known and any(word.startswith(f"~{key}") for word in arguments):
         return f"'{key}' is needed and cannot be removed."
     if key in known:  # the default choice has it, but not every choice of the sweep
-        instead = f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
         return _not_everywhere(key, arguments) or instead
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # the right name in the wrong group
@@ -39,9 +39,8 @@ def no_such_key(key: str, arguments: list[str]) -> str:
         return f"no option '{key}'.{foreign_hint(key)}"
     if owners := [owner for owner in owners if key == f"{group}.{owner}.{leaf}"] or owners:
         hint = f" It belongs to {listed([f'{group}={owner}' for owner in owners], most=MOST_SIGNS // 2)}."
-        if _swept(group, arguments):
-            instead = f"For each that is swept, type '{key}=choice(VALUE)'."
-            return _not_everywhere(key, arguments) or f"no option '{key}' of the default {group}. {instead}"
+        if is_swept(group, arguments):
+            return _not_everywhere(key, arguments) or instead
     if group in GROUPS and not siblings:
         return f"no option '{key}'.{hint} The {group} chosen takes no options."
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or roots(known))}"
@@ -60,7 +59,12 @@ def _not_everywhere(key: str, arguments: list[str]) -> str:
     return f"{named} {have} no option '{key}', which is typed for all cells of the sweep. Sweep {them} apart."
 
 
-def _swept(group: str, arguments: list[str]) -> bool:
+def has_option(group: str, name: str) -> bool:
+    """Whether a built-in choice of the group has an option of this name."""
+    return any(name in _keys(group, choice) for choice in choices_of(group))
+
+
+def is_swept(group: str, arguments: list[str]) -> bool:
     """Whether the cells of a sweep may have different choices of `group`.
 
     Hydra then accepts an option that is typed for all cells only if the default choice has it. Tasks and models may

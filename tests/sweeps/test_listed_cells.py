@@ -100,7 +100,6 @@ def test_an_option_of_steps_alone_replaces_the_other_in_its_cell_only(tmp_path: 
         ('["seed=0","solver.nope=1"]', "", "no option 'solver.nope'."),
         ('["seed=0","seed=1"]', "seed=0", "seed=0 in hydra.sweeper.cells, and seed=0 beside it: seed has one value"),
         ('["solver=rk4"]', "+solver=euler,rk4", "solver=rk4 in hydra.sweeper.cells, and +solver=euler,rk4 beside it"),
-        ('["solver=rk4"]', "solver.num_steps=4", "no option 'solver.num_steps' of the default solver. For each"),
     ],
 )
 def test_what_is_no_cell_is_refused_in_a_line(value: str, besides: str, said: str, tmp_path: Path) -> None:
@@ -111,19 +110,41 @@ def test_what_is_no_cell_is_refused_in_a_line(value: str, besides: str, said: st
     assert not list(tmp_path.iterdir())
 
 
-def test_an_option_for_all_choices_that_are_swept_is_typed_as_a_choice(tmp_path: Path) -> None:
-    swept = ("-m", "solver=euler,rk4", "plan=true", *QUICK)
-    refused = typed(*swept, "solver.num_steps=4", cwd=tmp_path)
-    said = "no option 'solver.num_steps' of the default solver. For each that is swept, type"
-    assert refused.stderr == f"ode-run: {said} 'solver.num_steps=choice(VALUE)'.\n"
-    assert "2 will run" in typed(*swept, "solver.num_steps=choice(4)", cwd=tmp_path).stdout
+SWEPT = ("-m", "plan=true", *QUICK)
 
 
-@pytest.mark.parametrize(("option", "group"), [("network.heads", "network"), ("model.schedule", "model")])
-def test_so_is_one_of_what_swept_models_choose(option: str, group: str, tmp_path: Path) -> None:
-    refused = typed("-m", "task=pairs", "model=d3pm,masked_diffusion", f"{option}=2", cwd=tmp_path)
-    said = f"no option '{option}' of the default {group}. For each that is swept, type '{option}=choice(VALUE)'."
-    assert refused.stderr == f"ode-run: {said}\n"
+@pytest.mark.parametrize("option", ["solver.num_steps=4", "+solver.num_steps=4", "solver.num_steps=choice(4)"])
+@pytest.mark.parametrize("swept", ["solver=euler,rk4", 'hydra.sweeper.cells=["solver=euler","solver=rk4"]'])
+def test_an_option_that_the_default_choice_lacks_holds_for_all_that_are_swept(
+    option: str, swept: str, tmp_path: Path
+) -> None:
+    planned = typed(*SWEPT, swept, option, cwd=tmp_path).stdout
+    assert "2 will run" in planned
+    for solver in ("euler", "rk4"):
+        assert f"solver={solver} solver.num_steps=4 " in planned
+
+
+def test_so_does_one_of_what_swept_models_choose(tmp_path: Path) -> None:
+    planned = typed("-m", "plan=true", "task=pairs", "model=d3pm,masked_diffusion", "network.heads=2", cwd=tmp_path)
+    assert "2 will run" in planned.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["solver=euler,dopri5", "solver.num_steps=4"],
+            "solver=dopri5 has no option 'solver.num_steps', which is typed for all cells of the sweep. "
+            "Sweep it apart.",
+        ),
+        (
+            ["task=area", "model=cde,odenet", "solver.num_steps=choice(4)"],
+            "not every cell of the sweep has an option 'solver.num_steps'. Sweep those that have it apart.",
+        ),
+    ],
+)
+def test_an_option_that_some_cells_lack_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
+    assert typed("-m", *words, cwd=tmp_path).stderr == f"ode-run: {said}\n"
 
 
 def test_a_search_has_no_listed_cells(tmp_path: Path) -> None:
