@@ -50,6 +50,11 @@ def quoted_where_needed(words: Sequence[str]) -> list[str]:
     return [re.sub(r"""^([^-=][^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$""", r"\1'\2'", word) for word in words]
 
 
+def is_one_value(word: str) -> bool:
+    """Whether an override can be read, and sets one value."""
+    return any(not override.is_sweep_override() for override in _overrides([word]))
+
+
 def is_sweep(word: str) -> bool:
     """Whether an override has several values, or a range."""
     return any(override.is_sweep_override() for override in _overrides([word]))

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from ode_runner.config.help import GROUPS
 from ode_runner.config.known_options import has_option, is_swept, known_keys
+from ode_runner.config.overrides import is_one_value
 
 
 def for_each_cell(words: Sequence[str]) -> list[str]:
@@ -38,8 +36,4 @@ def _is_of_swept_group(word: str, words: Sequence[str]) -> bool:
     group, _, leaf = key.partition(".")
     if not value or group not in GROUPS or not is_swept(group, list(words)) or not has_option(group, leaf):
         return False
-    try:
-        [override] = OverridesParser.create().parse_overrides([word])
-    except HydraException:  # which is reported later
-        return False
-    return not override.is_sweep_override()
+    return is_one_value(word)
