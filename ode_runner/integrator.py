@@ -43,7 +43,7 @@ from ode_runner.problem import (
 )
 from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.independent_samples import check_independent
-from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.mapped_field import call_mapped
 from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.types import State, Time, Times
 
@@ -109,19 +109,27 @@ class Integrator:
             self._compiled.without.add(problem, solve)
         return solve
 
-    def compile_pieces(self, field: VectorField, y0: State, *, given: Sequence[Tensor] = ()) -> CompiledPiece:
+    def compile_pieces(
+        self,
+        field: VectorField,
+        y0: State,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
+        always: bool = False,
+    ) -> CompiledPiece:
         """From now on, solves of this field with gradients and breaks are compiled, if they are like this one.
 
-        They are made from break to break, on a CPU, by steps that all samples share.
+        They are made from break to break. `always`: so are solves without gradients.
 
         Raises:
             CannotCompile: this field, solver or gradient mode cannot be compiled.
         """
-        counted = self._counted(field, given, NONE, None)
+        counted = self._counted(field, given, integrals, None)
         problem = with_any_span(Problem(field=counted, y0=y0, ts=y0.new_zeros(1), breaks=[0.0]))
         solver = solver_along(self.solver, field)
         piece = self._compiled.pieces.find(problem) or self.gradient.compiled_piece(solver, problem)
-        self._compiled.pieces.add(problem, piece)
+        self._compiled.add_piece(problem, piece, always=always)
         return piece
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
@@ -229,7 +237,7 @@ class Integrator:
         self.ledger.tally.evaluations += kind_of(field).call_weights[call]
         function = field if call == "forward" else getattr(field, call)  # no wrapper: slower than a layer
         if t.dim() and call == "forward" and not field.batched_time:
-            function = partial(_mapped, field)
+            function = partial(call_mapped, field)
         with in_full_precision(y):
             found = Call(function, self.field_dtype, given)(t, y)
         return fitted(found, y, field, call)
@@ -287,14 +295,5 @@ class Integrator:
         check_differentiable(self.gradient, problem)
         counted, mode, look = problem.field, self.gradient.shown_name, may_wait(problem.y0.device)
         redraws = self.gradient.redraws and redrawable(self.solver) and problem.event is None
-        observed = self._observations.of(field, counted, mode=mode, redraws=redraws, may_look=look)
-        counted.observer = observed
-        try:
+        with self._observations.during(field, counted, mode=mode, redraws=redraws, may_look=look):
             yield
-        finally:
-            counted.observer = None
-        self._observations.note(field, counted, observed)
-
-
-def _mapped(field: VectorField, t: Time, y: State, *given: Tensor) -> State:
-    return MappedField(field, given)(t, y)

@@ -24,7 +24,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import NONE, Integral
 from ode_runner.integrator import Integrator
 from ode_runner.noise.brownian_path import Noise
-from ode_runner.problem import Solution, check_given, check_kinds, check_solvable
+from ode_runner.problem import Solution, SolveOptions, check_given, check_kinds, check_solvable
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
 
@@ -93,6 +93,7 @@ def compile(
     given: Sequence[Tensor] = (),
     integrals: Mapping[str, Integral] = NONE,
     noise: Noise | None = None,
+    breaks: Sequence[float] = (),
     **options: Any,
 ) -> "Compiled":
     """Compiles `integrate` for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
@@ -106,22 +107,23 @@ def compile(
     changed, solves are not compiled, with a warning.
 
     Args:
-        field, y0, ts, solver, gradient, given, integrals, noise, options: as for `integrate`.
+        field, y0, ts, solver, gradient, given, integrals, noise, breaks, options: as for `integrate`. If there are
+            breaks, solves with any breaks are compiled, and others are not.
 
     Returns:
-        solve(y0, ts, given=(), integrals={}, noise=None), which returns the solution.
+        solve(y0, ts, given=(), integrals={}, noise=None, breaks=()), which returns the solution.
 
     Raises:
         RefusedInput: as for `integrate`; or this field, solver or gradient mode cannot be compiled, with the reason.
         SolverFailed: the last time was not reached.
     """
-    check_solvable(y0, ts, ())
-    check_kinds(given, integrals)
+    check_solvable(y0, ts, breaks)
+    check_kinds(given, integrals, breaks)
     check_given(given, y0)
     integrator = replace(_integrator(solver, gradient, options), records=y0.is_cuda)
     solve = Compiled(integrator, as_field(field, given), y0)
     try:
-        solve.compile(y0, ts, given=given, integrals=integrals, noise=noise)
+        solve.compile(y0, ts, given=given, integrals=integrals, noise=noise, breaks=breaks)
     except CannotCompile as reason:
         raise RefusedInput(
             f"{name_of(solve.field)} cannot be compiled: {reason}. Use ode_runner.integrate."
@@ -145,12 +147,14 @@ class Compiled:
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
         noise: Noise | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution:
         """The solution; arguments as for `integrate`."""
         self.field.training = self._mode()
         wanted = self._differentiated(y0, ts, given, integrals)
+        options: SolveOptions = {"given": given, "integrals": integrals, "noise": noise, "breaks": breaks}
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
-            solution = self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
+            solution = self.integrator(self.field, y0, ts, **options)
         if remark := self.integrator.remark():
             warnings.warn(remark, stacklevel=2)
         return solution
@@ -163,6 +167,7 @@ class Compiled:
         given: Sequence[Tensor],
         integrals: Mapping[str, Integral],
         noise: Noise | None,
+        breaks: Sequence[float],
     ) -> None:
         """Compiles the solve and its backward pass by running both.
 
@@ -172,11 +177,15 @@ class Compiled:
         self.field.training = self._mode()
         back = self._differentiated(y0, ts, given, integrals)
         by: dict[str, Any] = {"given": given, "integrals": integrals, "differentiated": back}
-        self.integrator.compile(self.field, y0.detach(), always=True, **by)
+        if breaks:
+            self.integrator.compile_pieces(self.field, y0.detach(), given=given, integrals=integrals, always=True)
+        else:
+            self.integrator.compile(self.field, y0.detach(), always=True, **by)
         if each_on_gpu(self.integrator.solver, y0):
             return  # its kernels are already compiled
         with torch.enable_grad():
-            ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
+            options: SolveOptions = {"given": given, "integrals": integrals, "noise": noise, "breaks": breaks}
+            ys = self.integrator(self.field, y0, ts.detach(), **options).ys
             moving = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
             torch.autograd.grad(ys.sum(), moving, allow_unused=True)
 

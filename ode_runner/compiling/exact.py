@@ -12,12 +12,11 @@ from ode_runner.compiling.implicit_solves import compile_implicit
 from ode_runner.compiling.integrals import solve_with_integrals
 from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
-from ode_runner.compiling.stepper import first_step_of, stepping_by, steps_of
+from ode_runner.compiling.stepper import check_pieces, first_step_of, stepping_by, steps_of
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.compiling.stochastic_runs import compile_stochastic
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_solves import WholeSolves, solve_whole
-from ode_runner.errors import CannotCompile
 from ode_runner.field import StochasticField
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
@@ -68,8 +67,7 @@ def compile_exact_piece(solver: Solver, problem: Problem) -> CompiledPiece:
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
-    if isinstance(solver, DiagonallyImplicit):
-        raise CannotCompile("the solve has breaks, and implicit steps are not compiled from one to the next")
+    check_pieces(solver, problem)
     steps, values = steps_of(solver, problem)
     return partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
 

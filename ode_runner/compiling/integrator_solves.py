@@ -16,6 +16,12 @@ class IntegratorSolves:
         self.with_gradients, self.without = CompiledSolves[CompiledSolve](), CompiledSolves[CompiledSolve]()
         self.pieces, self.pieces_without = CompiledSolves[CompiledPiece](), CompiledSolves[CompiledPiece]()
 
+    def add_piece(self, problem: Problem, piece: CompiledPiece, *, always: bool) -> None:
+        """From now on, such problems are solved by `piece`, from break to break; `always`: without gradients, too."""
+        self.pieces.add(problem, piece)
+        if always:
+            self.pieces_without.add(problem, piece)
+
     def find(self, problem: Problem) -> CompiledPiece | None:
         """The compiled solve for problems like this one, called from break to break; None if there is none."""
         graph = torch.is_grad_enabled()

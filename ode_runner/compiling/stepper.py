@@ -17,8 +17,10 @@ from ode_runner.fields.structured_field import kind_of
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.implicit.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.initial_step import first_step
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import time_tensor
@@ -114,6 +116,21 @@ def check_repeated(solver: Solver, base: type[Solver]) -> None:
     own = [name for name in REPEATED if getattr(type(solver), name, None) is not getattr(base, name, None)]
     if own:
         raise CannotCompile(f"this solver takes its steps in a way of its own ({', '.join(own)})")
+
+
+def check_pieces(solver: Solver, problem: Problem) -> None:
+    """Raises CannotCompile unless there may be compiled code for solves of the problem from break to break."""
+    because = ""
+    if problem.y0.device.type != "cpu":
+        because = "is compiled from one to the next on a CPU only"
+    elif problem.field.names:
+        because = "something is integrated along it"
+    elif isinstance(solver, PerSampleStepping) and solver.per_sample:
+        because = "each sample has its own steps"
+    elif isinstance(solver, DiagonallyImplicit):
+        because = "implicit steps are not compiled from one to the next"
+    if because:
+        raise CannotCompile(f"the solve has breaks, and {because}")
 
 
 def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:

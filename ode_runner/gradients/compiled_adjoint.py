@@ -14,6 +14,7 @@ from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
 from ode_runner.compiling.stepper import (
     CompiledStepper,
+    check_pieces,
     compilable,
     first_step_of,
     stepping_by,
@@ -55,7 +56,7 @@ def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
-    return partial(compile_adjoint_piece(forward, backward, problem), forward)
+    return partial(_compiled(forward, backward, problem), forward)
 
 
 def compile_adjoint_piece(forward: Solver, backward: Solver, problem: Problem) -> CompiledPiece:
@@ -64,6 +65,11 @@ def compile_adjoint_piece(forward: Solver, backward: Solver, problem: Problem) -
     Raises:
         CannotCompile: the field or the solver cannot be compiled.
     """
+    check_pieces(forward, problem)
+    return _compiled(forward, backward, problem)
+
+
+def _compiled(forward: Solver, backward: Solver, problem: Problem) -> CompiledPiece:
     forward_steps, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
     field, y0 = problem.field, problem.y0.detach()

@@ -169,6 +169,16 @@ class FieldObservations:
         self._alone: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
         self._with_integrals: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
 
+    @contextmanager
+    def during(self, field: VectorField, counted: CountedField, **options: Any) -> Iterator[None]:
+        """Inside, observes the evaluations of a solve as `of` says; the findings are stored unless the solve fails."""
+        counted.observer = observation = self.of(field, counted, **options)
+        try:
+            yield
+        finally:
+            counted.observer = None
+        self.note(field, counted, observation)
+
     def of(
         self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool, may_look: bool = True
     ) -> Observation | None:

@@ -105,6 +105,11 @@ class MappedField:
         return self.field(t, y[None], *(z[None] for z in given))[0]
 
 
+def call_mapped(field: VectorField, t: Tensor, y: State, *given: Tensor) -> State:
+    """field(t, y, *given), with a time (batch,) for each sample."""
+    return MappedField(field, given)(t, y)
+
+
 @torch.no_grad()
 def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool:
     """Whether a call at two times agrees with two calls; buffers and random state are restored.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
 from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import check_pieces
 from ode_runner.devices.side_effects import without_side_effects
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.experiment.experiment import Experiment
@@ -20,8 +21,7 @@ from ode_runner.fields.ledger import Ledger
 from ode_runner.gradients.breaks import with_any_span
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
-from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.per_sample import PerSampleStepping
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.training.accumulation import parts_of
 
@@ -78,17 +78,7 @@ def check_recorded(problem: Problem, experiment: Experiment) -> None:
     if noise or problem.event is not None:
         raise CannotCompile("the solve has noise or an event")
     if problem.breaks:
-        _check_pieces(problem, solver)
-
-
-def _check_pieces(problem: Problem, solver: Solver) -> None:
-    """Raises CannotCompile unless there may be compiled code for solves from break to break."""
-    if problem.y0.device.type != "cpu":
-        raise CannotCompile("the solve has breaks, and is compiled from one to the next on a CPU only")
-    if problem.field.names:
-        raise CannotCompile("the solve has breaks, and something is integrated along it")
-    if isinstance(solver, PerSampleStepping) and solver.per_sample:
-        raise CannotCompile("the solve has breaks, and each sample has its own steps")
+        check_pieces(solver, problem)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import ode_runner as ode
+from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.fields.ledger import Tally
 from ode_runner.gradients.adjoint import Adjoint
@@ -16,6 +18,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.seminorm import Seminorm
+from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.explicit.dopri5 import Dopri5
@@ -133,3 +136,27 @@ def test_solves_that_are_not_compiled_from_break_to_break_are_refused(
     ended = typed("task=area", "model=cde", "solver=dopri5", "trainer.compile=on", *sizes, *words, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr == f"ode-run: trainer.compile=on: {reason}. Use trainer.compile=off.\n"
+
+
+@pytest.mark.usefixtures("float64", "uncompiled")
+@pytest.mark.parametrize("solver", [DOPRI5, RK], ids=["dopri5", "rk4"])
+def test_a_function_with_breaks_is_compiled(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
+    field, y0, ts = Jumping(right=True), torch.ones(4, 3).requires_grad_(), torch.tensor([0.0, 0.6, 1.0])
+    biases = torch.linspace(2, -3, 48).view(4, 4, 3).sin()
+    wanted = ode.integrate(field, y0, ts, solver=solver, given=[biases], breaks=BREAKS).ys
+    solve = ode.compile(field, y0, ts, solver=solver, given=[biases], breaks=BREAKS)
+    monkeypatch.setattr(Backprop, "solve", None)  # nothing is solved without compiled code
+    torch.testing.assert_close(solve(y0, ts, given=[biases], breaks=BREAKS).ys, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(solve(y0, ts, given=[biases], breaks=BREAKS).ys, wanted)
+
+
+def test_integrals_beside_breaks_are_not_compiled() -> None:
+    with pytest.raises(RefusedInput, match="cannot be compiled: the solve has breaks, and something is integrated"):
+        ode.compile(
+            lambda t, y: -y,
+            torch.ones(2, 1),
+            torch.tensor([0.0, 1.0]),
+            integrals={"length": Integral(lambda t, y, dy, vjp: dy.norm(dim=1), judged=False)},
+            breaks=[0.5],
+        )
