@@ -15,7 +15,7 @@ from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.members import accepting, member
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
-from ode_runner.building.regularization import build_objective, check_regularizers
+from ode_runner.building.regularization import build_objective, check_regularizers, left_out
 from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.series_choices import check_answer_times, check_series
@@ -88,7 +88,7 @@ def plan_run(
         config_yaml=to_yaml(record.config),
         folder=folder,
         command_files=command_files,
-        unread=list(unread_words(typed_overrides(), record)),
+        unread=[*unread_words(typed_overrides(), record), *left_out(cfg, choices)],
         untrained=list(untrained_words(typed_overrides())),
         own_choices=own_choice_files(choices),
         in_sweep=in_sweep,

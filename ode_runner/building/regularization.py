@@ -29,6 +29,16 @@ def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
     return "+".join(used) or (UNUSED if named else NONE)
 
 
+def left_out(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """A clause about the regularisers that the model does not use, if it uses others: else the whole axis is unused."""
+    named, model = chosen(cfg, GROUP), target_of(cfg, "model")
+    unused = [name for name in named if not _is_used(named[name], name, model)]
+    if not unused or len(unused) == len(named):
+        return []
+    listed = unused[0] if len(unused) == 1 else f"[{','.join(unused)}]"
+    return [f"model={choices['model']} does not use {GROUP}={listed}"]
+
+
 def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regularizer]:
     """The chosen regularisers that the model uses, by name.
 

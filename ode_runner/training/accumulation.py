@@ -1,7 +1,7 @@
 """Gradient accumulation: a batch goes through the model in parts, and their gradients are summed before the step."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -27,9 +27,14 @@ def parts_of(batch: Batch, count: int, task: Task) -> list[Batch]:
         IncompatibleChoice: the loss is a mean over observations, and samples have different numbers of them.
     """
     check_even(batch, task, f"trainer.accumulate={count}")
-    samples = len(batch.inputs)
-    ends = [samples * i // min(count, samples) for i in range(min(count, samples) + 1)]
+    ends = [0, *accumulate(part_sizes(len(batch.inputs), count))]
     return [batch.rows(slice(begin, end), every_time=task.spec.every_time) for begin, end in pairwise(ends)]
+
+
+def part_sizes(samples: int, count: int | None) -> list[int]:
+    """The sizes of the parts of so many samples; None: of the whole, one part."""
+    count = min(count or 1, samples)
+    return [end - begin for begin, end in pairwise(samples * i // count for i in range(count + 1))]
 
 
 def accumulated_pass(

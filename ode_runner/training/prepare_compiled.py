@@ -28,7 +28,7 @@ from ode_runner.training.training_problems import (
     compile_lazily,
     compile_now,
     first_batch,
-    smaller_batch,
+    pass_sizes,
     training_solves,
     undisturbed,
 )
@@ -140,20 +140,21 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
         compile_now(experiment, solve)
-    _compile_smaller(experiment, steps=steps)
+    _compile_other_sizes(experiment, steps=steps)
     return True
 
 
-def _compile_smaller(experiment: Experiment, *, steps: int) -> None:
-    """Compile the solves of the smaller last batch of each epoch, if that is worth its time; else they stay eager."""
-    batch = smaller_batch(experiment)
+def _compile_other_sizes(experiment: Experiment, *, steps: int) -> None:
+    """Compile the solves of batches and parts of other sizes, if that is worth its time; else they stay eager."""
     epochs = steps // -(-experiment.task.size(Split.TRAIN) // experiment.options.batch_size)
-    if batch is None or epochs < FEWEST_SOLVES:
-        return
-    with suppress(CannotCompile):
-        for solve in training_solves(experiment, batch):
-            if has_c_code(solve):
-                compile_now(experiment, solve)
+    _, *others = pass_sizes(experiment).items()
+    for size, count in others:
+        if epochs * count < FEWEST_SOLVES:
+            continue
+        with suppress(CannotCompile):
+            for solve in training_solves(experiment, first_batch(experiment, size)):
+                if has_c_code(solve):
+                    compile_now(experiment, solve)
 
 
 class _CapturedSolves(NamedTuple):

@@ -1,6 +1,7 @@
 """The problems that a model poses in training, and compiled solves of such problems."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,23 +24,27 @@ from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.stochastic import StochasticSolver
-from ode_runner.training.accumulation import parts_of
+from ode_runner.training.accumulation import check_even, part_sizes
 
 
-def first_batch(experiment: Experiment) -> Batch:
-    """The first training batch, or its first part where gradients are accumulated."""
+def pass_sizes(experiment: Experiment) -> dict[int, int]:
+    """How many passes an epoch makes of batches of each size, or of their parts, by falling number."""
+    options, samples = experiment.options, experiment.task.size(Split.TRAIN)
+    whole, left = divmod(samples, options.batch_size)
+    found = Counter[int]()
+    for size, count in ((options.batch_size, whole), (left, min(left, 1))):
+        for part in part_sizes(size, options.accumulate) if count else ():
+            found[part] += count
+    return dict(found.most_common())
+
+
+def first_batch(experiment: Experiment, size: int | None = None) -> Batch:
+    """A training batch of the size that most passes have, or of another size in an epoch: the first of its samples."""
     first = first_of_training(experiment.task, batch_size=experiment.options.batch_size).to(experiment.dtype)
-    count = experiment.options.accumulate
-    return first if count is None else parts_of(first, count, experiment.task)[0]
-
-
-def smaller_batch(experiment: Experiment) -> Batch | None:
-    """A batch of the size of the last one of an epoch; None if all have one size, or gradients are accumulated."""
-    options, task = experiment.options, experiment.task
-    left = task.size(Split.TRAIN) % options.batch_size
-    if options.accumulate is not None or not left or left == task.size(Split.TRAIN):
-        return None
-    return first_batch(experiment).rows(slice(0, left), every_time=task.spec.every_time)
+    if (count := experiment.options.accumulate) is not None:
+        check_even(first, experiment.task, f"trainer.accumulate={count}")
+    size = size or next(iter(pass_sizes(experiment)))
+    return first.rows(slice(0, size), every_time=experiment.task.spec.every_time) if size < len(first.inputs) else first
 
 
 def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[Problem]:

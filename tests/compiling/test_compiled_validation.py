@@ -36,7 +36,7 @@ from ode_runner.training import prepare_evaluations
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.prepare_compiled import FEWEST_SOLVES, compile_training
 from ode_runner.training.prepare_evaluations import compile_validation, solves_of
-from ode_runner.training.training_problems import training_solves
+from ode_runner.training.training_problems import first_batch, pass_sizes, training_solves
 from ode_runner.types import State, Time
 from tests.compiling.test_c_code import compiler
 from tests.compiling.test_compiling import cell_of
@@ -271,3 +271,18 @@ def test_the_smaller_batch_at_the_end_of_an_epoch_is_compiled_where_there_are_ma
             made.integrator._compiled.with_gradients.find(training_solves(made, batch)[0]) for batch in batches[2:]
         ]
         assert [solve is not None for solve in found] == kinds
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_parts_of_every_size_are_compiled_where_there_are_many(composed: Compose) -> None:
+    """Three batches of 17 of 60 samples in parts of 8 and 9, and one of nine in parts of 4 and 5."""
+    words = ("task=half_moons", "trainer.batch_size=17", "trainer.accumulate=2", "trainer.compile=on")
+    for epochs, compiled in ((FEWEST_SOLVES, {8, 9, 4, 5}), (FEWEST_SOLVES // 3 + 1, {8, 9})):
+        made, said = cell(composed, *words), list[str]()
+        assert pass_sizes(made) == {8: 3, 9: 3, 4: 1, 5: 1}
+        forward = ForwardPass(made, phase=Phase.FORWARD)
+        compile_training(forward, steps=4 * epochs, processes=1, say=said.append)
+        made.model.train()
+        solves = {size: training_solves(made, first_batch(made, size))[0] for size in pass_sizes(made)}
+        find = made.integrator._compiled.with_gradients.find
+        assert {size for size, solve in solves.items() if find(solve) is not None} == compiled

@@ -241,6 +241,7 @@ def test_what_a_model_without_a_solve_cannot_use_is_left_out_and_said(own: Path)
         ended = typed("-cd", "conf", "model=resnet", f"regularizer={names}", *QUICK, cwd=own)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert ("nor regularizer" in ended.stdout) == (choice == "-")
+        assert ("model=resnet does not use regularizer=kinetic\n" in ended.stdout) == (names == "[kinetic,decay]")
     ended = typed("-cd", "conf", "model=resnet", *QUICK, cwd=own)
     assert "already completed" in ended.stdout, "with none is the same run as with one that is not used"
     assert sorted(record["regularizer"] for record in map(choices_of, run_folders(own))) == ["-", "decay"]
