@@ -21,8 +21,6 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.implicit.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 
-ROUNDS = 5  # iterations of the power method for the largest singular value of the flow map
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +33,10 @@ class FlowDiagnostics(PeriodicDiagnostics):
     its limits), the largest over times and samples: `spectral_radius` and `largest_real_part`, per unit of time;
     `stiffness`, the fastest decay rate times the time span.
 
-    From the Jacobian J of the flow map, by the power method on J^T J, as a mean of logarithms over samples: `growth`,
-    the largest factor by which neighbouring states separate; `lyapunov_exponent`, its logarithm per unit of time: a
-    lower bound of the finite-time exponent of the fastest direction.
+    From the Jacobian J of the flow map, by products with J^T J, as a mean of logarithms over samples: `growth`, the
+    largest factor by which neighbouring states separate; `lyapunov_exponent`, its logarithm per unit of time, the
+    finite-time exponent of the fastest direction. They are exact if a state has at most `products` elements, and
+    otherwise lower bounds, from half as many products.
 
     `drift`: the error of the initial state after a backward solve, relative to its norm; NaN if that solve fails.
     `gradient_norm_<percent>`: |dL/dy(t)| over the batch at these times. `gradient_ratio`: the first of these norms
@@ -84,7 +83,7 @@ class FlowDiagnostics(PeriodicDiagnostics):
         graph = probe.solver.differentiable  # else derivatives of later states would all be zero
         norms = _or_nan(lambda: _gradient_norms(probe, loss), count=self.places, known=graph)
         radius, rightmost, decay = _or_nan(lambda: self._spectrum(probe), count=3)
-        [exponent] = _or_nan(lambda: [_lyapunov_exponent(probe)], count=1, known=graph)
+        [exponent] = _or_nan(lambda: [_lyapunov_exponent(probe, products=self.products)], count=1, known=graph)
         [drift] = _or_nan(lambda: [probe.reverse_error()], count=1)
         attempts = probe.solution.accepted + probe.solution.rejected
         ratio = norms[0] / norms[-1] if norms[-1] else math.nan
@@ -110,9 +109,11 @@ class FlowDiagnostics(PeriodicDiagnostics):
         return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
 
 
-def _lyapunov_exponent(probe: TrajectoryProbe) -> float:
+def _lyapunov_exponent(probe: TrajectoryProbe, *, products: int) -> float:
     begin, end = probe.states[0], probe.states[-1]
-    stretch = largest_singular_value(JacobianProducts(end, begin), begin, rounds=ROUNDS)
+    if begin[0].numel() > products:
+        products = -(-products // 2)  # each is two passes along the solve
+    stretch = largest_singular_value(JacobianProducts(end, begin), begin, products=products)
     return float(stretch.log().mean()) / probe.span
 
 

@@ -51,14 +51,13 @@ def ritz_values(jvp: Callable[[State], State], like: State, *, products: int) ->
     return torch.linalg.eigvals(small)
 
 
-def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) -> Tensor:
-    """The largest singular value of each sample's Jacobian, (batch,), from below: the power method on J^T J."""
-    if _interact(map_.jvp, like):
-        return like.new_full((len(like),), torch.nan)
-    vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-    for _ in range(rounds):
-        vector = map_.vjp(map_.jvp(_unit(vector.flatten(1)).view_as(like)))
-    return map_.jvp(_unit(vector.flatten(1)).view_as(like)).flatten(1).norm(dim=1)
+def largest_singular_value(map_: JacobianProducts, like: State, *, products: int) -> Tensor:
+    """The largest singular value of each sample's Jacobian J, (batch,), from at most `products` products with J^T J.
+
+    It is exact if a state has at most `products` elements, and otherwise a lower bound; see `ritz_values`.
+    """
+    squares = ritz_values(lambda vector: map_.vjp(map_.jvp(vector)), like, products=products).real
+    return squares.amax(dim=1).clamp_min(0).sqrt().to(like)
 
 
 def _interact(jvp: Callable[[State], State], like: State) -> bool:

@@ -114,15 +114,16 @@ def test_samples_that_interact_have_no_spectrum_of_their_own(float64: None) -> N
     with pytest.warns(UserWarning, match="samples of a batch interact"):
         assert ritz_values(derivative.jvp, y, products=3).isnan().all()
     with pytest.warns(UserWarning, match="samples of a batch interact"):
-        assert largest_singular_value(derivative, y, rounds=3).isnan().all()
+        assert largest_singular_value(derivative, y, products=3).isnan().all()
 
 
 def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> None:
-    matrix, place = matrices(4, 3), torch.zeros(4, 3, requires_grad=True)
+    matrix, place = matrices(50, 3), torch.zeros(50, 3, requires_grad=True)
     made = JacobianProducts(times_matrix(matrix)(place), place)
     expected = torch.linalg.matrix_norm(matrix, ord=2)
-    torch.testing.assert_close(largest_singular_value(made, place, rounds=100), expected)
-    early = largest_singular_value(made, place, rounds=2)
+    for products in (3, 12):  # some of fifty matrices have two singular values close to each other
+        torch.testing.assert_close(largest_singular_value(made, place, products=products), expected)
+    early = largest_singular_value(made, place, products=2)
     assert (early <= expected + 1e-12).all(), "approached from below"
 
 
@@ -146,8 +147,8 @@ def test_numbers_of_a_linear_field_are_those_of_its_matrix(solver: str, composed
     assert found["stiffness"] == pytest.approx(3 * end)
     flow = torch.linalg.matrix_exp(end * matrix)
     stretch = float(torch.linalg.matrix_norm(flow, ord=2))
-    assert found["growth"] == pytest.approx(stretch, rel=1e-6)  # the power method's five rounds
-    assert found["lyapunov_exponent"] == pytest.approx(math.log(stretch) / end, rel=1e-6)  # the same
+    assert found["growth"] == pytest.approx(stretch, rel=1e-9)
+    assert found["lyapunov_exponent"] == pytest.approx(math.log(stretch) / end, rel=1e-9)
     for percent in (0, 25, 50, 75, 100):
         left = torch.linalg.matrix_exp(end * (1 - percent / 100) * matrix)
         expected = float((cotangent @ left).norm())
