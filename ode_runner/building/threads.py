@@ -9,9 +9,9 @@ from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.tasks.base import Task
 
-# Multiplications in the largest matrix product of a training step below which a second thread saves less than a tenth
-# of the time. Beside another process, threads wait for each other in every product, see docs/performance.md.
-SMALL = 500_000
+# Multiplications in the largest matrix product of a training step below which a second thread saves less than a
+# seventh of the time. Beside another process, threads wait for each other in every product: see docs/performance.md.
+SMALL = 1_000_000
 
 
 def with_own_threads(experiment: Experiment) -> Experiment:

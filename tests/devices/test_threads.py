@@ -30,8 +30,8 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("overrides", "threads"),
     [
         (["trainer.batch_size=100"], 1),
-        (["trainer.batch_size=200"], 2),  # of 64 x 64 weights: 819,200 multiplications
-        (["trainer.batch_size=200", "task.train=100"], 1),  # no batch is larger than the data
+        (["trainer.batch_size=250"], 2),  # of 64 x 64 weights: 1,024,000 multiplications
+        (["trainer.batch_size=250", "task.train=100"], 1),  # no batch is larger than the data
         (["network.width=128", "trainer.batch_size=100"], 2),
         (["task=digits", "trainer.batch_size=4", "network.width=8"], 1),  # 64 pixels of 8 x 8 x 16 weights
         (["task=digits", "trainer.batch_size=64", "network.width=8"], 2),
