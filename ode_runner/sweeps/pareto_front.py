@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ode_runner.recording.csv_table import write_csv
-from ode_runner.recording.display import shown
+from ode_runner.recording.display import counted, shown
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.objectives import Objective
 
@@ -30,7 +30,7 @@ class ParetoFront:
 
     def show(self, *, ended: int, pruned: int) -> None:
         """Print the table and write it into the sweep's folder; `pruned` of the `ended` trials were ended early."""
-        trials = f"{ended} trials ({pruned} pruned)" if pruned else f"{ended} trials"
+        trials = f"{counted(ended, 'trial')}{f' ({pruned} pruned)' if pruned else ''}"
         if not self.rows:
             print(f"\nnone of {trials} has come to a result")
             return

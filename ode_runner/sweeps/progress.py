@@ -135,8 +135,11 @@ class Progress:
         for cell in cells:
             if (result := self.recorded(cell)) is not None:
                 cell.result = result
-                self.reported.add(cell.folder)
                 text = f"{result.status} by another process meanwhile: {cell.name}"
+                if cell.folder in self.reported:  # a search has proposed a trial again
+                    first = next(one.name for one in self.cells if one.folder == cell.folder)
+                    text = f"{cell.name}: {result.status}, as {first}"
+                self.reported.add(cell.folder)
                 self._say("\n".join(with_folder(text, cell.folder)))
         return [cell for cell in cells if cell.result is None or cell.result.status == IN_USE]
 
@@ -170,11 +173,8 @@ class Progress:
         spent = duration(time.monotonic() - self.began)
         whole = counted(len(self.cells) + len(self.broken), "cell")
         self._say(f"\nsweep of {whole}, {spent}: {numbers}")
-        for cell in self.cells:
-            if cell.result is not None and cell.result.code is not ExitCode.COMPLETED:
-                self._say(f"  {cell.result.status}: {cell.name}: {cell.result.reason}")
-            elif cell.state is CellState.PASSED_OVER:
-                self._say(f"  {RunStatus.FAILED}: {cell.name}: {cell.remark}")
+        for line in self._endings():
+            self._say(line)
         for broken in self.broken:
             self._say(f"  {REFUSED}: {broken.name}: {broken.reason}")
         for sentence in summaries():
@@ -184,6 +184,16 @@ class Progress:
         self._say(f"  sweep folder: {self.folder}")
         if not self.is_of_commands():
             self._say(f"  compare:      ode-report {shlex.quote(str(self.folder))}")
+
+    def _endings(self) -> list[str]:
+        """A line for each run that did not complete, also if a search has proposed it more than once."""
+        names: dict[tuple[Path, str, str], str] = {}
+        for cell in self.cells:
+            if cell.result is not None and cell.result.code is not ExitCode.COMPLETED:
+                names.setdefault((cell.folder, cell.result.status, cell.result.reason), cell.name)
+            elif cell.state is CellState.PASSED_OVER:
+                names.setdefault((cell.folder, RunStatus.FAILED, cell.remark), cell.name)
+        return [f"  {status}: {name}: {reason}" for (_, status, reason), name in names.items()]
 
     def _tabulate(self) -> None:
         """Print the table of the sweep's folder, unless no cell has a result or a search prints its own table."""
