@@ -1,8 +1,9 @@
 """The objectives of a search: metrics or costs of a run, and whether higher or lower is better."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
@@ -14,6 +15,7 @@ from ode_runner.report.runs import Run
 from ode_runner.sweeps.launchers import BASIC_LAUNCHER, JOBLIB_LAUNCHER
 from ode_runner.tasks.base import Task
 
+USUAL = "the task's own"  # if a record does not say what a metric was measured with
 NFE = ("cost/nfe_forward", "cost/nfe_backward")
 
 
@@ -23,18 +25,34 @@ class Objective:
 
     name: str  # as shown
     direction: int  # +1: higher is better, -1: lower is
+    typed: str = ""  # as `objective` for eval/loss
     of: Callable[[Run], float | None]  # None if the run has no such number
+
+    @property
+    def counts_evaluations(self) -> bool:
+        """Whether it is a number of evaluations, which a model without a field does not have."""
+        return self.name.rpartition("/")[2].startswith("nfe")
+
+    @property
+    def of_training(self) -> bool:
+        """Whether only a run that learns something has it: a validation, or a cost of a training step."""
+        return self.name == "nfe" or self.name.startswith(("eval/", "cost/nfe_"))
 
 
 def objectives(names: Sequence[str], task: type[Task], model: type[Model]) -> list[Objective]:
     """The objectives by typed names: `objective` is the criterion of best weights on validation; `nfe` per step.
 
     Raises:
-        RefusedInput: it is not known whether a number should be high or low, or it is of the test split.
+        RefusedInput: it is not known whether a number should be high or low, it is of the test split, or named twice.
     """
     if not names:
         raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
-    return [_objective(name, task, model) for name in names]
+    found = [replace(_objective(name, task, model), typed=name) for name in names]
+    if twice := [one for one, count in Counter(objective.name for objective in found).items() if count > 1]:
+        raise RefusedInput(
+            f"hydra.sweeper.objectives=[{','.join(names)}] names {twice[0]} twice. Name each objective once."
+        )
+    return found
 
 
 def check_prunable(wanted: Sequence[Objective], measured: Objective, *, launcher: str) -> None:
@@ -107,3 +125,23 @@ def reached(record: RunRecord, folder: Path, wanted: Sequence[Objective]) -> lis
         if name in record.invalid:
             raise RefusedInput(f"its {name} {record.invalid[name]}")
     return [value for value in values.values() if value is not None]
+
+
+def measured_with(record: RunRecord, wanted: Sequence[Objective]) -> dict[str, str]:
+    """What the objectives were measured with, by name, where the run says so: they are comparable within that alone."""
+    found = {
+        objective.name: record.measured_with.get(objective.name)
+        or record.measured_with.get(objective.name.replace("eval/", "test/", 1))
+        for objective in wanted
+    }
+    return {name: thing for name, thing in found.items() if thing}
+
+
+def check_same_thing(own: Mapping[str, str], others: Mapping[str, str]) -> None:
+    """Raises RefusedInput if an objective of a trial was measured with something else than that of others."""
+    for name in own.keys() | others.keys():
+        if own.get(name) != others.get(name):
+            raise RefusedInput(
+                f"its {name} is {own.get(name, USUAL)}, and is not comparable with that of the first trial with a "
+                f"result, which is {others.get(name, USUAL)}"
+            )

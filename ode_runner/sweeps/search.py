@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from ode_runner.commands.run_folders import NOT_IN_SWEEP_NAME
 from ode_runner.config.exit_codes import ExitCode, set_exit_code
@@ -21,6 +22,7 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.recording.relative_path import relative_path
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.dispatch import check_launcher
+from ode_runner.sweeps.launchers import BASIC_LAUNCHER, JOBLIB_LAUNCHER
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell
 from ode_runner.sweeps.sweeper import CellSweeper
@@ -80,24 +82,28 @@ class SearchSweeper(CellSweeper):
         set_exit_code(ExitCode.COMPLETED if found else ExitCode.FAILED)
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
-        from ode_runner.building.instantiate import target_of
-        from ode_runner.sweeps.objectives import check_prunable, objectives
+        from ode_runner.sweeps.objectives import check_prunable
+        from ode_runner.sweeps.rankable import check_rankable, check_same_data, kinds_of_trials
 
         swept = [key for key, override in by_key.items() if override.is_sweep_override()]
         if "task" in swept or not swept:
             raise RefusedInput(
                 "a search is for one task, among several values of an option: ode-run search=digits, say."
             )
-        fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
-        wanted = objectives(self.names, target_of(cfg, "task"), target_of(cfg, "model"))
+        check_same_data(swept)
+        kinds, launcher = kinds_of_trials(by_key, self._composed), self.config.hydra.launcher._target_
+        builds = launcher in (BASIC_LAUNCHER, JOBLIB_LAUNCHER)  # other machines may have what is missing here
+        wanted = check_rankable(kinds, self.names, builds=builds)
         if self.pruner is not None:
             from ode_runner.sweeps.pruning import pruner
 
             self.pruner = pruner(self.pruner)
-            [measured] = objectives(["objective"], target_of(cfg, "task"), target_of(cfg, "model"))
-            check_prunable(wanted, measured, launcher=self.config.hydra.launcher._target_)
+            [measured] = check_rankable(kinds, ["objective"], builds=False)
+            check_prunable(wanted, measured, launcher=launcher)
         return wanted
+
+    def _composed(self, words: list[str]) -> DictConfig:
+        return self.hydra_context.config_loader.load_sweep_config(self.config, completed(words))
 
     def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
         from ode_runner.sweeps.study import FILE, Study, distribution
@@ -195,7 +201,7 @@ def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
 
 def _report(trial: "Trial", cell: SweepCell | None, study: "Study", wanted: "Sequence[Objective]") -> None:
     """Report to the study the objectives that a trial has reached, or that it was pruned or has no result."""
-    from ode_runner.sweeps.objectives import reached
+    from ode_runner.sweeps.objectives import check_same_thing, measured_with, reached
 
     values, record = None, None if cell is None else cell.recorded()
     if record is not None and record.status is RunStatus.PRUNED:
@@ -203,7 +209,9 @@ def _report(trial: "Trial", cell: SweepCell | None, study: "Study", wanted: "Seq
         return
     if cell is not None and record is not None and record.status is RunStatus.COMPLETED:
         try:
-            values = reached(record, cell.folder, wanted)
+            found, things = reached(record, cell.folder, wanted), measured_with(record, wanted)
+            check_same_thing(things, study.measured_with(things))
+            values = found
         except RefusedInput as refusal:
             print(f"ode-run: {cell.name} does not count: {refusal}", file=sys.stderr)
     study.tell(trial, values)

@@ -10,16 +10,20 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DatabaseError
 
 from ode_runner.errors import RefusedInput
 
 FILE = "search.db"
 NAME = "search"  # of the study in its file
 WHAT = "what"  # attribute of the study with its space, fixed options and objectives
+THINGS = "measured_with"  # attribute of the study: see Study.measured_with
 PATIENCE_SECONDS = 60  # to wait for the file's lock: trials in other processes write to it, too
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # trials are reported by the sweeper
 
@@ -54,6 +58,31 @@ def storage_in(folder: Path) -> Iterator[RDBStorage]:
         close_storage(storage)
 
 
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Says in a line that the file of a search cannot be used, as if it is damaged, or of another version of Optuna."""
+    try:
+        yield
+    except (DatabaseError, StorageInternalError, RuntimeError) as error:
+        causes = [getattr(one, "orig", None) for one in (error, error.__cause__)]  # without the statement in SQL
+        cause = next((one for one in causes if one is not None), error)
+        raise RefusedInput(
+            f"{folder / FILE}, which keeps the trials of the search, cannot be used: {' '.join(str(cause).split())}. "
+            "Type rerun=all to start over, or another sweep=NAME."
+        ) from None
+
+
+@contextmanager
+def _same_values() -> Iterator[None]:
+    """Says in a line that the search of this name was among other values, as Optuna finds when it proposes a trial."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedInput(
+            f"the search of this name was among other values: {error} Choose another name by sweep=NAME."
+        ) from None
+
+
 class Study:
     """The trials of one search, over all its sessions."""
 
@@ -69,14 +98,18 @@ class Study:
         seed: int,
     ) -> None:
         self.space, self.directions = dict(space), list(objectives.values())
-        self._storage = open_storage(folder)
-        self._study = optuna.create_study(
-            storage=self._storage,
-            study_name=NAME,
-            load_if_exists=True,
-            pruner=pruner or optuna.pruners.NopPruner(),
-            directions=["maximize" if direction > 0 else "minimize" for direction in self.directions],
-        )
+        self._directions = [
+            StudyDirection.MAXIMIZE if direction > 0 else StudyDirection.MINIMIZE for direction in self.directions
+        ]
+        with _readable(folder):
+            self._storage = open_storage(folder)
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=NAME,
+                load_if_exists=True,
+                pruner=pruner or optuna.pruners.NopPruner(),
+                directions=self._directions,
+            )
         what = {"among": sorted(space), "with": sorted(fixed), "for": list(objectives)}
         if self._study.user_attrs.get(WHAT, what) != what:
             self.close()
@@ -107,23 +140,46 @@ class Study:
             RefusedInput: the space differs from that of the earlier trials.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        left = [_trial(trial) for trial in waiting]
+        left = [
+            _trial(trial) if trial.params.keys() == self.space.keys() else self._completed(trial) for trial in waiting
+        ]
         if stopped := [trial for trial in left if not ended_its_process(trial)]:
             return stopped[:count]
         return [self._ask() for _ in range(min(count, of - self.ended - len(left)))] or left[:count]
 
     def _ask(self) -> Trial:
         """A new trial, from a sampler with its own seed: a resumed search proposes what an uninterrupted one would."""
+        self._study.sampler = self._sampler(len(self._study.trials))
+        with _same_values():
+            trial = self._study.ask(self.space)
+        return Trial(number=trial.number, params=trial.params)
+
+    def _sampler(self, number: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # about options of the sampler
-            self._study.sampler = self._make_sampler(seed=self._seed + len(self._study.trials))
-        try:
-            trial = self._study.ask(self.space)
-        except ValueError as error:
-            raise RefusedInput(
-                f"the search of this name was among other values: {error} Choose another name by sweep=NAME."
-            ) from None
-        return Trial(number=trial.number, params=trial.params)
+            return self._make_sampler(seed=self._seed + number)
+
+    def _completed(self, trial: FrozenTrial) -> Trial:
+        """A trial with all its values, if the process ended while it was proposed: Optuna stores one after another.
+
+        They are those that it would have had. They are drawn in a copy of the study, because a sampler that finds the
+        first values stored would draw others for the rest.
+        """
+        copy = optuna.create_study(sampler=self._sampler(trial.number), directions=self._directions)
+        copy.add_trials(self._study.trials[: trial.number])
+        with _same_values():
+            drawn = copy.ask(self.space).params
+            for name in self.space.keys() - trial.params.keys():
+                one = self.space[name]
+                self._storage.set_trial_param(trial._trial_id, name, one.to_internal_repr(drawn[name]), one)
+        return Trial(number=trial.number, params={name: {**drawn, **trial.params}[name] for name in self.space})
+
+    def measured_with(self, things: Mapping[str, str]) -> Mapping[str, str]:
+        """What the objectives of this search are measured with: those of its first result, which may be this one."""
+        if THINGS not in self._study.user_attrs:
+            self._study.set_user_attr(THINGS, dict(things))
+        found: Mapping[str, str] = self._study.user_attrs[THINGS]
+        return found
 
     def tell(self, trial: Trial, values: Sequence[float] | None) -> None:
         """Report the objectives of a trial; None if it has no result."""
@@ -163,5 +219,5 @@ def _numbers(values: list[Any], **options: Any) -> BaseDistribution:
     return (IntDistribution if whole else FloatDistribution)(values[0], values[-1], **options)
 
 
-def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
+def _trial(trial: FrozenTrial) -> Trial:
     return Trial(number=trial.number, params=trial.params, values=trial.values or ())

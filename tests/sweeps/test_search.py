@@ -264,6 +264,9 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
             ("seed=0,1", "hydra.sweeper.pruner=mean", "hydra.sweeper.objectives=[objective]"),
             "pruner=mean is no pruner.",
         ),
+        (("seed=0,1", "hydra.sweeper.objectives=[nfe,nfe]"), "names nfe twice"),
+        (("task=density2d", "task.name=checkerboard,pinwheel"), "and task.name makes other data"),
+        (("model=resnet", "seed=0,1"), "model=resnet evaluates no field, and so has no nfe"),
         (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials=0 is no whole number from 1 on"),
     ],
 )
@@ -308,13 +311,28 @@ def test_a_study_is_told_what_became_of_each_trial() -> None:
     assert told == ["pruned", None, None, None]
 
 
-@pytest.mark.parametrize("invalid", [{}, {"eval/nll": "is not that of a density"}])
-def test_a_trial_whose_objective_is_invalid_does_not_count(
-    invalid: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("invalid", "others", "why"),
+    [
+        ({}, "a bound", ""),
+        ({"eval/nll": "is not that of a density"}, "a bound", "its eval/nll is not that of a density"),
+        (
+            {},
+            "an estimate",
+            "its eval/nll is a bound, and is not comparable with that of the first trial with a result",
+        ),
+        ({}, "", "which is the task's own"),
+    ],
+)
+def test_a_trial_whose_objective_is_another_number_does_not_count(
+    invalid: dict[str, str], others: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_run(tmp_path, "trial", metrics={"eval/nll": 2.0}, invalid=invalid)
+    measured = {"test/nll": "a bound"}
+    folder = write_run(tmp_path, "trial", metrics={"eval/nll": 2.0}, invalid=invalid, measured_with=measured)
     cell: Any = SimpleNamespace(recorded=lambda: RunRecord.read(folder), folder=folder, name="trial")
     study, wanted = Mock(), Objective(name="eval/nll", direction=-1, of=lambda run: run.measurements.get("eval/nll"))
+    study.measured_with.return_value = {"eval/nll": others} if others else {}
     _report(Mock(), cell, study, [wanted])
-    assert study.tell.call_args.args[1] == (None if invalid else [2.0])
-    assert ("trial does not count: its eval/nll is not that of a density" in capsys.readouterr().err) == bool(invalid)
+    assert study.tell.call_args.args[1] == (None if why else [2.0])
+    said = capsys.readouterr().err
+    assert (said.startswith("ode-run: trial does not count: ") and why in said) if why else not said
