@@ -165,11 +165,11 @@ def _check_built(kinds: Sequence[Kind], wanted: Sequence[Objective]) -> None:
 
 
 def _meaning(kind: Kind, wanted: Sequence[Objective], tasks: dict[str, Task]) -> str | None:
-    """What the loss is, as a clause; None if such a trial would be refused."""
+    """What the loss is, as a clause; None if such a trial would be refused or fail."""
     key = repr(kind.cfg.task)
     try:
         experiment = build_experiment(kind.cfg, kind.choices, task=tasks.get(key))
-    except RefusedInput:
+    except (Exception, SystemExit):  # also of a user's code: it is left to the trials
         return None
     tasks[key] = experiment.task
     learned = [one.name for one in wanted if one.of_training]
@@ -188,7 +188,7 @@ def _check_evaluations(kind: Kind, wanted: Sequence[Objective]) -> None:
         return
     try:
         makes_some = DryRun.of(kind.cfg, kind.choices).evaluations() > 0
-    except RefusedInput:
+    except (Exception, SystemExit):
         return
     if not makes_some:
         others = [one.typed for one in wanted if not one.counts_evaluations] or ["objective"]

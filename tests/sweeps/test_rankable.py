@@ -20,7 +20,7 @@ def objectives_of(words: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
     return [one.name for one in check_rankable(kinds, names, builds=True)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("words", "names", "refusal"),
     [
@@ -46,7 +46,7 @@ def test_trials_without_a_common_objective_are_refused(
         objectives_of(words, names)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("words", "names"),
     [
@@ -58,6 +58,17 @@ def test_trials_without_a_common_objective_are_refused(
 )
 def test_trials_with_a_common_objective_are_not(words: tuple[str, ...], names: tuple[str, ...]) -> None:
     assert objectives_of(words, names) == list(names)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("not today"), SystemExit(3)], ids=str)
+def test_trials_that_fail_are_left_to_the_search(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*positional: object, **named: object) -> object:
+        raise error
+
+    monkeypatch.setattr("ode_runner.sweeps.rankable.build_experiment", fails)
+    monkeypatch.setattr("ode_runner.sweeps.rankable.DryRun.of", fails)
+    assert objectives_of((*DENSITY, "model=diffusion", "model.head=v,x0"), ("objective",)) == ["eval/loss"]
+    assert objectives_of((*MOONS, "model=odenet,resnet"), ("nfe",)) == ["nfe"]
 
 
 @pytest.mark.slow
