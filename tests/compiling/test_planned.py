@@ -196,7 +196,7 @@ def assert_same_training(one: Trainer, other: Trainer, steps: list[list[dict[str
     "words",
     [
         ("tolerance=1e-3",),
-        ("tolerance=1e-6", "solver=bosh3"),
+        pytest.param(("tolerance=1e-6", "solver=bosh3"), marks=pytest.mark.slow),
         ("tolerance=1e-3", "trainer.precision=fp32"),
         ("trainer.accumulate=2", "trainer.ema=0.9", "trainer.max_grad_norm=0.05"),
     ],

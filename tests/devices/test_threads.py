@@ -13,7 +13,7 @@ from ode_runner.devices.waiting_threads import threads_wait
 from tests.helpers import TINY, exactly_typed, record_of, run_folders
 from tests.problems import Compose
 
-COMMANDS = ("evaluate={run}", "predict={run}", "audit={run}", "audit=true")
+COMMANDS = ("evaluate={run}", "audit=true")
 
 
 @pytest.fixture
