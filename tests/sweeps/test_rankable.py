@@ -20,7 +20,7 @@ def objectives_of(words: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
     return [one.name for one in check_rankable(kinds, names, builds=True)]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow  # together; one of them is quick below
 @pytest.mark.parametrize(
     ("words", "names", "refusal"),
     [
@@ -31,7 +31,6 @@ def objectives_of(words: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
         ((*DENSITY, "model=edm", "model.log_std=interval(1,2)"), ("objective",), "log_std=1 .* and is .* log_std=2 "),
         ((*DENSITY, "model=flow_matching,edm"), ("objective",), "the velocity .* model=flow_matching and .* model=edm"),
         ((*DENSITY, "model=edm,cnf"), ("objective",), "the objective is eval/loss with .* is eval/nll with model=cnf"),
-        ((*DENSITY, "model=cnf,edm"), ("eval/loss",), "eval/loss is the task's own with model=cnf and is the squared"),
         ((*DENSITY, "model=coupling_flow", "seed=0,1"), ("objective", "nfe"), r"no nfe\. Use .*=\[objective\], or"),
         ((*MOONS, "model=odenet,resnet"), ("cost/nfe_forward", "eval/loss"), r"resnet .* Use .*=\[eval/loss\], or"),
         (("task=linear", "model=exact", "solver=euler,rk4"), ("objective",), "learns nothing, .* no eval/rmse"),
@@ -44,6 +43,11 @@ def test_trials_without_a_common_objective_are_refused(
 ) -> None:
     with pytest.raises(RefusedInput, match=refusal):
         objectives_of(words, names)
+
+
+def test_a_loss_of_another_quantity_is_refused() -> None:
+    with pytest.raises(RefusedInput, match="eval/loss is the task's own with model=cnf and is the squared error of"):
+        objectives_of((*DENSITY, "model=cnf,edm"), ("eval/loss",))
 
 
 @pytest.mark.sampled(1)
