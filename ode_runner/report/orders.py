@@ -1,9 +1,11 @@
 """The observed order of convergence: the slope of an error over a sweep of step sizes."""
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ode_runner.report.quantities import FLOOR, SCALE
 from ode_runner.report.rows import Row, SweptOrder, plain
 
 ENDING = "/order"  # suffix of a column: test/rmse/order is the order of test/rmse
@@ -16,17 +18,10 @@ ERRORS = (  # metrics that converge to zero as the grid gets finer
     "test/tv",
     "test/endpoint_rmse",
 )
-ROUNDING = {"fp64": 1e-12, "fp32": 1e-5}  # smaller errors are dominated by rounding
+ROUNDING = {"fp64": 1e-12, "fp32": 1e-5}  # smaller errors, relative to the solution, are dominated by rounding
 NEAR_THE_FLOOR = 2.0  # errors of less than so many floors are dominated by sampling, if a metric has a floor
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Point:
-    """The error of a row, and its steps (see `_steps`)."""
-
-    row: Row
-    steps: float
-    error: float
+FASTEST = 10.0  # of a method's order: errors that change faster with the step are those of unstable solves
+JUMP = 10.0  # a smaller factor between two errors may be chance, however close their steps are
 
 
 def with_orders(rows: Sequence[Row]) -> list[Row]:
@@ -34,8 +29,7 @@ def with_orders(rows: Sequence[Row]) -> list[Row]:
     orders: dict[int, dict[str, SweptOrder]] = {id(row): {} for row in rows}
     for sweep in _sweeps(rows):
         for error in ERRORS:
-            points = [point for row in sweep if (point := _point(row, error)) is not None]
-            if (found := _fitted(points)) is not None:
+            if (found := _fitted(with_errors_of_steps(sweep, error), error)) is not None:
                 for row in sweep:
                     orders[id(row)][error + ENDING] = found
     return [replace(row, orders=orders[id(row)]) for row in rows]
@@ -50,6 +44,11 @@ def legend(rows: Sequence[Row], names: Sequence[str]) -> str:
         f"order: how fast {' and '.join(shown)} falls with the step, as a slope of logarithms, and over which "
         "numbers of steps it is fitted"
     )
+
+
+def with_errors_of_steps(rows: Sequence[Row], error: str) -> list[Row]:
+    """The rows whose error is made by the length of their steps: not by rounding or sampling, nor by instability."""
+    return [row for sweep in _sweeps(rows) for row in _stable([row for row in sweep if _is_clear(row, error)], error)]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -72,15 +71,34 @@ def _sweeps(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _point(row: Row, error: str) -> _Point | None:
-    """None if the row has no such error or no fixed steps, or if its error is dominated by rounding or sampling."""
-    statistic, steps = row.statistic(error), _steps(row)
-    if statistic is None or steps is None:
-        return None
-    floor = row.statistic(f"{error}_floor")
+def _is_clear(row: Row, error: str) -> bool:
+    """Whether the row's error is above rounding and sampling, and below the size of the solution if that is known."""
+    statistic, floor, scale = (row.statistic(name) for name in (error, error + FLOOR, error + SCALE))
+    if statistic is None:
+        return False
     precision = str(row.runs[0].options.get("trainer.precision"))
-    least = max(ROUNDING.get(precision, ROUNDING["fp32"]), NEAR_THE_FLOOR * floor.mean if floor else 0.0)
-    return _Point(row=row, steps=steps, error=statistic.mean) if statistic.mean > least else None
+    rounding = ROUNDING.get(precision, ROUNDING["fp32"]) * (scale.mean if scale else 1.0)
+    least = max(rounding, NEAR_THE_FLOOR * floor.mean if floor else 0.0)
+    return least < statistic.mean < (scale.mean if scale else math.inf)
+
+
+def _stable(rows: Sequence[Row], error: str) -> list[Row]:
+    """The rows of a sweep without those whose steps are too long for a stable solve."""
+    points = _points(rows, error)
+    coarse = max((pair[0][0] for pair in itertools.pairwise(points) if _is_jump(*pair)), default=0.0)
+    return [row for row in rows if (steps := _steps(row)) is None or steps > coarse]
+
+
+def _is_jump(coarse: tuple[float, float], fine: tuple[float, float]) -> bool:
+    """Whether the errors of two numbers of steps differ by more than an order could explain."""
+    (few, before), (many, after) = coarse, fine
+    return abs(math.log(after) - math.log(before)) > max(math.log(JUMP), FASTEST * math.log(many / few))
+
+
+def _points(rows: Sequence[Row], error: str) -> list[tuple[float, float]]:
+    """Steps (see `_steps`) and error of each row that has both, by increasing steps."""
+    found = [(_steps(row), row.statistic(error)) for row in rows]
+    return sorted((steps, off.mean) for steps, off in found if steps is not None and off is not None)
 
 
 def _steps(row: Row) -> float | None:
@@ -91,9 +109,10 @@ def _steps(row: Row) -> float | None:
     return 1 / size if isinstance(size, int | float) and size > 0 else None
 
 
-def _fitted(points: Sequence[_Point]) -> SweptOrder | None:
-    if len({point.steps for point in points}) < 2:
+def _fitted(rows: Sequence[Row], error: str) -> SweptOrder | None:
+    points = _points(rows, error)
+    steps = [steps for steps, _ in points]
+    if len(set(steps)) < 2:
         return None
-    order = -slope([point.steps for point in points], [point.error for point in points])
-    first, last = (chosen(point.steps for point in points) for chosen in (min, max))
-    return SweptOrder(slope=order, over=f"{plain(first)} to {plain(last)}")
+    order = -slope(steps, [off for _, off in points])
+    return SweptOrder(slope=order, over=f"{plain(steps[0])} to {plain(steps[-1])}")

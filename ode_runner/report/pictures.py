@@ -1,7 +1,7 @@
 """Draws the pictures of a table from its runs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.style import CLASSES
 from ode_runner.recording.record import UNUSED
 from ode_runner.report.curves import curves_of
-from ode_runner.report.orders import slope
+from ode_runner.report.orders import slope, with_errors_of_steps
 from ode_runner.report.picture_files import Failures, Picture, noting_failure
 from ode_runner.report.quantities import PARAMETERS, direction, quality
 from ode_runner.report.rows import Row, Statistic, labels
@@ -32,7 +32,7 @@ MOST_CURVES = 12  # more cannot be distinguished
 NUM_STEPS, GUIDANCE = "solver.num_steps", "model.guidance"
 GUIDED = ("test/class_accuracy", "test/recall", "test/frechet")  # what guidance improves, and what it costs
 FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # options of a solve's accuracy
-SLOPED = 3  # points at the end of a curve from which the slope is computed
+SLOPED = 3  # points from which the slope is computed
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
@@ -133,7 +133,8 @@ class _OneTask:
         ):
             if curves := _errors_against(rows, evaluations, error):
                 caption = (
-                    f"{error} against evaluations of the field, and the slope of each curve's last {SLOPED} points."
+                    f"{error} against evaluations of the field, and the slope of each curve's last {SLOPED} points "
+                    "that rounding, sampling or instability do not dominate."
                 )
                 return caption, draw_error_against_evaluations(curves, error=error, evaluations=evaluations)
         return None
@@ -226,11 +227,14 @@ def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[C
         cost, off = row.statistic(evaluations), row.statistic(error)
         return (cost.mean, off.mean) if cost is not None and off is not None and off.mean > 0 else None
 
-    return [_with_slope(curve) for curve in _curves_through(rows, point, but_for=FINENESS)]
+    telling = {point(row) for row in with_errors_of_steps(rows, error)}
+    return [_with_slope(curve, telling) for curve in _curves_through(rows, point, but_for=FINENESS)]
 
 
-def _with_slope(curve: Curve) -> Curve:
-    fitted = slope(curve.x[-SLOPED:], curve.mean[-SLOPED:])
+def _with_slope(curve: Curve, telling: Set[tuple[float, float] | None]) -> Curve:
+    """The curve, named with the slope through the last of its points that are `telling`."""
+    points = [point for point in zip(curve.x, curve.mean, strict=True) if point in telling][-SLOPED:]
+    fitted = slope([x for x, _ in points], [y for _, y in points])
     if math.isnan(fitted):  # for example if all points have the same number of evaluations
         return curve
     named = f"{curve.look.label or 'error'}, slope {fitted:.1f}"

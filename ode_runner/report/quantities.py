@@ -10,7 +10,8 @@ from ode_runner.report.runs import Run
 LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet", "sw2")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
 FLOOR = "_floor"  # suffix of the value that other data reach, which is not a result
-NO_RESULTS = (FLOOR, "_teacher", "_end_time")  # suffixes of what is not the model's: never ranked
+SCALE = "_scale"  # suffix of the size of the true solution, by which an error is judged
+NO_RESULTS = (FLOOR, SCALE, "_teacher", "_end_time")  # suffixes of what is not the model's: never ranked
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # whole names for which lower is better, tested first: nelbo has elbo
 PARAMETERS = "cost/parameters"  # shown if they differ, because models of different sizes are then compared
@@ -102,7 +103,7 @@ def _results(runs: Sequence[Run]) -> list[str]:
     """Test metrics: the objective first, then those of samples, then others."""
     first = objective(runs) or (BOUND if _trained(runs) else None)
     places = {name: place for place, name in enumerate(OF_SAMPLES)}
-    results = [name for name in known(runs) if name.startswith("test/")]
+    results = [name for name in known(runs) if name.startswith("test/") and not name.endswith(SCALE)]
     return sorted(results, key=lambda name: (name != first, places.get(name, len(places))))
 
 

@@ -689,6 +689,28 @@ def test_errors_that_sampling_makes_are_not_fitted(tmp_path: Path) -> None:
     assert "'order' may mean" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("errors", "scale", "fitted"),
+    [
+        ({1: 1e19, 2: 1e24, 4: 1e14, 8: 0.1, 16: 0.05}, None, "1.00 (8 to 16)"),
+        ({2: 3.0, 4: 1e6, 8: 0.1, 16: 0.05}, None, "1.00 (8 to 16)"),
+        ({1: 1e19, 2: 1e24}, None, None),
+        ({4: 2.5e-9, 8: 1e-9, 16: 5e-10}, 2e-9, "1.00 (8 to 16)"),
+        ({4: 1.6e-12, 8: 1e-13, 16: 6.25e-15, 32: 6e-22}, 2e-9, "4.00 (4 to 16)"),
+    ],
+)
+def test_errors_of_unstable_solves_are_not_fitted(
+    tmp_path: Path, errors: dict[int, float], scale: float | None, fitted: str | None
+) -> None:
+    """Nor those of rounding, which is relative to the size of the solution."""
+    size = {} if scale is None else {"test/rmse_scale": scale}
+    swept(tmp_path, "euler", {n: {"test/rmse": error} | size for n, error in errors.items()})
+    table = make_table(find_runs([tmp_path]).runs)
+    assert "test/rmse_scale" not in {column.name for column in table.columns}
+    orders = [row.orders.get("test/rmse/order") for row in table.rows]
+    assert {None if one is None else f"{one.slope:.2f} ({one.over})" for one in orders} == {fitted}
+
+
 def test_a_mean_that_leaves_out_seeds_without_a_finite_number_says_so(tmp_path: Path) -> None:
     for seed, far in enumerate([0.5, math.inf, 0.7]):
         metrics = {"test/rmse": 0.1, "test/rmse_beyond": far, "eval/rmse": 0.1}

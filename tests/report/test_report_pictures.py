@@ -242,10 +242,11 @@ def test_a_picture_that_cannot_be_rendered_costs_itself(sweep: Path, monkeypatch
 
 
 def test_errors_of_samples_have_a_curve_and_a_slope_for_each_solver(tmp_path: Path) -> None:
-    """Of those with several numbers of steps; a slope of order 2 from three points, and of order 1."""
+    """Of those with several numbers of steps; a slope of order 2, without the unstable solve, and of order 1."""
     for solver, order in (("rk4", 2), ("euler", 1)):
         for steps in (4, 8, 16):
-            metrics = {"test/endpoint_rmse": steps**-order, "nfe/sample": float(order * steps)}
+            error = 1e9 if (solver, steps) == ("rk4", 4) else steps**-order
+            metrics = {"test/endpoint_rmse": error, "nfe/sample": float(order * steps)}
             write_run(
                 tmp_path, f"{solver}{steps}", solver=solver, options={"solver": {"num_steps": steps}}, metrics=metrics
             )

@@ -163,6 +163,7 @@ def test_robertsons_reactions_are_where_they_are_known_to_be(composed: Compose) 
     found = metrics_of(made, composed, "kvaerno3", rtol=1e-5, atol=1e-5, max_steps=10_000)
     assert found["rmse"] < 1e-4
     assert found["invariant_drift"] < 1e-13
+    assert found["rmse_scale"] == pytest.approx(math.hypot(*expected.tolist()), abs=1e-7)
 
 
 @pytest.mark.parametrize(

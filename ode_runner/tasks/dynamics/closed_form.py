@@ -41,10 +41,11 @@ EARLIEST = 1e-6  # first positive time of a picture with a logarithmic time axis
 class ClosedForm(LeastSquaresTask):
     """One solution from a known initial state, asked for at the last time.
 
-    Metrics: `rmse`, the distance from the true state at the last time; `invariant_drift`, the change of a quantity that
-    the true solution conserves; the norm of the last state, as `radius` for `problem=circle` and as `final_size` for
-    `gradient_flow`; and the `period` for `vanderpol`. With model=exact, which learns nothing, all splits are the same.
-    With model=parametric, unknown parameters of the equation are learned from noisy observations of the solution.
+    Metrics: `rmse`, the distance from the true state at the last time; `rmse_scale`, the norm of that state;
+    `invariant_drift`, the change of a quantity that the true solution conserves; the norm of the last state, as
+    `radius` for `problem=circle` and as `final_size` for `gradient_flow`; and the `period` for `vanderpol`. With
+    model=exact, which learns nothing, all splits are the same. With model=parametric, unknown parameters of the
+    equation are learned from noisy observations of the solution.
 
     Args:
         problem: its name.
@@ -157,7 +158,7 @@ class ClosedForm(LeastSquaresTask):
         if self.problem.invariant is not None:
             drift = self.problem.invariant(last) - self.problem.invariant(outputs.values[0])
             found["invariant_drift"] = drift.abs().max()
-        return found
+        return found | {"rmse_scale": batch.targets[-1].norm(dim=-1).mean()}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
