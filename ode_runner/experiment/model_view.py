@@ -14,6 +14,7 @@ from ode_runner.experiment.meters import Means
 from ode_runner.experiment.sample_cache import Draw, cached_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.ledger import Phase
+from ode_runner.models.base import Numerics
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator
 from ode_runner.models.generators.path_model import PathModel
@@ -47,6 +48,7 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
         end_time=model.end_time if isinstance(model, PathModel) else None,
         guidance=model.guidance if isinstance(model, PathModel) else 1.0,
         answers=experiment.answers,
+        solves=model.numerics is not Numerics.NONE,
         sample=_sampler(experiment, ts, stop),
         output_dir=experiment.output_dir,
         continuous=Answer.STATES in model.answers(),

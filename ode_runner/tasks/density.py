@@ -20,7 +20,11 @@ TOLERATED = 0.01  # nats of difference above which there is a warning
 CERTAIN = 3  # standard errors
 FAR = 5  # the log density of single samples may differ by so many times the tolerance of the mean
 AT_ONCE = 2000  # points per solve
-NO_DENSITY = "is not that of a density, because the solve is too coarse; test/nll_fine is"
+NO_DENSITY = "is not that of a density, because it is computed too coarsely; test/nll_fine is"
+FINER = {  # by whether the model solves: what log densities are compared with, and what is wrong if they are far off
+    True: ("of a fine solve", "steps are too long", "Use a smaller tolerance, or more steps."),
+    False: ("in fp64", "rounding is too coarse", "Use trainer.precision=fp64."),
+}
 COMPARED = 500  # points whose log density is computed again by a fine solve
 
 
@@ -163,10 +167,10 @@ class DensityTask(SampledTask):
         fine = in_parts(view.predict_finely, inputs)
         off, mean = _difference(log_density, fine), float(log_density.double().mean() - fine.double().mean())
         if not (off <= FAR * TOLERATED and abs(mean) <= tolerated):
+            fine_ones, fault, remedy = FINER[view.solves]
             yield (
-                f"log densities are {off:.3f} nats off those of a fine solve, and their mean is {mean:+.3f} nats off "
-                f"(root mean square and mean over {len(some)} of them): steps are too long. Use a smaller tolerance, "
-                "or more steps."
+                f"log densities are {off:.3f} nats off those {fine_ones}, and their mean is {mean:+.3f} nats off "
+                f"(root mean square and mean over {len(some)} of them): {fault}. {remedy}"
             )
 
     def density_table(self, log_density: Tensor) -> Table:
@@ -218,12 +222,14 @@ class DensityTask(SampledTask):
         if "test/nll" not in metrics:  # drawn by a sampler that gives no density
             return
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
+        solves = bool(metrics["nfe/eval"])
+        fine_ones, fault, remedy = FINER[solves]
         if not self._is_fine(metrics):
             exploited = ", and training may have learned to exploit that"
+            own, of_flow = ("by the run's own solver", "at 1e-5") if solves else ("of the run", fine_ones)
             yield (
-                f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
-                f"too long{exploited if learner.learns and learner.by_solves else ''}. Use a smaller tolerance, or "
-                "more steps."
+                f"the NLL {own}, {nll:.4f}, is not that of the flow, {fine:.4f} {of_flow}: "
+                f"{fault}{exploited if solves and learner.learns and learner.by_solves else ''}. {remedy}"
             )
         if self._is_below_entropy(metrics):
             yield (
@@ -233,8 +239,8 @@ class DensityTask(SampledTask):
         off = metrics.get("test/log_prob_error", 0.0)
         if not off <= FAR * self.tolerated:
             yield (
-                f"the log densities of samples, in samples.csv, are {off:.3f} nats off those "
-                "of a fine solve. Use a smaller tolerance, or more steps."
+                f"the log densities of samples, in samples.csv, are {off:.3f} nats off those {fine_ones}: {fault}. "
+                f"{remedy}"
             )
         if "test/mass" in metrics:
             yield from mass_remarks(metrics, solved=self._solved(metrics))

@@ -394,7 +394,7 @@ def test_distances_to_a_teacher_are_not_ranked_beside_errors_of_a_solve(tmp_path
 
 
 def test_what_a_run_calls_invalid_is_shown_and_not_ranked(tmp_path: Path) -> None:
-    why = "is not that of a density, because the solve is too coarse; test/nll_fine is"
+    why = "is not that of a density, because it is computed too coarsely; test/nll_fine is"
     for model, solver, nll in (
         ("odenet", "euler", 2.15),
         ("cnf", "euler", 2.16),

@@ -171,6 +171,19 @@ def test_log_densities_of_points_are_compared_with_a_fine_solve(make: Make, tmp_
     assert "over 500 of them" in apart
     assert list(task.sample_remarks(view, Drawn(inputs[None], true + signs), [])) == [apart]
     assert not list(task.solve_remarks(replace(view, answers=False), inputs, true + signs))
+    [rounded] = task.solve_remarks(replace(view, solves=False), inputs, true + signs)
+    assert "nats off those in fp64" in rounded
+    assert rounded.endswith("rounding is too coarse. Use trainer.precision=fp64.")
+    metrics = {
+        "test/nll": 1.0,
+        "test/nll_fine": 1.1,
+        "test/nll_error": 0.1,
+        "test/log_prob_error": 1.0,
+        "nfe/eval": 0.0,
+    }
+    said = list(task.remarks(metrics))
+    assert [remark.endswith("Use trainer.precision=fp64.") for remark in said] == [True, True]
+    assert not [remark for remark in said if "step" in remark or "solve" in remark]
 
 
 @pytest.mark.parametrize(
