@@ -22,6 +22,7 @@ from ode_runner.api.answers import (
     path_of,
     tensor_of,
 )
+from ode_runner.api.sampling import conditions, draw
 from ode_runner.api.solve_warnings import SolveWarnings
 from ode_runner.api.solved_problems import arguments_like, arguments_of, encoding_of_test, problem_at, solved_problems
 from ode_runner.batch import Answer, Batch, Drawn
@@ -45,7 +46,6 @@ from ode_runner.report import runs as reported
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
-from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import State, Time, Trajectory
 
 
@@ -166,28 +166,27 @@ class Run:
             found = self.experiment.integrator.evaluate(field, self._as_tensor(t), state, given=sent)
         return found.to(y.device if isinstance(y, Tensor) else "cpu")
 
-    def sample(self, count: int, *, times: int = 2, given: Any = None) -> Drawn:
+    def sample(self, count: int, *, times: int = 2, given: Any = None, seed: int | None = None) -> Drawn:
         """Samples of the learned distribution: `path` (times, count, *shape) from noise to data, and `log_density`.
 
-        For density tasks, both refer to the units of the data.
+        For density tasks, both refer to the units of the data. Every call gives the same samples; on a CPU, fewer of
+        them are the first of more, up to the tolerance of the solve.
 
         Args:
             count: the number of samples.
             times: the number of times of the path; 2: noise and sample only.
             given: conditions (count, condition), such as classes one-hot; default: as in `predict=RUN samples=`.
+            seed: of their noise, for other samples; default: as in `predict=RUN samples=`, whatever torch's own seed.
 
         Raises:
             IncompatibleChoice: the model gives no samples.
-            RefusedInput: `given` does not suit the task.
+            RefusedInput: `given` does not suit the task; or a number is none of samples, of times, or a seed.
         """
-        draw = model_view(self.experiment, [], StopRequest()).sample
-        if draw is None:
-            raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
-        conditions = self._conditions(count, given)
-        with torch.no_grad():
-            drawn = draw(count, times, conditions)
-        if isinstance(task := self.experiment.task, DensityTask):
-            self._warnings.issue(partial(task.sample_remarks, drawn=drawn, given=conditions))
+        task, choices = self.experiment.task, self.record.choices
+        of_samples = conditions(self.experiment, count, given, task=choices["task"])
+        drawn = draw(self.experiment, count, times=times, given=of_samples, seed=seed, model=choices["model"])
+        if isinstance(task, DensityTask):
+            self._warnings.issue(partial(task.sample_remarks, drawn=drawn, given=of_samples))
             drawn = task.drawn_in_own_units(drawn)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
         return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
@@ -271,17 +270,6 @@ class Run:
 
     def _inputs(self, inputs: Any) -> Tensor:
         return checked_inputs(self._as_tensor(inputs), self.experiment)
-
-    def _conditions(self, count: int, given: Any) -> list[Tensor]:
-        task = self.experiment.task
-        if given is None:
-            return task.given(count) if isinstance(task, SampledTask) else []
-        conditions, shape = self._as_tensor(given), (count, task.spec.condition)
-        if not task.spec.condition:
-            raise RefusedInput(f"samples of task={self.record.choices['task']} have no conditions. Leave given out.")
-        if conditions.shape != shape:
-            raise RefusedInput(f"given has shape {tuple(conditions.shape)}; conditions of these samples have {shape}.")
-        return [conditions]
 
     def _times(self, times: Any) -> Tensor:
         return increasing(self._as_tensor(one_of_test(self.experiment).ts if times is None else times))

@@ -24,13 +24,16 @@ from ode_runner.types import Times, Trajectory
 NOISE = 0  # seed of the samples for evaluation, so that metrics, tables and pictures use the same ones
 
 
-def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], stop: StopRequest) -> ModelView:
+def model_view(
+    experiment: Experiment, history: Sequence[Mapping[str, float]], stop: StopRequest, *, noise: int = NOISE
+) -> ModelView:
     """The view of an experiment's model.
 
     Args:
         experiment: its weights are read whenever a function of the view is called.
         history: the rows of metrics.jsonl.
         stop: checked between batches of samples.
+        noise: seed of the samples of a density model; those of a generator have the experiment's.
     """
     model = experiment.model
     ts = next(experiment.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
@@ -49,7 +52,7 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
         guidance=model.guidance if isinstance(model, PathModel) else 1.0,
         answers=experiment.answers,
         solves=model.numerics is not Numerics.NONE,
-        sample=_sampler(experiment, ts, stop),
+        sample=_sampler(experiment, ts, stop, noise),
         output_dir=experiment.output_dir,
         continuous=Answer.STATES in model.answers(),
         field=model.learned_field(),
@@ -94,7 +97,7 @@ class _Functions:
         return self.experiment.model.decode(encoding.to(self.dtype), ts.to(self.dtype), integrate)
 
 
-def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | None:
+def _sampler(experiment: Experiment, ts: Times, stop: StopRequest, noise: int) -> Draw | None:
     """A function that draws samples at several times, the last being samples of the data; always the same ones.
 
     None if the model gives no samples.
@@ -108,7 +111,7 @@ def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | Non
     def sample(count: int, times: int, given: Sequence[Tensor]) -> Drawn:
         along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=dtype, device=device)
         with RandomState.now(device).again():
-            torch.manual_seed(NOISE)
+            torch.manual_seed(noise)
             return model.sample(count, along, experiment.integrator, given=[z.to(dtype) for z in given])
 
     return cached_samples(sample)

@@ -16,6 +16,7 @@ from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Time, Times
 
+GROUP = 16  # normal numbers that PyTorch draws at a time on a CPU
 TRACE = "trace"  # the name of the integral of tr df/dy
 
 
@@ -44,6 +45,15 @@ def data_shape(network: Network) -> tuple[int, ...]:
             "network of your own whose stem leaves inputs unchanged declares state_is_input = True."
         )
     return tuple(network.stem()(torch.zeros(1, *network.spec.input_shape)).shape[1:])
+
+
+def base_samples(count: int, shape: Sequence[int], ts: Times) -> State:
+    """`count` standard normal samples (count, *shape), by torch's global generator; on a CPU, the first of more.
+
+    PyTorch draws fewer numbers than GROUP in another way, and an incomplete last group anew.
+    """
+    whole = -(-count // GROUP) * GROUP
+    return torch.randn(whole, *shape, device=ts.device)[:count].to(ts.dtype)
 
 
 def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:

@@ -162,6 +162,7 @@ def test_samples_and_densities(tmp_path: Path, capsys: pytest.CaptureFixture[str
     density = ode.train(*words, f"output_dir={tmp_path}")
     drawn = density.sample(5)
     assert drawn.path.shape == (2, 5, 2)
+    _check_seeds(density)
     torch.testing.assert_close(density.log_prob(drawn.path[-1]), drawn.log_density, atol=0.01, rtol=0.01)
     for asked in (lambda run: run.log_prob(drawn.path[-1]), lambda run: run.sample(5)):
         coarse = ode.load(density.folder, "solver=euler", "solver.num_steps=1")
@@ -172,6 +173,19 @@ def test_samples_and_densities(tmp_path: Path, capsys: pytest.CaptureFixture[str
         asked(coarse)  # no further warning, and no further fine solve
     write_log_densities(coarse.experiment, coarse.experiment.task, folder=tmp_path)
     assert "nats off those of a fine solve" in capsys.readouterr().out
+
+
+def _check_seeds(run: ode.Run) -> None:
+    """Samples depend on `seed` only, not on torch's; fewer are the first of more; no numbers of samples are refused."""
+    few, many, others = run.sample(3).path, run.sample(10).path, run.sample(3, seed=5).path
+    torch.manual_seed(1)
+    torch.testing.assert_close(run.sample(3).path, few, atol=0, rtol=0)
+    torch.testing.assert_close(run.sample(3, seed=5).path, others, atol=0, rtol=0)
+    torch.testing.assert_close(many[:, :3], few, atol=0.01, rtol=0.01)
+    assert not bool((few == others).any())
+    for wrong in ({"count": 0}, {"count": 2.5}, {"count": True}, {"count": 3, "times": 0}, {"count": 3, "seed": -1}):
+        with pytest.raises(RefusedInput, match=r"(count|times|seed)=\S+ is no whole number from [01] to "):
+            run.sample(**wrong)
 
 
 def test_runs_are_a_table(trained: ode.Run) -> None:
@@ -209,6 +223,7 @@ def test_a_solver_that_draws_noise_follows_no_input(tmp_path: Path) -> None:
         with pytest.raises(IncompatibleChoice, match=said):
             asked([[1.0, 2.0]])
     assert run.sample(2).path.shape == (2, 2, 2)
+    _check_seeds(run)
 
 
 def test_series_of_the_test_have_as_many_rows_as_were_recorded(tmp_path: Path) -> None:

@@ -3,14 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
-import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
 from ode_runner.integral import VJP, Integral, NoiseDistribution, probe
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import TRACE, DensityModel, data_shape, encode_data, exact_trace, normal_log_density
+from ode_runner.models.density import (
+    TRACE,
+    DensityModel,
+    base_samples,
+    data_shape,
+    encode_data,
+    exact_trace,
+    normal_log_density,
+)
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
@@ -55,7 +62,7 @@ class ContinuousFlow(DensityModel):
         return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
-        begin = torch.randn(count, *self.shape, device=ts.device).to(ts.dtype)
+        begin = base_samples(count, self.shape, ts)
         solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 

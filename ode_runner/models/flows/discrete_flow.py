@@ -11,7 +11,7 @@ from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import DensityModel, encode_data, normal_log_density
+from ode_runner.models.density import DensityModel, base_samples, encode_data, normal_log_density
 from ode_runner.models.flows.flow_layers import Chain, FlowLayer
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
@@ -53,7 +53,7 @@ class DiscreteFlow(DensityModel):
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
         """See `DensityModel`; the state at a time in between is that after the same fraction of the layers."""
         del integrate
-        z = torch.randn(count, *self.spec.input_shape, device=ts.device).to(ts.dtype)
+        z = base_samples(count, self.spec.input_shape, ts)
         stages = list(self.chain.stages_back(z, given))
         shown = torch.linspace(0, len(stages) - 1, len(ts)).round().int().tolist()
         path = torch.stack([stages[i].state for i in shown])
