@@ -22,6 +22,8 @@ from ode_runner.integral import NONE, Integral
 from ode_runner.noise.brownian_path import Noise
 from ode_runner.types import State, Time, Times, Trajectory
 
+LISTED = 8  # times that are repeated in advice
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -170,7 +172,11 @@ def _check_real(y0: State) -> None:
 def _check_times(ts: Times) -> None:
     if not isinstance(ts, Tensor) or ts.dim() != 1 or len(ts) == 0:
         shape = f"of shape {tuple(ts.shape)}" if isinstance(ts, Tensor) else f"a {type(ts).__name__}"
-        raise RefusedInput(f"times must be a vector of one number at least, and are {shape}. Give torch.tensor([0.0]).")
+        listed = isinstance(ts, list | tuple) and 0 < len(ts) <= LISTED and all(isinstance(t, int | float) for t in ts)
+        given = [float(t) for t in ts] if listed else [0.0, 1.0]
+        raise RefusedInput(
+            f"times must be a vector of one number at least, and are {shape}. Give torch.tensor({given})."
+        )
     if not ts.is_floating_point():
         raise RefusedInput(f"times must be floating-point numbers, and are {ts.dtype}. Give ts.to(y0.dtype).")
     times = read_times(ts)

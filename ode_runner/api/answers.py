@@ -32,9 +32,10 @@ def check_answers(experiment: Experiment, model: str) -> None:
 
 def check_states(experiment: Experiment, model: str) -> None:
     """Raises IncompatibleChoice if the model has no states between input and output, with its solver."""
+    check_answers(experiment, model)
     if Answer.STATES not in answers_of(experiment):
-        raise IncompatibleChoice(f"model={model} has no states between its blocks.")
-    experiment.check_follows()
+        of_samples = " run.sample(4, times=5).path has those of samples." if experiment.model.answers() & DRAWN else ""
+        raise IncompatibleChoice(f"model={model} {experiment.model.untimed}: inputs have no states.{of_samples}")
 
 
 def one_of_test(experiment: Experiment) -> Batch:

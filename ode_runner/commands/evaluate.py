@@ -28,6 +28,7 @@ from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.samplers.sampler import Sampler
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
@@ -136,7 +137,9 @@ def _in_words(solver: Solver) -> str:
     name = solver.shown_name.removeprefix("solver=")
     if isinstance(solver, AdaptiveSolver):
         return f"{name}, rtol={solver.rtol:.3g}"
-    steps = solver.num_steps if isinstance(solver, FixedStepSolver) else None
+    if solver == solver.refined():  # without steps; this column is computed in float64
+        return f"{name}, fp64"
+    steps = solver.num_steps if isinstance(solver, FixedStepSolver | Sampler) else None
     return f"{name}, {steps} steps" if steps else f"{name}, finer"
 
 

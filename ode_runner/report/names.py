@@ -26,6 +26,16 @@ def resolve(typed: str, names: Sequence[str], kind: str) -> str:
     raise RefusedInput(f"no {kind} named '{typed}'.{hint} Available: {', '.join(names)}")
 
 
+def resolve_first(typed: str, preferred: Sequence[str], others: Sequence[str], kind: str) -> str:
+    """The name meant by `typed` among the preferred ones, or else among all.
+
+    Raises:
+        RefusedInput: there is no such name, or several end alike.
+    """
+    suits = any(name == typed or name.endswith((f"/{typed}", f".{typed}")) for name in preferred)
+    return resolve(typed, preferred if suits else list(dict.fromkeys([*preferred, *others])), kind)
+
+
 def split_names(typed: str) -> list[str]:
     """Comma-separated names."""
     return [name.strip() for name in typed.split(",") if name.strip()]

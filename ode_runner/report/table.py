@@ -1,13 +1,13 @@
 """The table before any format: columns, cells as text, and which are best."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import AXES, UNUSED
-from ode_runner.report.names import resolve, split_names
+from ode_runner.report.names import resolve, resolve_first, split_names
 from ode_runner.report.orders import ENDING, with_orders
 from ode_runner.report.quantities import BOTH_WAYS, Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
@@ -63,7 +63,7 @@ def make_table(
     completed = [run for run in runs if run.completed]
     rows = with_orders(by_columns(runs, _chosen_columns(runs, by)) if by else by_configuration(runs))
     chosen = _chosen_metrics(completed, rows, metrics, left_out)
-    rows = _sorted(rows, chosen, sort, reverse)
+    rows = _sorted(rows, chosen, sort, reverse, known(completed))
     options = [Column(name=name) for name in (rows[0].columns if rows else [])]
     styles = {name: _style(name, rows) for name in chosen}
     measured = [Column(name=name, unit=styles[name].unit, is_metric=True) for name in chosen]
@@ -108,10 +108,20 @@ def _chosen_columns(runs: Sequence[Run], typed: str) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def _sorted(rows: list[Row], metrics: Sequence[str], sort: str | None, reverse: bool) -> list[Row]:
-    """Rows sorted by the columns from left to right, or by `sort`; metrics from the best, unranked ones last."""
-    columns = list(rows[0].columns) if rows else []
-    names = [resolve(name, [*metrics, *columns], "column") for name in split_names(sort)] if sort and rows else columns
+def _sorted(
+    rows: list[Row], shown: Sequence[str], sort: str | None, reverse: bool, measured: Sequence[str]
+) -> list[Row]:
+    """Rows sorted by the columns from left to right, or by `sort`; metrics from the best, unranked ones last.
+
+    Args:
+        shown: the metrics of the table, which are meant first if `sort` is the end of several names.
+        measured: all metrics.
+    """
+    names = columns = list(rows[0].columns) if rows else []
+    if sort and rows:
+        typed = split_names(sort)
+        names = [resolve_first(name, [*shown, *columns], measured, "column") for name in typed]
+    metrics = {*shown, *measured}
     for name in reversed(names):
         absent = [row for row in rows if name in metrics and row.ranked(name) is None]
         present = [row for row in rows if row not in absent]
@@ -120,7 +130,7 @@ def _sorted(rows: list[Row], metrics: Sequence[str], sort: str | None, reverse: 
     return rows
 
 
-def _key(row: Row, name: str, metrics: Sequence[str]) -> Any:
+def _key(row: Row, name: str, metrics: Set[str]) -> Any:
     if name not in metrics:
         value = row.columns[name]
         is_number = isinstance(value, int | float)

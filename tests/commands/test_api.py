@@ -422,6 +422,7 @@ def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
             lambda run: ode.compile(Decay(), torch.ones(1, 1), TIMES, solver="dopri8"),
             "Decay cannot be compiled: outputs within a step",
         ),
+        (lambda run: ode.integrate(Decay(), torch.ones(1, 1), [0, 2.0]), r"Give torch.tensor\(\[0.0, 2.0\]\)"),
         (lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
         (lambda run: solve("dopri5", gradient="reversible"), "gradient=reversible .* solver=dopri5 is adaptive"),
@@ -445,6 +446,8 @@ def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> N
     assert discrete.predict([[0.0, 0.0]]).shape == (1, 2)
     with pytest.raises(IncompatibleChoice, match="has blocks and no time between them. Leave times out"):
         discrete.predict([[0.0, 0.0]], [0.0, 2.0])
+    with pytest.raises(IncompatibleChoice, match=r"has blocks and no time between them: inputs have no states\.$"):
+        discrete.states([[0.0, 0.0]])
     for asked in (lambda: discrete.states([[0.0, 0.0]]), lambda: discrete.field(0.0, torch.zeros(1, 2))):
         with pytest.raises(IncompatibleChoice):
             asked()

@@ -18,7 +18,7 @@ import ode_runner as ode
 from ode_runner.api.function_field import FunctionField
 from ode_runner.building.members import ways
 from ode_runner.commands.dispatch import _of_run
-from ode_runner.commands.evaluate import _plain, describe_as_ode, much_finer
+from ode_runner.commands.evaluate import _in_words, _plain, describe_as_ode, much_finer
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.predict import _inputs
 from ode_runner.errors import RefusedInput, can_be_typed, either, taken_as_they_are
@@ -107,6 +107,22 @@ def test_a_model_that_says_something_of_itself_does_so_after_a_much_finer_solve(
     typed("model=adaptive_depth", *ranges, "trainer.max_steps=1", "logger=none", *TINY, cwd=tmp_path)
     ended = revisit(tmp_path, "evaluate")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "heading"),
+    [
+        ("consistency", {"num_steps": 2}, "consistency, 8 steps"),
+        ("heun", {"num_steps": 2}, "rk4, 8 steps"),
+        ("dopri5", {"rtol": 1e-3}, "dopri5, rtol=1e-05"),
+        ("expm", {}, "expm, fp64"),
+    ],
+)
+def test_the_heading_of_much_finer_steps_says_which(
+    solver: str, options: dict[str, float], heading: str, composed: Compose
+) -> None:
+    """More steps than typed were headed "finer" if a sampler made them, and a method without steps, too."""
+    assert _in_words(much_finer(build(composed, "solver", solver, **options))) == heading
 
 
 @pytest.mark.parametrize("name", ["euler", "midpoint", "rk4", "implicit_euler", "ab2", "reversible_heun"])

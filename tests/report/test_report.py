@@ -462,6 +462,9 @@ def test_sorting_begins_with_the_best(sweep: Path) -> None:
     assert order("--sort", "nfe_forward", "--reverse") == ["dopri5", "euler", "-"]
     assert order("--sort", "solver") == ["-", "dopri5", "euler"]
     assert order("--sort", "model,train_seconds") == ["euler", "dopri5", "-"]
+    assert order("--metrics", "loss", "--sort", "test/accuracy") == ["dopri5", "euler", "-"], (
+        "a metric that is not shown"
+    )
 
 
 def test_a_time_that_is_not_known_is_none_and_no_best(tmp_path: Path) -> None:

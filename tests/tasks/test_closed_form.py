@@ -143,6 +143,12 @@ def test_implicit_steps_of_any_size_go_where_a_stiff_equation_goes(composed: Com
     assert errors == pytest.approx(expected, rel=0.15)
 
 
+def test_a_horizon_without_a_period_is_told() -> None:
+    [said] = task("vanderpol", horizon=3.0).remarks({"test/rmse": 0.1, "test/period": math.nan})
+    assert said.startswith("test/period: unknown, because up to t=3 the solution crosses x = 0 less than twice")
+    assert not list(task("vanderpol").remarks({"test/rmse": 0.1, "test/period": 6.66}))
+
+
 @pytest.mark.slow
 def test_the_period_of_van_der_pols_equation_is_known(composed: Compose) -> None:
     found = metrics_of(task("vanderpol"), composed, "dopri5", rtol=1e-6, atol=1e-6, max_steps=100_000)

@@ -95,6 +95,9 @@ def test_a_scale_of_pixels_leads_back_and_its_log_determinant_is_that_of_its_jac
 
 def test_by_logits_too_a_uniform_law_has_the_logarithm_of_its_levels(composed: Compose) -> None:
     task = made_of(composed, passes=1, scale="logit")
+    for pixel in (-1.0, 18.0):
+        with pytest.raises(RefusedInput, match=rf"pixels are between -0.944 and 17.9, and {pixel:g} is among them"):
+            task.as_inputs(torch.full((1, 1, 8, 8), pixel))
     batch = next(task.batches(Split.TEST, batch_size=50, epoch=0))
     uniform = -64 * math.log(17) - task.log_determinant(batch.inputs)
     assert float(task.metrics(Outputs(uniform), batch)["bits_per_dim"]) == pytest.approx(4.0875, abs=1e-4)

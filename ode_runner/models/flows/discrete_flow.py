@@ -29,6 +29,7 @@ class DiscreteFlow(DensityModel):
     uses_network: ClassVar[bool] = False
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES})
     initialised_by_data: ClassVar[bool] = True
+    untimed: ClassVar[str] = "has layers and no time between them"
 
     def __init__(self, network: Network, layers: Iterable[FlowLayer]) -> None:
         super().__init__(network)

@@ -1,5 +1,6 @@
 """Initial value problems with known solutions, in which every error is the solver's."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal, final
@@ -7,7 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import LEARNER, Answer, Batch, Learner, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.plots.figure_types import Figure
 from ode_runner.plots.known_solution import draw_known_solution
@@ -162,6 +163,14 @@ class ClosedForm(LeastSquaresTask):
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
+
+    def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
+        yield from super().remarks(metrics, learner=learner)
+        if math.isnan(metrics.get("test/period", 0.0)):
+            yield (
+                f"test/period: unknown, because up to t={self.horizon:g} the solution crosses x = 0 less than twice in "
+                "either direction. Use a larger task.horizon."
+            )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         ts = self._drawn_times()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.figure_types import Figure
@@ -104,6 +105,13 @@ class DigitsDensity(DensityTask):
         return self.scale.images(images)
 
     def as_inputs(self, data: Tensor) -> Tensor:
+        low, high = self.scale.limits
+        outside = data[data.isfinite() & ~((data > low) & (data < high))]
+        if outside.numel():
+            raise RefusedInput(
+                f"inputs: with task.scale=logit, pixels are between {low:.3g} and {high:.3g}, and "
+                f"{float(outside[0]):g} is among them."
+            )
         return self.scale.inputs(data)
 
     def _levels(self, inputs: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The scaling of pixels for density models, and its log determinant."""
 
 import abc
+import math
 from typing import Literal, final
 
 import torch
@@ -14,6 +15,8 @@ MARGIN = 0.05  # keeps the logits of black and white finite
 
 class PixelScale(abc.ABC):
     """An increasing elementwise map of images (batch, *shape) with pixels from 0 to `levels`."""
+
+    limits: tuple[float, float] = (-math.inf, math.inf)  # between which a pixel has an input
 
     @abc.abstractmethod
     def inputs(self, images: Tensor) -> Tensor:
@@ -55,6 +58,7 @@ class Logits(PixelScale):
 
     def __init__(self, levels: int) -> None:
         self.slope = (1 - 2 * MARGIN) / levels
+        self.limits = (-MARGIN / self.slope, (1 - MARGIN) / self.slope)
 
     def inputs(self, images: Tensor) -> Tensor:
         return torch.logit(MARGIN + self.slope * images)
