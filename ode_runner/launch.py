@@ -90,7 +90,7 @@ def _prepare_hydra() -> None:
     register("CellSweeper", CellSweeper)
     register("SearchSweeper", SearchSweeper)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, which are reworded here
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded is reported here
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # an object that cannot be made is reported by us
     logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
 
 

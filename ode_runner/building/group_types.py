@@ -1,8 +1,10 @@
 """Loads the classes that a configuration names. Only subclasses of a group's type are built, never other callables."""
 
 import inspect
+import logging
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
@@ -45,6 +47,7 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
         RefusedInput: it cannot be loaded, or is not a subclass of `holds`. `where` is its place in the configuration,
             such as "solver.base".
     """
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what cannot be loaded is reported here
     try:
         loaded = get_object(str(target))
     except Exception as error:  # whatever the user's module raises while it is imported
@@ -65,6 +68,8 @@ def _where_to_type(target: str, cause: BaseException) -> str:
     module = target.partition(".")[0]
     if not isinstance(cause, ModuleNotFoundError) or cause.name != module:
         return ""
+    if Path(f"{module}.py").exists():  # a command looks there, a script of another folder does not
+        return f" {module}.py is in this folder, which Python does not search here: type PYTHONPATH=. before python."
     return (
         f" Modules of one's own are found in the folder where a command is typed: type it in that of {module}.py, or "
         "name that folder in PYTHONPATH."

@@ -12,11 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 import ode_runner as ode
+from ode_runner.building.group_types import load_class
 from ode_runner.building.instantiate import construct
 from ode_runner.config import hints as habits
 from ode_runner.config.help import GROUPS
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.options import TrainerOptions
+from ode_runner.models.base import Model
 from tests.conftest import Compose
 from tests.helpers import TINY, ode_run, options, record_of, run_folder, typed
 
@@ -529,3 +531,14 @@ def test_a_class_that_cannot_be_loaded_is_named(target: str, says: str, place: P
     (place / "conf" / "model" / "mine.yaml").write_text(f"_target_: {target}\n")
     ended = typed("-cd", "conf", "model=mine", cwd=place)
     assert_refused(ended.returncode, ended.stdout, ended.stderr, ["model: ", says])
+
+
+def test_a_module_of_this_folder_that_a_script_of_another_does_not_find_is_said_to_be_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The advice was to type the command in its folder, which was this one; and Hydra logged an error of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unsearched_module.py").write_text("")
+    with pytest.raises(RefusedInput, match=r"unsearched_module\.py is in this folder.*PYTHONPATH=\. before python"):
+        load_class("unsearched_module.Mine", (Model,), "model")
+    assert not caplog.records
