@@ -3,7 +3,8 @@
 import inspect
 import logging
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
         RefusedInput: it cannot be loaded, or is not a subclass of `holds`. `where` is its place in the configuration,
             such as "solver.base".
     """
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what cannot be loaded is reported here
     try:
-        loaded = get_object(str(target))
+        with _without_hydras_lines():
+            loaded = get_object(str(target))
     except Exception as error:  # whatever the user's module raises while it is imported
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
@@ -61,6 +62,17 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
         needed = f"{holds[0].__module__}.{holds[0].__qualname__}" if len(holds) == 1 else "what a group holds"
         raise RefusedInput(f"{where}: {target} is not built, because it is not a subclass of {needed}.")
     return loaded
+
+
+@contextmanager
+def _without_hydras_lines() -> Iterator[None]:
+    """Inside, Hydra logs nothing about what it cannot load, which is reported here."""
+    logger = logging.getLogger("hydra.utils")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _where_to_type(target: str, cause: BaseException) -> str:
