@@ -12,7 +12,7 @@ from ode_runner.compiling.each_kernel import compile_each_kernel, each_on_gpu
 from ode_runner.compiling.exact import compile_exact, compile_exact_piece
 from ode_runner.compiling.integrator_solves import IntegratorSolves
 from ode_runner.compiling.recorded_solves import RecordedSolves
-from ode_runner.compiling.solves import CompiledPiece, CompiledSolve
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.devices.transfer import may_wait, own_times
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
@@ -72,6 +72,7 @@ class Integrator:
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        breaks: bool = False,
         fuses: bool = False,
         always: bool = False,
         differentiated: bool = True,
@@ -79,7 +80,8 @@ class Integrator:
         """From now on, solves of this field with gradients are compiled, if they are like this one.
 
         A solve is like this one if the field is in the same mode (training or evaluation), if states and given tensors
-        have the shapes, dtypes and requires_grad of `y0` and `given`, and if it has these `integrals`.
+        have the shapes, dtypes and requires_grad of `y0` and `given`, and if it has these `integrals`, and breaks or
+        none.
 
         Args:
             field: the field.
@@ -87,6 +89,7 @@ class Integrator:
             given: examples of the tensors that the field receives after time and state.
             integrals: their integrands must be modules, methods or functions defined in a file. On a GPU, steps with
                 integrals are compiled only if every sample has its own steps.
+            breaks: compile solves from break to break instead, for problems with breaks; on a CPU, without integrals.
             fuses: on a GPU, where steps are recorded: compile the field into fused kernels first.
             always: compile solves without gradients, too. On a GPU, only if every sample has its own steps.
             differentiated: False: on a GPU and with `always`, if every sample has its own steps, compile only solves
@@ -96,8 +99,11 @@ class Integrator:
             CannotCompile: this field, solver or gradient mode cannot be compiled.
         """
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
-        problem = Problem(field=self._counted(field, given, integrals, None), y0=y0, ts=y0.new_zeros(1))
+        counted = self._counted(field, given, integrals, None)
+        problem = with_any_span(Problem(field=counted, y0=y0, ts=y0.new_zeros(1), breaks=[0.0] * breaks))
         solver, apart = solver_along(self.solver, field), always and each_on_gpu(self.solver, y0)
+        if breaks:
+            return self._compile_pieces(solver, problem, always=always)
         back = not apart or (differentiated and self.gradient.exact)
         if apart:
             solve = compile_each_kernel(solver, problem, eager=partial(self.gradient.solve, solver), back=back)
@@ -109,28 +115,10 @@ class Integrator:
             self._compiled.without.add(problem, solve)
         return solve
 
-    def compile_pieces(
-        self,
-        field: VectorField,
-        y0: State,
-        *,
-        given: Sequence[Tensor] = (),
-        integrals: Mapping[str, Integral] = NONE,
-        always: bool = False,
-    ) -> CompiledPiece:
-        """From now on, solves of this field with gradients and breaks are compiled, if they are like this one.
-
-        They are made from break to break. `always`: so are solves without gradients.
-
-        Raises:
-            CannotCompile: this field, solver or gradient mode cannot be compiled.
-        """
-        counted = self._counted(field, given, integrals, None)
-        problem = with_any_span(Problem(field=counted, y0=y0, ts=y0.new_zeros(1), breaks=[0.0]))
-        solver = solver_along(self.solver, field)
+    def _compile_pieces(self, solver: Solver, problem: Problem, *, always: bool) -> CompiledSolve:
         piece = self._compiled.pieces.find(problem) or self.gradient.compiled_piece(solver, problem)
         self._compiled.add_piece(problem, piece, always=always)
-        return piece
+        return partial(piece, solver)
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
         """From now on, solves of the problem's field without gradients are compiled, if they are like this one.
@@ -259,7 +247,7 @@ class Integrator:
             return with_time_gradients(partial(compiled or self.gradient.solve, solver), piece)
 
         if compiled is not None:
-            return solve_between_breaks(solve, solver, with_any_span(problem) if problem.breaks else problem)
+            return solve_between_breaks(solve, solver, with_any_span(problem))
         eager, records = partial(self.gradient.solve, solver), self.records and not torch.is_grad_enabled()
         if records and (found := self._recorded.solve(solver, problem, eager)) is not None:
             return found

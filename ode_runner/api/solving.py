@@ -176,11 +176,8 @@ class Compiled:
         """
         self.field.training = self._mode()
         back = self._differentiated(y0, ts, given, integrals)
-        by: dict[str, Any] = {"given": given, "integrals": integrals, "differentiated": back}
-        if breaks:
-            self.integrator.compile_pieces(self.field, y0.detach(), given=given, integrals=integrals, always=True)
-        else:
-            self.integrator.compile(self.field, y0.detach(), always=True, **by)
+        by: dict[str, Any] = {"given": given, "integrals": integrals, "breaks": bool(breaks), "differentiated": back}
+        self.integrator.compile(self.field, y0.detach(), always=True, **by)
         if each_on_gpu(self.integrator.solver, y0):
             return  # its kernels are already compiled
         with torch.enable_grad():

@@ -50,8 +50,8 @@ def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solu
 
 
 def with_any_span(problem: Problem) -> Problem:
-    """The problem with a field that clamps no time: compiled code for pieces reads the span from each piece's field."""
-    return replace(problem, field=problem.field.between(-math.inf, math.inf))
+    """A problem with breaks, with a field that clamps no time yet: compiled code for pieces reads the span from it."""
+    return replace(problem, field=problem.field.between(-math.inf, math.inf)) if problem.breaks else problem
 
 
 def _going_on(solver: Solver, solution: Solution) -> Solver:

@@ -152,14 +152,11 @@ def _check_built(kinds: Sequence[Kind], wanted: Sequence[Objective]) -> None:
     first: tuple[Kind, str] | None = None
     for kind in kinds:
         measures = bool(losses) and type(kind.model.objective).measures is not Training.measures
-        if measures or kind.model.numerics in (Numerics.SOLVER, Numerics.EQUATION):
-            meaning = _meaning(kind, wanted, tasks)
-            if losses and meaning is not None:
-                first = first or (kind, meaning)
-                _check_same(first, (kind, meaning), what=losses[0])
-        elif losses:
-            first = first or (kind, OWN)
-            _check_same(first, (kind, OWN), what=losses[0])
+        unclear = measures or kind.model.numerics in (Numerics.SOLVER, Numerics.EQUATION)
+        meaning = _meaning(kind, wanted, tasks) if unclear else OWN
+        if losses and meaning is not None:
+            first = first or (kind, meaning)
+            _check_same(first, (kind, meaning), what=losses[0])
         if kind.model.numerics is Numerics.NONE:
             _check_evaluations(kind, wanted)
 

@@ -91,7 +91,6 @@ def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> bool:
         return False
     solve = experiment.integrator.compile_evaluation(wanted)
     counted = CountedField.around(wanted.field.field, Ledger(), **wanted.field.options())
-    example = replace(wanted, field=counted, breaks=())
     with suppress(SolverFailed):  # validation will fail likewise, with a crash dump
-        solve(with_any_span(example) if wanted.breaks else example)
+        solve(with_any_span(replace(wanted, field=counted)))
     return True

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -103,13 +102,9 @@ def compile_lazily(experiment: Experiment, wanted: Problem, *, fuses: bool = Fal
     Raises:
         CannotCompile: such solves cannot be compiled.
     """
-    field, solver = wanted.field.field, experiment.integrator.solver
-    integrals = wanted.field.options()["integrals"]
-    given = wanted.field.of_field(_detached(wanted.field.given))
-    if wanted.breaks:
-        piece = experiment.integrator.compile_pieces(field, wanted.y0.detach(), given=given)
-        return partial(piece, solver)
-    return experiment.integrator.compile(field, wanted.y0.detach(), given=given, integrals=integrals, fuses=fuses)
+    field, given = wanted.field.field, wanted.field.of_field(_detached(wanted.field.given))
+    along = {"integrals": wanted.field.options()["integrals"], "breaks": bool(wanted.breaks)}
+    return experiment.integrator.compile(field, wanted.y0.detach(), given=given, fuses=fuses, **along)
 
 
 def _detached(given: Sequence[Tensor]) -> list[Tensor]:
@@ -126,8 +121,7 @@ def compile_now(experiment: Experiment, wanted: Problem, *, fuses: bool = False)
     parameters = [p for p in field.parameters() if p.requires_grad]
     options = {"given": _detached(wanted.field.given), "integrals": integrals, "noise": wanted.field.noise}
     counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)
-    example = Problem(field=counted, y0=y0, ts=ts)
-    example = with_any_span(example) if wanted.breaks else example
+    example = with_any_span(Problem(field=counted, y0=y0, ts=ts, breaks=wanted.breaks))
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]

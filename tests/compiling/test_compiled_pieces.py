@@ -67,7 +67,7 @@ def found(integrate: Integrator, field: VectorField, ts: Sequence[float]) -> tup
 def prepared(mode: GradientMode, solver: Solver, field: VectorField) -> Integrator:
     """An integrator that has compiled pieces of solves of the field."""
     integrate, biases = Integrator(solver=solver, gradient=mode), torch.ones(4, 4, 3).requires_grad_()
-    integrate.compile_pieces(field, torch.ones(4, 3), given=[biases])
+    integrate.compile(field, torch.ones(4, 3), given=[biases], breaks=True)
     return integrate
 
 
