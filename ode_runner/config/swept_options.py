@@ -13,7 +13,7 @@ def for_each_cell(words: Sequence[str]) -> list[str]:
     Hydra applies an option that is typed for all cells before cells have their choices, but one that is swept in each
     cell, after its choice. So `solver=euler,rk4 solver.num_steps=4` becomes `solver.num_steps=choice(4)`.
     """
-    candidates = [word for word in words if _is_of_swept_group(word, words)] if _is_sweep(words) else []
+    candidates = [word for word in words if _is_of_swept_group(word, words)]
     if not candidates:
         return list(words)
     known = known_keys(list(words))
@@ -24,10 +24,6 @@ def for_each_cell(words: Sequence[str]) -> list[str]:
 def _swept(word: str) -> str:
     key, _, value = word.removeprefix("+").partition("=")
     return f"{key}=choice({value})"
-
-
-def _is_sweep(words: Sequence[str]) -> bool:
-    return not {"-m", "--multirun"}.isdisjoint(words)
 
 
 def _is_of_swept_group(word: str, words: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ode_runner.config.swept_options import for_each_cell
 from ode_runner.recording.record import RunRecord
 from tests.helpers import TINY, run_folders, typed
 
@@ -122,6 +123,11 @@ def test_an_option_that_the_default_choice_lacks_holds_for_all_that_are_swept(
     assert "2 will run" in planned
     for solver in ("euler", "rk4"):
         assert f"solver={solver} solver.num_steps=4 " in planned
+
+
+def test_so_it_does_in_a_search_without_m() -> None:
+    words = ["search=half_moons", "solver=choice(euler,rk4)", "solver.num_steps=4"]
+    assert for_each_cell(words) == [*words[:2], "solver.num_steps=choice(4)"]
 
 
 def test_so_does_one_of_what_swept_models_choose(tmp_path: Path) -> None:
