@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ode_runner.recording.bookkeeping import COMMANDS
 
-NO_FOLDER = ("", "true", "false", "null")  # values of audit= that are not a folder
+NO_FOLDER = ("true", "false", "null")  # values of audit= that are not a folder
 
 
 def names_a_run(word: str) -> bool:
@@ -16,4 +16,4 @@ def names_a_run(word: str) -> bool:
 def is_command(arguments: Iterable[str]) -> bool:
     """Whether the arguments, as typed, contain a command, so that nothing is trained."""
     typed = [word.partition("=") for word in arguments]
-    return any(key in COMMANDS and value.lower() not in ("", "false", "null") for key, _, value in typed)
+    return any(key in COMMANDS and value.lower() not in ("false", "null") for key, _, value in typed)

@@ -19,6 +19,7 @@ ERRORS = (  # metrics that converge to zero as the grid gets finer
     "test/endpoint_rmse",
 )
 ROUNDING = {"fp64": 1e-12, "fp32": 1e-5}  # smaller errors, relative to the solution, are dominated by rounding
+LARGE = 0.3  # larger errors, relative to the solution, do not yet fall with the order of the method
 NEAR_THE_FLOOR = 2.0  # errors of less than so many floors are dominated by sampling, if a metric has a floor
 FASTEST = 10.0  # of a method's order: errors that change faster with the step are those of unstable solves
 JUMP = 10.0  # a smaller factor between two errors may be chance, however close their steps are
@@ -72,14 +73,14 @@ def _sweeps(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _is_clear(row: Row, error: str) -> bool:
-    """Whether the row's error is above rounding and sampling, and below the size of the solution if that is known."""
+    """Whether the row's error is above rounding and sampling, and small beside the solution if its size is known."""
     statistic, floor, scale = (row.statistic(name) for name in (error, error + FLOOR, error + SCALE))
     if statistic is None:
         return False
     precision = str(row.runs[0].options.get("trainer.precision"))
     rounding = ROUNDING.get(precision, ROUNDING["fp32"]) * (scale.mean if scale else 1.0)
     least = max(rounding, NEAR_THE_FLOOR * floor.mean if floor else 0.0)
-    return least < statistic.mean < (scale.mean if scale else math.inf)
+    return least < statistic.mean < (LARGE * scale.mean if scale else math.inf)
 
 
 def _stable(rows: Sequence[Row], error: str) -> list[Row]:

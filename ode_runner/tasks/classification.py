@@ -94,8 +94,7 @@ class Classification(Task):
         if share < 1 and accuracy <= share + self._margin(share):
             yield (
                 f"the test accuracy of {accuracy:.1%} is, up to chance, no better than the {share:.1%} of always "
-                "giving the same answer: the model has learned nothing from its inputs yet. Train it longer, or with "
-                "another optimizer.lr, network or model."
+                "giving the same answer. Train it longer, or with another optimizer.lr, network or model."
             )
 
     def _constant_share(self) -> float:

@@ -178,6 +178,7 @@ TINY_MOONS = (*TINY, "trainer.epochs=1", "logger=none")
         (("dry-run",), "cannot read 'dry-run'. That is plan=true here."),
         (("momentum=0.9",), "That is optimizer.momentum here."),
         (("evaluate=",), "evaluate= names no run folder"),
+        (("audit=",), "audit= names no run folder"),
         (("-cd", "nowhere", "evaluate=x"), "no such folder"),
         (("-m", "trust=true,false"), "trust is the same for all cells"),
     ],
