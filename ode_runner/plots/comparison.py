@@ -184,5 +184,5 @@ def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
     lines = [line for label in words for line in label.split("\n")]
     width, height = figure.get_size_inches()
     beside = style.HANDLE + style.LETTER * max(map(len, lines))
-    figure.set_size_inches(width + beside, max(height, 0.3 + style.LINE * len(lines)))
+    figure.set_size_inches(width + beside, max(height, 0.3 + style.LINE * len(lines) + style.GAP * len(words)))
     figure.legend(list(handles.values()), words, loc="outside right upper", fontsize=8, frameon=False)

@@ -28,6 +28,7 @@ ORDERED = (
 # Sizes in a legend in inches, at a font size of 8.
 LETTER = 0.067
 LINE = 0.16
+GAP = 0.02  # between two labels
 HANDLE = 0.5  # the handle before the words
 
 

@@ -143,10 +143,9 @@ def test_a_sweep_of_one_epoch_has_that_on_its_axis() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_long_names_in_a_legend_leave_the_panels_their_room() -> None:
-    names = [
-        f"model{i} dopri5 backprop window=10 rtol=1e-05 atol=1e-05 optimizer=Adam batch_size=128" for i in range(12)
-    ]
+@pytest.mark.parametrize(("count", "words"), [(12, "rtol=1e-05 atol=1e-05 optimizer=Adam batch_size=128"), (30, "")])
+def test_long_names_in_a_legend_leave_the_panels_their_room(count: int, words: str) -> None:
+    names = [f"model{i} dopri5 backprop window=10 step_size=0.025 {words}" for i in range(count)]
     looks = [Look(label=name, colour=i, shape=i // 7) for i, name in enumerate(names)]
     curves = [Curve(look=look, x=[1.0, 2.0], mean=[0.3, 0.2], least=[0.3, 0.2], most=[0.3, 0.2]) for look in looks]
     figure = draw_several({"Training loss": (Axis(label=""), curves), "Validation": (Axis(label=""), curves)})
