@@ -56,6 +56,7 @@ class Learner:
     by_solves: bool = True  # its loss depends on solves, whose errors training may exploit
     joins_tokens: bool = True  # it can learn that tokens depend on each other
     samples_by_steps: bool = True  # shorter steps of a solver would make its samples better
+    finer: str = "a smaller tolerance, or more steps"  # what makes the error of its solver smaller
 
 
 LEARNER = Learner()

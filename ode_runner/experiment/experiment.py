@@ -185,6 +185,7 @@ class Experiment:
             by_solves=model.objective.solves,
             joins_tokens=model.joins_tokens,
             samples_by_steps=generator is None or not isinstance(generator.field, ConsistencyField),
+            finer=self.integrator.solver.finer,
         )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:

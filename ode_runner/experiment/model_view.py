@@ -52,6 +52,7 @@ def model_view(
         guidance=model.guidance if isinstance(model, PathModel) else 1.0,
         answers=experiment.answers,
         solves=model.numerics is not Numerics.NONE,
+        finer=experiment.integrator.solver.finer,
         sample=_sampler(experiment, ts, stop, noise),
         output_dir=experiment.output_dir,
         continuous=Answer.STATES in model.answers(),

@@ -39,6 +39,7 @@ class ModelView:
     tells: bool = True  # whether the model gives what the task needs with any solver, rather than only what suffices
     answers: bool = True  # whether the run's own solver gives outputs; if not, `predict` is `predict_finely`
     solves: bool = True  # whether the model solves; if not, its outputs are exact up to rounding
+    finer: str = LEARNER.finer  # what makes the error of the run's own solver smaller
     animate: bool = False  # whether animations are asked for as well
     field: VectorField | None = None  # the model's field, if it is one on the task's own state space
     exact: bool = False  # whether `field` is the true one, so that nothing is learned

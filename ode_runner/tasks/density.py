@@ -22,7 +22,7 @@ FAR = 5  # the log density of single samples may differ by so many times the tol
 AT_ONCE = 2000  # points per solve
 NO_DENSITY = "is not that of a density, because it is computed too coarsely; test/nll_fine is"
 FINER = {  # by whether the model solves: what log densities are compared with, and what is wrong if they are far off
-    True: ("of a fine solve", "steps are too long", "Use a smaller tolerance, or more steps."),
+    True: ("of a fine solve", "steps are too long", "Use {finer}."),
     False: ("in fp64", "rounding is too coarse", "Use trainer.precision=fp64."),
 }
 COMPARED = 500  # points whose log density is computed again by a fine solve
@@ -168,6 +168,7 @@ class DensityTask(SampledTask):
         off, mean = _difference(log_density, fine), float(log_density.double().mean() - fine.double().mean())
         if not (off <= FAR * TOLERATED and abs(mean) <= tolerated):
             fine_ones, fault, remedy = FINER[view.solves]
+            remedy = remedy.format(finer=view.finer)
             yield (
                 f"log densities are {off:.3f} nats off those {fine_ones}, and their mean is {mean:+.3f} nats off "
                 f"(root mean square and mean over {len(some)} of them): {fault}. {remedy}"
@@ -224,6 +225,7 @@ class DensityTask(SampledTask):
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
         solves = bool(metrics["nfe/eval"])
         fine_ones, fault, remedy = FINER[solves]
+        remedy = remedy.format(finer=learner.finer)
         if not self._is_fine(metrics):
             exploited = ", and training may have learned to exploit that"
             own, of_flow = ("by the run's own solver", "at 1e-5") if solves else ("of the run", fine_ones)
@@ -237,13 +239,13 @@ class DensityTask(SampledTask):
                 f"which is possible only by chance ({error:.4f} of standard error): the density has a mass above 1."
             )
         off = metrics.get("test/log_prob_error", 0.0)
-        if not off <= FAR * self.tolerated:
+        if self._is_fine(metrics) and not off <= FAR * self.tolerated:
             yield (
                 f"the log densities of samples, in samples.csv, are {off:.3f} nats off those {fine_ones}: {fault}. "
                 f"{remedy}"
             )
         if "test/mass" in metrics:
-            yield from mass_remarks(metrics, solved=self._solved(metrics))
+            yield from mass_remarks(metrics, solved=self._solved(metrics), finer=learner.finer)
 
 
 def _joined(samples: Tensor, given: Sequence[Tensor]) -> Tensor:

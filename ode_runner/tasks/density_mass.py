@@ -33,11 +33,12 @@ def is_wrong(metrics: Mapping[str, float], *, solved: bool) -> bool:
     return seen and bool(metrics["nfe/eval"]) and (mass > 1 or not solved)
 
 
-def mass_remarks(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]:
+def mass_remarks(metrics: Mapping[str, float], *, solved: bool, finer: str) -> Iterator[str]:
     """A warning if the mass is not 1: either the cells of the grid are too large, or the solve is wrong.
 
     Args:
         solved: whether test points and samples have the densities that a fine solve gives them.
+        finer: what makes the error of the solver smaller.
     """
     mass, error = metrics["test/mass"], metrics["test/mass_error"]
     if abs(mass - 1) <= TOLERATED:
@@ -50,7 +51,7 @@ def mass_remarks(metrics: Mapping[str, float], *, solved: bool) -> Iterator[str]
     elif is_wrong(metrics, solved=solved):
         yield (
             f"the density has mass {mass:.4f} by the run's own solver, instead of 1: its NLL is not that of a "
-            "distribution. Use a smaller tolerance, or more steps."
+            f"distribution. Use {finer}."
         )
     else:
         yield f"the density has mass {mass:.4f} on the grid, and the rest outside it, where there are no data."

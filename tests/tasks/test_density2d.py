@@ -185,6 +185,7 @@ def test_steps_that_are_too_long_are_told_of(tmp_path: Path) -> None:
     assert set(record_of(tmp_path)["invalid"]) == {"test/nll", "eval/nll", "test/loss"}
     assert abs(metrics["test/mass"] - 1) > 0.01
     assert "the density has mass" in said
+    assert said.count("Use shorter steps (solver.num_steps=...)") == 2, "Euler's method has no tolerance"
     again = typed(*PLANE, *long, cwd=tmp_path).stdout
     assert "already completed" in again
     lines = [line for line in said.splitlines() if "steps are too long" in line or "the density has mass" in line]

@@ -102,12 +102,11 @@ class Tracking(Task):
         return found | ({"deviation_last_period": apart[-self.points :].mean()} if runs_on else {})
 
     def remarks(self, metrics: Mapping[str, float], *, learner: Learner = LEARNER) -> Iterator[str]:
-        del learner
         loss, integral = metrics["test/loss"], metrics[f"test/{COST}"]
         if not abs(loss - integral) <= 1e-3 + 0.1 * integral:
             yield (
                 f"the cost by the run's own solver, {loss:.4f}, is not that of the path, {integral:.4f}: steps are too "
-                "long, and training may have learned to exploit that. Use a smaller tolerance, or more steps."
+                f"long, and training may have learned to exploit that. Use {learner.finer}."
             )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
