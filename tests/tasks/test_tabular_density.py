@@ -181,7 +181,9 @@ def test_log_densities_of_points_are_compared_with_a_fine_solve(make: Make, tmp_
         "test/log_prob_error": 1.0,
         "nfe/eval": 0.0,
     }
-    said = list(task.remarks(metrics))
+    [of_points], [of_samples] = (list(task.remarks(metrics | {"test/nll": nll})) for nll in (1.0, 1.1))
+    assert of_samples.startswith("the log densities of samples")
+    said = [of_points, of_samples]
     assert [remark.endswith("Use trainer.precision=fp64.") for remark in said] == [True, True]
     assert not [remark for remark in said if "step" in remark or "solve" in remark]
 
