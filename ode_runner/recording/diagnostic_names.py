@@ -19,7 +19,7 @@ def remarks(metrics: Mapping[str, float]) -> list[str]:
         return []
     if math.isnan(found["rejected_share"]):  # as nothing else is by itself
         return ["diagnostics=flow: the solve that it measures fails with the last weights; its numbers are blank."]
-    sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found["drift"])]
+    sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found.get("drift", 0.0))]
     sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"]), _unknown(found)]
     return [sentence for sentence in sentences if sentence]
 

@@ -71,6 +71,27 @@ def test_a_flow_of_attention_is_looked_at(composed: Compose, monkeypatch: pytest
     assert all(math.isfinite(value) for value in found.values())
 
 
+def test_a_stochastic_flow_is_looked_at_along_its_noise(composed: Compose) -> None:
+    """Additive noise moves neighbouring states alike: both separate as exp(-theta t)."""
+    chosen = ("task=ou", "model=exact", "solver=srk", "solver.num_steps=64", "task.train=4", "task.validation=4")
+    cfg = composed("trainer.device=cpu", "trainer.precision=fp64", *chosen)
+    found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
+    theta, horizon = cfg.task.theta, cfg.task.horizon
+    assert found["diagnostics/spectral_radius"] == pytest.approx(theta)
+    assert found["diagnostics/stiffness"] == pytest.approx(theta * horizon)
+    assert found["diagnostics/growth"] == pytest.approx(math.exp(-theta * horizon), rel=1e-4)
+    assert found["diagnostics/drift"] < 1e-3
+
+
+def test_ito_equations_are_not_solved_backwards_and_nothing_is_said_of_it(composed: Compose) -> None:
+    chosen = ("task=gbm", "model=latent_sde", "solver=euler_maruyama", "task.train=4", "task.validation=4")
+    cfg = composed("trainer.device=cpu", "network.hidden=4", *chosen)
+    found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
+    assert "diagnostics/drift" not in found
+    assert all(math.isfinite(value) for value in found.values())
+    assert not [sentence for sentence in remarks(found) if "backwards" in sentence]
+
+
 @pytest.mark.parametrize("output", [lambda y: torch.ones_like(y), lambda y: 0 * y + 1], ids=["no graph", "zero"])
 def test_an_output_that_does_not_depend_on_the_state_has_no_derivative(output: Any) -> None:
     place = torch.ones(2, 3, requires_grad=True)
