@@ -1,9 +1,10 @@
-"""An ODE-Net that stops: each sample flows until a time that a learned function of its state says."""
+"""An ODE-Net that stops: each sample flows until the integral of a learned rate along its path reaches a half."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from ode_runner.batch import Outputs
 from ode_runner.encoding import Encoding
@@ -12,18 +13,22 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.models.events import with_events
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Times
+from ode_runner.types import State, Times, Trajectory
 
 
-class Overdue(nn.Module):
-    """By how much the time is past the one at which the state is to stop, from 0 to 1; the root ends the solve."""
+class WithRate(nn.Module):
+    """A field, and the integral of a rate as the last element of its states.
 
-    def __init__(self, size: int) -> None:
+    The rate is positive: an integral that could turn back where it reaches a half would have no sure time of that.
+    """
+
+    def __init__(self, field: nn.Module, size: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(size, 1)
+        self.field, self.rate = field, nn.Linear(size, 1)
 
-    def forward(self, t: Tensor, y: State) -> Tensor:
-        return t - torch.sigmoid(self.layer(y))[:, 0]
+    def forward(self, t: Tensor, y: State) -> State:
+        states = y[:, :-1]
+        return torch.cat([self.field(t, states), softplus(self.rate(states))], dim=1)
 
 
 class Stopping(Model):
@@ -34,11 +39,15 @@ class Stopping(Model):
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
-        self.field, self.head = network.field(), network.head()
-        self.event = Event(Overdue(network.state), direction=1)
+        self.field, self.head = WithRate(network.field(), network.state), network.head()
+        self.event = Event(lambda t, y: y[:, -1] - 0.5, direction=1)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        return integrate(self.field, y0, ts, event=self.event)
+        larger = torch.cat([y0.y0, torch.zeros_like(y0.y0[:, :1])], dim=1)
+        return integrate(self.field, y0._replace(y0=larger), ts, event=self.event)
+
+    def read(self, states: Trajectory) -> Tensor:
+        return super().read(states[..., :-1])
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
         return with_events(self, inputs, ts, integrate)

@@ -124,6 +124,10 @@ class Quartic:
         c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
         return Quartic(coefficients=(y0, dt * f0, c, b, a))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.coefficients[0].dtype
+
     def __call__(self, x: float) -> State:
         return _horner(self.coefficients, x)
 
@@ -149,6 +153,10 @@ class HermiteBirkhoffCurve:
         y0, y1 = ends
         data = (y1 - y0, middle - y0, *(dt * slope for slope in slopes))
         return HermiteBirkhoffCurve(polynomial=polynomial, y0=y0, data=data)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.y0.dtype
 
     def __call__(self, x: float) -> State:
         y = self.y0

@@ -124,12 +124,13 @@ class EventSearch:
         steps = _Steps(curve, rows, t0, t1)
         fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._checked_fractions(t1 - t0)])
         values = self._values(steps, fractions)
-        turn = self._turn(steps, fractions, values)
+        rounding = ROUNDING * torch.finfo(curve.dtype).eps * values.abs().max(dim=0).values
+        turn = self._turn(steps, fractions, values, rounding)
         self.nearing[rows] = values[-1].abs() < values[-2].abs()
         fractions, order = torch.cat([fractions, turn.at.nan_to_num(1.0)[None]]).sort(dim=0, stable=True)
         values = torch.cat([values, torch.where(turn.at.isnan(), values[-1], turn.value)[None]]).gather(0, order)
         root = self._root(steps, fractions, values)
-        self._check_turn(steps, values, turn, root)
+        self._check_turn(steps, values, turn, root, rounding)
         self.begins[rows] = False
         return root
 
@@ -157,7 +158,7 @@ class EventSearch:
             root[hit] = self._enclosed(steps, hit, fractions[crossed[hit], hit], fractions[crossed[hit] + 1, hit])
         return root
 
-    def _turn(self, steps: _Steps, fractions: Tensor, values: Tensor) -> _Turn:
+    def _turn(self, steps: _Steps, fractions: Tensor, values: Tensor, rounding: Tensor) -> _Turn:
         sizes, beyond = values.abs(), torch.full_like(values[:1], math.inf)
         before, after = torch.cat([beyond, sizes[:-1]]), torch.cat([sizes[1:], beyond])
         signs = torch.cat([values[1:2], values, values[-2:-1]]).sign()
@@ -173,6 +174,9 @@ class EventSearch:
             place, last = place[some], len(fractions) - 1
             low, high = fractions[(place - 1).clamp_min(0), some], fractions[(place + 1).clamp_max(last), some]
             found, value = self._nearest(steps, some, low, high, signs[place, some])
+            lower = sizes[[0, -1]][:, some] - value.abs() > rounding[some]  # or rounding makes a turn of an end
+            found = torch.where((low > 0) | lower[0], found, 0.0)
+            found = torch.where((high < 1) | lower[1], found, 1.0)
             there = (found < 1) & ((found > 0) | self.nearing[steps.rows[some]])
             turn.since[some], turn.at[some], turn.value[some] = low, torch.where(there, found, math.nan), value
         return turn
@@ -186,7 +190,7 @@ class EventSearch:
             low, high = (fractions.gather(0, (least + i).clamp(0, CUTS))[0] for i in (-1, 1))
         return fractions.gather(0, least)[0], sign * value[0]
 
-    def _check_turn(self, steps: _Steps, values: Tensor, turn: _Turn, root: Tensor) -> None:
+    def _check_turn(self, steps: _Steps, values: Tensor, turn: _Turn, root: Tensor, rounding: Tensor) -> None:
         """Raises SolverFailed if an extremum is so near to 0 that errors hide whether the function reaches 0.
 
         This excludes a function that begins at 0, as after a reset, and stays near it.
@@ -195,8 +199,7 @@ class EventSearch:
         if not len(some):
             return
         t, y, rows = steps.at(turn.at[some], some)
-        rounding = ROUNDING * torch.finfo(y.dtype).eps * values[:, some].abs().max(dim=0).values
-        doubt = self.sought.doubt(t, y, rows) + rounding
+        doubt = self.sought.doubt(t, y, rows) + rounding[some]
         leaves = self.begins[rows] & (turn.since[some] == 0) & (values[0, some].abs() <= doubt)
         self.sought.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
 

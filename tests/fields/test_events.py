@@ -419,6 +419,20 @@ def test_an_event_that_touches_0_and_turns_back_is_an_error(solver: Solver, plac
     assert float(found(1e-6)[0, 0]) == pytest.approx(place - 1e-3, abs=1e-9)
 
 
+def test_an_event_that_the_end_of_a_solve_comes_before_does_not_turn_back() -> None:
+    """However near: in single precision its smallest values are equal, and the first of them is before the end."""
+    torch.set_default_dtype(torch.float32)
+    field, y0 = Along(lambda t, y, *_: nn.functional.softplus(2 * y.sin() + t)), torch.linspace(-2, 2, 50)[:, None]
+    integrate = Integrator(solver=Dopri5(rtol=1e-3, atol=1e-3, max_steps=999, per_sample=True), gradient=Backprop())
+    ends = integrate(field, y0, torch.tensor([0.0, 1.0])).ys[-1].detach()
+    rising = Event(lambda t, y, place: (y - place)[:, 0], direction=1)
+    for beyond, count in ((2e-4, 0), (-2e-4, 1)):
+        events = integrate(field, y0, torch.tensor([0.0, 1.0]), event=rising, given=[ends + beyond]).events
+        assert events is not None
+        assert len(events.times) == count
+        assert bool(events.times.isfinite().all())
+
+
 def test_a_reset_that_leads_nowhere_is_an_error() -> None:
     for direction in (-1, 0):
         stopped = {"reset": lambda t, y: torch.stack([y[:, 0], 0 * y[:, 1]], dim=1), "direction": direction}
