@@ -8,7 +8,7 @@ from ode_runner.commands.run_files import where_files_are
 from ode_runner.config.arguments import parse, root_of
 from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
-from ode_runner.config.overrides import values_swept
+from ode_runner.config.overrides import choices_named, values_swept
 from ode_runner.config.unread_options import BUDGETS, LEARNING, STEPS, is_of_training
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import (
@@ -153,8 +153,9 @@ def _check_own_choices(overrides: list[str], folder: Path, words: list[str], *, 
     if record is None or not record.config_dirs or not all(place.is_dir() for place in searched):
         return  # Hydra reports a folder of -cd that does not exist
     for word in overrides:
-        group, _, choice = word.lstrip("+").partition("=")
-        if group in GROUPS and not any((place / group / f"{choice}.yaml").is_file() for place in searched):
+        group = word.lstrip("+").partition("=")[0]
+        files = [Path(group) / f"{choice}.yaml" for choice in choices_named(word)] if group in GROUPS else []
+        if not all(any((place / file).is_file() for place in searched) for file in files):
             flags = " ".join(f"-cd {made_with}" for made_with in record.config_dirs)
             instead = "Type that as well." if asked != LOADED else f"Give load config_dirs={record.config_dirs}."
             raise RefusedInput(f"{folder} was made with {flags}, where its {word} is. {instead}")

@@ -66,6 +66,12 @@ def values_swept(word: str) -> list[str]:
     return [value for override in swept for value in override.sweep_string_iterator()]
 
 
+def choices_named(word: str) -> list[str]:
+    """The choices that an override of a group names: one, or all of a list, as in regularizer=[kinetic,steer]."""
+    values = [override.value() for override in _overrides([word])]
+    return [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
+
+
 def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
     """The overrides that can be parsed; Hydra refuses the others itself."""
     parser = OverridesParser.create()

@@ -1,11 +1,14 @@
 """`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
 
+import copy
 import math
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -417,13 +420,19 @@ def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
         (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'. It belongs to solver=adaptive_heun"),
         (lambda run: ode.integrate(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),
         (lambda run: ode.compile(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),
-        (lambda run: ode.compile(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
+        (
+            lambda run: ode.compile(halves, torch.ones(1, 2), TIMES),
+            r"halves must give .*\(1, 2\), and gave",
+        ),
         (
             lambda run: ode.compile(Decay(), torch.ones(1, 1), TIMES, solver="dopri8"),
             "Decay cannot be compiled: outputs within a step",
         ),
         (lambda run: ode.integrate(Decay(), torch.ones(1, 1), [0, 2.0]), r"Give torch.tensor\(\[0.0, 2.0\]\)"),
-        (lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
+        (
+            lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES),
+            r"halves must give .*\(1, 2\), and gave",
+        ),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
         (lambda run: solve("dopri5", gradient="reversible"), "gradient=reversible .* solver=dopri5 is adaptive"),
     ],
@@ -431,6 +440,42 @@ def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
 def test_what_is_refused_is_a_sentence(asked: object, says: str, trained: ode.Run) -> None:
     with pytest.raises(RefusedInput, match=says):
         asked(trained)  # type: ignore[operator]
+
+
+def test_a_run_with_own_choices_and_several_regularizers_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    shutil.copy(conf_dir() / "model" / "odenet.yaml", own := tmp_path / "conf" / "model" / "mine.yaml")
+    words = (*SMALL, "model=mine", "regularizer=[kinetic,spectral]", f"output_dir={tmp_path}")
+    made = ode.train(*words, config_dirs=[own.parents[1]])
+    assert ode.load(made.folder, config_dirs=[own.parents[1]]).predict([[0.5, 0.25]]).shape == (1, 2)
+    with pytest.raises(RefusedInput, match=r"where its model=mine is. Give load config_dirs=\["):
+        ode.load(made.folder)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_a_field_of_another_precision_than_its_state_is_named(kind: torch.dtype) -> None:
+    """Times of NumPy are in double precision, and the state takes the finer one."""
+    other, field = torch.float64 if kind is torch.float32 else torch.float32, Decay().to(kind)
+    field.forward = lambda t, y: nn.functional.linear(y, field.rate.reshape(1, 1))  # type: ignore[method-assign]
+    ts = TIMES.to(other)
+    with pytest.raises(RefusedInput, match=f"Decay has parameters of {kind}, and its state is {other}, the finer"):
+        ode.integrate(field, torch.ones(1, 1), ts)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_compiled_solves_are_not_copied(copied: Callable[[object], object]) -> None:
+    solve = ode.compile(Decay(), torch.ones(1, 1), TIMES, solver="rk4")
+    with pytest.raises(RefusedInput, match="compiled solves are of one object, Decay, and are neither copied nor"):
+        copied(solve)
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "adjoint", "symplectic"])
+def test_a_layer_that_a_function_reads_belongs_into_a_module(gradient: str) -> None:
+    layer, shift = nn.Linear(1, 1), torch.ones(1, requires_grad=True)
+    with pytest.raises(RefusedInput, match="make the field a module that holds it, or the layer that it belongs to"):
+        ode.integrate(lambda t, y: layer(y), torch.ones(1, 1), TIMES, gradient=gradient)
+    with pytest.raises(RefusedInput, match="hand the tensor over, with a row for every sample"):
+        ode.integrate(lambda t, y: y + shift * 1.0, torch.ones(1, 1), TIMES, gradient=gradient)
 
 
 def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> None:
@@ -489,7 +534,11 @@ def solve(solver: str, *, gradient: str = "backprop", **options: object) -> obje
 @pytest.mark.parametrize(
     ("field", "given", "said"),
     [
-        (nn.Linear(1, 1), (), "is called with (t, y): time, state and what is given. Wrap it: lambda t, y: ..."),
+        (
+            nn.Linear(1, 1),
+            (),
+            "is called with (t, y): time, state and what is given. Wrap it: a module of your own that holds it",
+        ),
         (lambda y: -y, (), "<lambda> takes (y), and is called with (t, y)"),
         (lambda t, y: -y, (torch.ones(1, 1),), "is called with (t, y, z1)"),
         (nn.Linear, (), "Linear is a class"),
