@@ -12,7 +12,9 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.experiment.row_cost import sentence_on_rows
-from ode_runner.experiment.unused_parameters import nodes_so_far, sentence_on_parameters
+from ode_runner.experiment.unpaired_targets import sentence_on_targets
+from ode_runner.experiment.unused_parameters import nodes_so_far, sentences_on_parameters
+from ode_runner.experiment.unused_solver import sentence_on_solver
 from ode_runner.fields.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
 
@@ -62,8 +64,9 @@ class ForwardPass:
     def remark(self) -> str:
         """A sentence for the user, or "". Each sentence is returned once.
 
-        There is one if saved bytes cannot be measured, one if a solve along a series takes many evaluations, and one
-        if training does not change some parameters.
+        There is one if saved bytes cannot be measured, one if a solve along a series takes many evaluations, one if
+        nothing is solved by the solver, ones on parameters that training does not change, and one if a loss compares
+        outputs with targets of other samples.
         """
         found = [*([] if self._measurable else [UNMEASURED]), *(self._on_first or [])]
         new = [sentence for sentence in found if sentence not in self._remarked]
@@ -94,6 +97,8 @@ class ForwardPass:
             loss = self.experiment.loss(batch)
         if first:  # in audits nobody reads them
             on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
-            on_parameters = sentence_on_parameters(self.experiment.model, loss, before=before)
-            self._on_first = [sentence for sentence in (on_rows, on_parameters) if sentence]
+            on_solver = sentence_on_solver(self.experiment, tally.evaluations)
+            on_parameters = sentences_on_parameters(self.experiment.model, loss, before=before)
+            on_targets = sentence_on_targets(self.experiment.task, batch, loss)
+            self._on_first = [sentence for sentence in (on_rows, on_solver, *on_parameters, on_targets) if sentence]
         return ForwardResult(loss=loss, tally=tally, each=each)

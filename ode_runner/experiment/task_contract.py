@@ -8,20 +8,22 @@ from torch import Tensor
 
 from ode_runner.batch import Batch, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.objectives.base import Loss
+from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.supervised import Supervised
 from ode_runner.tasks.base import Task
 
 TENSORS = ("inputs", "ts", "targets")  # of a batch
 
 
 def check_spec(task: Task) -> None:
-    """Raises RefusedInput if a task has no `spec`, or one whose shapes are not tuples."""
+    """Raises RefusedInput if a task has no `spec`, one whose shapes are not tuples, or data that do not fit it."""
     spec, name = vars(task).get("spec", getattr(type(task), "spec", None)), type(task).__name__
     if not isinstance(spec, TaskSpec):
         raise RefusedInput(f"{name} has no `spec`. Set self.spec = TaskSpec(input_shape=(2,), output_shape=(1,)), say.")
     for shape in ("input_shape", "output_shape"):
         if not isinstance(value := getattr(spec, shape), tuple):
             raise RefusedInput(f"{name}.spec: {shape}={value} is no tuple. Write {shape}=({value},), say.")
+    task.check_data()
 
 
 def checked_batch(task: Task, batch: Any) -> Batch:
@@ -113,10 +115,19 @@ def reported(task: Task, means: Mapping[str, float]) -> dict[str, float]:
     return found | {name: value for name, value in losses.items() if name not in found}
 
 
-def check_criterion(task: Task, name: str, results: Mapping[str, float]) -> None:
+def check_criterion(task: Task, objective: Objective[Any], name: str, results: Mapping[str, float]) -> None:
     """Raises RefusedInput if the metric by which weights are chosen was not measured."""
     if name not in results:
+        own = (
+            ""
+            if isinstance(objective, Supervised)
+            else (
+                f" {type(task).__name__}.metrics are measured if {type(objective).__name__}.loss returns the model's "
+                "outputs, too: Loss(total, terms, outputs)."
+            )
+        )
         raise RefusedInput(
             f"{type(task).__name__}.objective = '{name}' is none of the numbers that it reports, and the best weights "
             f"are chosen by it. Name one of these: {', '.join(one for one in results if not one.startswith('nfe'))}."
+            f"{own}"
         )

@@ -22,20 +22,20 @@ def nodes_so_far() -> int:
     return node._sequence_nr()
 
 
-def sentence_on_parameters(model: nn.Module, loss: Loss, *, before: int) -> str:
-    """A sentence for the user if a loss does not depend on some parameters, or on others than the model's; else "".
+def sentences_on_parameters(model: nn.Module, loss: Loss, *, before: int) -> list[str]:
+    """Sentences for the user if a loss does not depend on some parameters, or depends on others than the model's.
 
-    It is read from the graph of the loss, unless that is very large: see `MOST_NODES`. Parameters without
+    They are read from the graph of the loss, unless that is very large: see `MOST_NODES`. Parameters without
     `requires_grad` are expected not to change. `before` are the `nodes_so_far` when the loss was begun.
     """
     if loss.total.grad_fn is None or loss.total.grad_fn._sequence_nr() - before > MOST_NODES:
-        return ""
+        return []
     leaves = {id(leaf): leaf for leaf in _leaves(loss.total.grad_fn)}
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     own = {id(p) for p in model.parameters()}
     unused = [name for name, p in named.items() if id(p) not in leaves]
     others = [leaf for key, leaf in leaves.items() if isinstance(leaf, nn.Parameter) and key not in own]
-    return _on_unused(unused, len(named)) if unused else _on_others(others) if others else ""
+    return [*([_on_unused(unused, len(named))] if unused else []), *([_on_others(others)] if others else [])]
 
 
 def _on_unused(names: Sequence[str], count: int) -> str:

@@ -113,6 +113,9 @@ class Task(abc.ABC):
         del options
         return AnswerTimes.END
 
+    def check_data(self) -> None:  # noqa: B027  # most tasks have nothing to check
+        """Raises RefusedInput if the data do not fit `spec`. Called once, when the task is built."""
+
     def unused_options(self) -> Mapping[str, str]:
         """The options that have no effect with the present values of the others, each with the reason as a clause."""
         return {}

@@ -56,6 +56,23 @@ class Classification(Task):
         self.seed = seed
         self.ts = torch.tensor([0.0, 1.0], device=device)
 
+    def check_data(self) -> None:
+        """Raises RefusedInput unless targets are numbers of classes from 0, one for each of the model's answers."""
+        *positions, classes = self.spec.output_shape
+        for split, samples in self.splits.items():
+            targets, where = samples.targets, f"the {split} split of {type(self).__name__}: targets"
+            if list(targets.shape[1:]) != positions:
+                raise RefusedInput(
+                    f"{where} are of shape {tuple(targets.shape)}, and a class of each sample is "
+                    f"{(len(targets), *positions)}: targets.squeeze(1), or targets.argmax(dim=1) if they are one-hot."
+                )
+            low, high = (int(end) for end in targets.aminmax()) if targets.numel() else (0, 0)
+            if low < 0 or high >= classes:
+                raise RefusedInput(
+                    f"{where} go from {low} to {high}, and the {classes} classes of spec.output_shape = "
+                    f"{self.spec.output_shape} are numbered from 0 to {classes - 1}."
+                )
+
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         """Converts stored inputs to model inputs, with random augmentation if there is a generator. Default: no change.
 

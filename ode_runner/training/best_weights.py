@@ -30,7 +30,7 @@ def better(
         epoch: counted from 1.
     """
     name, higher_is_better = experiment.criterion
-    check_criterion(experiment.task, name, results)
+    check_criterion(experiment.task, experiment.objective, name, results)
     number = results[name]
     if of_training_data(experiment):
         number, higher_is_better = evaluated(experiment, optimizer, stop, Split.TRAIN)["loss"], False

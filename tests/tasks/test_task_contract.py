@@ -1,6 +1,7 @@
 """A task of one's own that gives something else than a task gives is refused by the name of its method."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.task_contract import checked_batch
+from ode_runner.experiment.task_contract import check_spec, checked_batch
+from ode_runner.experiment.unpaired_targets import sentence_on_targets
+from ode_runner.objectives.base import Loss
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples
 from tests.helpers import record_of, typed
@@ -122,6 +125,38 @@ def test_samples_of_classes_are_as_many_as_their_numbers(inputs: Any, targets: T
     one = Samples(torch.zeros(1, 2), torch.zeros(1).long())
     with pytest.raises(RefusedInput, match="the test split of Classification is missing: a task gives Samples"):
         Classification({Split.TRAIN: one, Split.VALIDATION: one}, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (torch.tensor([1, 2, 2]), r"targets go from 1 to 2, and the 2 classes of spec.output_shape = \(2,\)"),
+        (torch.tensor([-1, 0, 0]), "targets go from -1 to 0"),
+        (torch.zeros(3, 1).long(), r"targets are of shape \(3, 1\), and a class of each sample is \(3,\)"),
+        (torch.eye(3, 2).long(), r"targets.argmax\(dim=1\) if they are one-hot"),
+        (torch.tensor([0, 1, 1]), None),
+    ],
+)
+def test_classes_are_counted_from_zero_one_for_each_sample(targets: Tensor, said: str | None) -> None:
+    task = Classification(dict.fromkeys(Split, Samples(torch.zeros(3, 2), targets)), seed=0, device=CPU)
+    task.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
+    with nullcontext() if said is None else pytest.raises(RefusedInput, match=f"the train split of .*{said}"):
+        check_spec(task)
+
+
+@pytest.mark.parametrize(
+    ("squeezes", "targets", "told"), [(False, (20,), True), (False, (20, 1), False), (True, (20,), False)]
+)
+def test_a_loss_of_all_pairs_is_told(squeezes: bool, targets: tuple[int, ...], told: bool) -> None:
+    """A difference of (batch, 1) and (batch,) is (batch, batch): every output beside every target."""
+    task = Faulty(fault="", seed=0, device=CPU)
+    values = torch.linspace(0, 1, 20)[:, None]
+    if squeezes:  # a loss that takes the shapes into account
+        task.loss = lambda outputs, batch: (outputs.values[:, 0] - batch.targets).square().mean()  # type: ignore[method-assign]
+    batch = Batch(task.x, torch.tensor([0.0, 1.0]), torch.linspace(-1, 2, 20).reshape(targets))
+    found = sentence_on_targets(task, batch, Loss(torch.zeros(()), outputs=Outputs(values)))
+    assert ("their difference is (20, 20). Give targets of shape (20, 1)." in found) is told
+    assert bool(found) is told
 
 
 def test_numbers_of_numpy_are_no_batch() -> None:

@@ -23,6 +23,8 @@ QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=
 OWN = """
 from ode_runner.models.depth.odenet import ODENet
 from ode_runner.objectives.base import Loss, Objective
+from ode_runner.problem import Solution
+from torchdiffeq import odeint
 
 
 class Decayed(Objective):
@@ -57,12 +59,26 @@ class Priced(ODENet.__base__):
 
 class Matched(Priced):
     objective = Matching()
+
+
+class WithoutOutputs(Decayed):
+    def loss(self, *args):
+        return super().loss(*args)._replace(outputs=None)
+
+
+class Unanswered(Priced):
+    objective = WithoutOutputs()
+
+
+class Borrowed(Priced):
+    def evolve(self, y0, ts, integrate):
+        return Solution(ys=odeint(self.field, y0.y0, ts, method="rk4"))
 """
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    own_models(tmp_path, "own_objectives", OWN, "Priced", "Matched")
+    own_models(tmp_path, "own_objectives", OWN, "Priced", "Matched", "Unanswered", "Borrowed")
     return tmp_path
 
 
@@ -80,6 +96,21 @@ def test_the_terms_of_an_own_objective_are_in_training_validation_and_test(own: 
         assert row[loss] == pytest.approx(row[f"{terms}/task"] + 2 * row[f"{terms}/decay"])
         assert row[f"{terms}/decay"] > 0
     assert trained[0]["loss/decay"] != trained[2]["loss/decay"], "it is trained by"
+
+
+def test_an_objective_that_keeps_the_outputs_is_told_who_measures_them(own: Path) -> None:
+    ended = typed("-cd", "conf", "model=unanswered", *QUICK, cwd=own)
+    assert ended.returncode == 2
+    assert "measured if WithoutOutputs.loss returns the model's outputs, too: Loss(total, terms" in ended.stderr
+
+
+@pytest.mark.parametrize(("model", "told"), [("borrowed", True), ("priced", False), ("matched", False)])
+def test_a_solve_by_another_library_is_told(model: str, told: bool, own: Path) -> None:
+    ended = typed("-cd", "conf", f"model={model}", *QUICK, cwd=own)
+    assert ended.returncode == 0, ended.stderr
+    said = "Borrowed solves nothing by `integrate`: solver=dopri5 and gradient=backprop do nothing"
+    assert (said in ended.stdout) is told
+    assert ("solves nothing" in ended.stdout) is told
 
 
 def test_an_objective_without_an_answer_has_metrics_in_the_test_only(own: Path) -> None:
