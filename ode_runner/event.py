@@ -134,9 +134,9 @@ def _check_function(given: object, what: str) -> None:
 
 def _checked(after: State, y: State, what: str) -> State:
     if not isinstance(after, Tensor) or after.shape != y.shape:
-        shape = f"of shape {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
+        gave = f"one of shape {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
         raise RefusedInput(
-            f"{what} must give a state in the shape of the one before, {tuple(y.shape)}, and gave one {shape}."
+            f"{what} must give a state in the shape of the one before, {tuple(y.shape)}, and gave {gave}."
         )
     return after.to(y.dtype)
 

@@ -148,9 +148,9 @@ def stacked(rates: Sequence[Tensor], names: Sequence[str], y: State) -> Tensor:
     """
     for name, rate in zip(names, rates, strict=True):
         if not isinstance(rate, Tensor) or rate.shape != y.shape[:1]:
-            shape = f"of shape {tuple(rate.shape)}" if isinstance(rate, Tensor) else f"a {type(rate).__name__}"
+            gave = f"one of shape {tuple(rate.shape)}" if isinstance(rate, Tensor) else f"a {type(rate).__name__}"
             raise RefusedInput(
                 f"the integrand of {name!r} must give one number for every sample, (batch,) = {tuple(y.shape[:1])}, "
-                f"and gave one {shape}. Sum over the state: .flatten(1).sum(dim=1)."
+                f"and gave {gave}. Sum over the state: .flatten(1).sum(dim=1)."
             )
     return torch.stack([rate.to(y.dtype) for rate in rates], dim=1)

@@ -27,6 +27,7 @@ from ode_runner.gradients.breaks import breaks_of, solve_between_breaks, with_an
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.field_checks import check_differentiable
+from ode_runner.gradients.function_transforms import told_of_transforms
 from ode_runner.gradients.jumps import solve_between_jumps
 from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
@@ -199,7 +200,7 @@ class Integrator:
         if event is not None:
             check_takes_events(self.solver, self.gradient, batch=len(y0))
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
-        with in_full_precision(y0):
+        with in_full_precision(y0), told_of_transforms(self.gradient):
             y0, given = in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)

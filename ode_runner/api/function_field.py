@@ -50,8 +50,11 @@ def as_field(field: VectorField | nn.Module | Callable[..., State], given: Seque
         signature.bind(0.0, None, *given)
     except TypeError:
         wanted = ", ".join(["t", "y", *(f"z{i + 1}" for i in range(len(given)))])
+        wrapped = f"lambda {wanted}: ..."
+        if isinstance(field, nn.Module):
+            wrapped = f"a module of your own that holds it, with forward(self, {wanted})"
         raise RefusedInput(
             f"{made.shown_name} takes {signature}, and is called with ({wanted}): time, state and what is given. "
-            f"Wrap it: lambda {wanted}: ..."
+            f"Wrap it: {wrapped}."
         ) from None
     return made

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cache, lru_cache
 from threading import RLock
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +158,13 @@ class Compiled:
         if remark := self.integrator.remark():
             warnings.warn(remark, stacklevel=2)
         return solution
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses copies and pickles, as of a module that holds the solves in an attribute."""
+        raise RefusedInput(
+            f"compiled solves are of one object, {name_of(self.field)}, and are neither copied nor pickled. Keep them "
+            "out of what is copied, and compile the field of the copy: ode_runner.compile(field, y0, ts)."
+        )
 
     def compile(
         self,

@@ -24,7 +24,7 @@ from ode_runner.types import State, Times, Trajectory
 
 OF_CAPTURED_STEPS = (
     "a second derivative of captured steps was asked for (create_graph=True), and they have none. "
-    "Use trainer.compile=off with gradient=backprop."
+    "Solve without compiling, with gradient=backprop."
 )
 
 

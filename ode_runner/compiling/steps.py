@@ -21,7 +21,7 @@ from ode_runner.types import State, Time
 
 OF_COMPILED_STEPS = (
     "a second derivative of compiled steps was asked for (create_graph=True), and they have none. "
-    "Use trainer.compile=off with gradient=backprop."
+    "Solve without compiling, with gradient=backprop."
 )
 
 

@@ -111,7 +111,10 @@ def _instead(module: nn.Module) -> str:
 def _reason(error: BaseException) -> str:
     """The reason of an error, without torch's long additions."""
     if "Constraints violated (batch)" in str(error):
-        return "its code is for the number of samples with which it is traced, and a file leaves that open"
+        return (
+            "its code is for the number of samples with which it is traced, and a file leaves that open. len(y) makes "
+            "it so: write y.shape[0]"
+        )
     if "data-dependent" in str(error):
         return "its code depends on numbers that it reads from tensors"
     return in_short(error).split(". ")[0].partition(" (unhinted")[0].rstrip(".")

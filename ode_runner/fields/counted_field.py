@@ -3,6 +3,7 @@
 It also evaluates the integrands along a solve and holds the noise that drives the field.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -102,7 +103,21 @@ class CountedField(VectorField):
         if self.held or self.dtype is not None or given:
             function = Call(function, self.dtype, self.of_field(given or self.arguments()))
         observed = function if self.observer is None else partial(self.observer.evaluate, function)
-        return self._untouched.evaluate(observed, t, y)
+        try:
+            return self._untouched.evaluate(observed, t, y)
+        except RuntimeError as error:
+            self._check_precision(y, error)
+            raise
+
+    def _check_precision(self, y: State, error: RuntimeError) -> None:
+        """Raises RefusedInput if a call failed since the field's parameters have another precision than the state."""
+        others = {p.dtype for p in self.field.parameters() if p.is_floating_point() and p.dtype != y.dtype}
+        if others and re.search("dtype|scalar type|[Ii]nput type", str(error)):
+            own = others.pop()
+            raise RefusedInput(
+                f"{name_of(self.field)} has parameters of {own}, and its state is {y.dtype}, the finer precision of "
+                f"initial state and times. Convert the field, .to({y.dtype}), or initial state and times, .to({own})."
+            ) from error
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """The integrands at (t, y), (batch, integral), where dy = f(t, y). Not counted as an evaluation."""
@@ -244,10 +259,10 @@ def fitted(found: Any, y: State, field: VectorField, call: str = "forward") -> T
     if (call == "forward" or call in kind_of(field).slopes) and not (
         isinstance(found, Tensor) and found.shape == y.shape
     ):
-        one = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        gave = f"one of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise RefusedInput(
-            f"{_named(field, call)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one "
-            f"{one}."
+            f"{_named(field, call)} must give a derivative, a tensor in the shape of its state, {tuple(y.shape)}, and "
+            f"gave {gave}."
         )
     if not isinstance(found, Tensor) or found.dtype == y.dtype or not y.is_floating_point():
         return found

@@ -107,17 +107,22 @@ class Observation(Observer):
         strange = [leaf for leaf in leaves if not any(leaf is one for one in own)]
         for leaf in strange:
             if id(leaf) in self._before or isinstance(leaf, nn.Parameter):
-                self._refuse(f"that asks for a gradient, of shape {tuple(leaf.shape)},")
+                self._refuse(f"that asks for a gradient, of shape {tuple(leaf.shape)},", leaf)
         for node in older:
             if id(node) in self._before or y.device.type == "cpu":
                 self._refuse(f"that was computed before the solve (by {node.name()})")
         self._before = {id(one): one for one in (*strange, *older)}
 
-    def _refuse(self, which: str) -> NoReturn:
+    def _refuse(self, which: str, leaf: Tensor | None = None) -> NoReturn:
+        held = "make the field a module that holds it, or the layer that it belongs to, as an attribute"
+        given = (
+            "hand the tensor over, with a row for every sample: integrate(field, y0, ts, given=(tensor,)), for a field "
+            "f(t, y, tensor)"
+        )
         raise IncompatibleChoice(
             f"{name_of(self.field)} reads a tensor {which} and is neither its state nor one of its parameters: "
-            f"{self.mode} would give it no gradient. Use gradient=backprop, which does, or hand "
-            "the tensor over: integrate(field, y0, ts, given=(tensor,)), for a field f(t, y, tensor)."
+            f"{self.mode} would give it no gradient. Use gradient=backprop, which does, or "
+            f"{held if isinstance(leaf, nn.Parameter) else given}."
         )
 
 

@@ -156,6 +156,8 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             f"|y|={size_of(y.detach(), 1.0, rms):.3g}, |f|={size_of(f.detach(), 1.0, rms):.3g}, "
             f"last steps {', '.join(f'{dt:.2g}' for dt in statistics.sizes) or 'none'}"
         )
+        if not torch.isfinite(y).all():
+            return f"{where}: the initial state has NaN or infinity."
         if not (torch.isfinite(f).all() and (statistics.newest is None or torch.isfinite(statistics.newest).all())):
             return f"{where}: the field returned NaN or infinity."
         if statistics.attempts == self.max_steps:

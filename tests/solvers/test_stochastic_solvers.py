@@ -527,7 +527,7 @@ def test_a_drift_or_diffusion_of_another_shape_or_kind_is_refused(solver: type[S
     """A drift (batch,) would be laid along the elements of the state, without a word where there are as many."""
     for call, made, said in (
         ("drift", lambda t, y: y.sum(dim=1), "drift of Geometric must give a derivative in the shape of its state"),
-        ("drift", lambda t, y: 1.0, r"drift of Geometric must .* and gave one a float"),
+        ("drift", lambda t, y: 1.0, r"drift of Geometric must .* and gave a float"),
         ("diffusion", lambda t, y: 1.0, r"of shape \(3, 3\), and it is a float"),
         ("diffusion", lambda t, y: y.mul_(2), "Geometric writes into the state that it is given"),
     ):
