@@ -26,6 +26,8 @@ ALIKE = 0.995  # correlation above which two estimates are reported as hardly di
 AT_BOUND = 1e-3  # as a fraction of the distance between the bounds
 FAR = 5  # standard errors: an estimate further from the truth is not off by chance
 ROUNDING = 1e-9  # relative: no measurement determines digits beyond this
+AHEAD = 1.0  # standard errors: a longer step from an estimate to the minimum is one that training has yet to make
+SLIGHT = 1e-4  # relative: no such step, however small the errors (of exact data, rounding)
 NEAR = 0.01  # relative: an estimate this close to the truth is found, however small its error (of exact data, rounding)
 NOISY_START = (
     "each solve begins from the first row, which is measured with noise; this biases the numbers, by more than "
@@ -39,6 +41,7 @@ class Estimates:
 
     values: Mapping[str, float]
     errors: Mapping[str, float]  # standard errors of those that the data identify
+    ahead: Mapping[str, float]  # by how much a Gauss-Newton step would change these
     unidentified: Sequence[Sequence[str]]  # groups of which the data identify a combination at most
     alike: Sequence[tuple[str, str, float]]  # pairs and their correlation
     freedom: int  # degrees of freedom: residuals less identified directions
@@ -64,7 +67,7 @@ def estimate(experiment: Experiment) -> Estimates | None:
     by_parameter = jacobian(torch.stack(list(numbers.values())), parameters).to(derivative)
     values = {name: float(value.detach()) for name, value in numbers.items()}
     found = _estimates(values, by_parameter, residuals, derivative)
-    return replace(found, errors={}, why_none=NOISY_START) if task.noisy_starts else found
+    return replace(found, errors={}, ahead={}, why_none=NOISY_START) if task.noisy_starts else found
 
 
 def report_estimates(experiment: Experiment, *, folder: Path, display: Display) -> dict[str, float]:
@@ -80,7 +83,7 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
     for line in _lines(found, truths):
         display.say(line)
     more = experiment.task.more_errors if isinstance(experiment.task, LeastSquaresTask) else ""
-    for sentence in chain(_sentences(found, model, more), _far_off(found, truths)):
+    for sentence in chain(_sentences(found, model, more), _unfinished(found), _far_off(found, truths)):
         display.say(sentence, style="yellow")
     rows = [[name, value, found.errors.get(name), truths.get(name)] for name, value in found.values.items()]
     write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error", "true"], rows)
@@ -124,7 +127,8 @@ def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Ten
     """Estimates by the SVD of the Jacobian `derivative`; `by_parameter` (number, parameter): d number / d parameter."""
     lengths = derivative.norm(dim=0)
     lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
-    _, singular, directions = torch.linalg.svd(derivative / lengths, full_matrices=True)
+    triangle = torch.linalg.qr(derivative / lengths, mode="r").R  # the SVD of all rows takes memory of their square
+    _, singular, directions = torch.linalg.svd(triangle, full_matrices=True)
     singular = torch.cat([singular, singular.new_zeros(len(directions) - len(singular))])
     seen = singular > UNSEEN * singular.max()
     freedom = len(residuals) - int(seen.sum())
@@ -132,6 +136,8 @@ def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Ten
     scaled = by_parameter.cpu().double() / lengths
     along = scaled @ directions.T  # (number, direction)
     covariance = (along[:, seen] / singular[seen]) @ (along[:, seen] / singular[seen]).T
+    downhill = -directions[seen] @ (derivative.T @ residuals / lengths)
+    ahead = (along[:, seen] / singular[seen].square()) @ downhill
     involved = along[:, ~seen].abs() / scaled.norm(dim=1, keepdim=True).clamp_min(1e-300) > INVOLVED
     identified = ~involved.any(dim=1)
     names = list(values)
@@ -143,6 +149,7 @@ def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Ten
     return Estimates(
         values=values,
         errors=errors,
+        ahead={name: float(ahead[i]) for i, name in enumerate(names) if name in errors},
         unidentified=_groups(names, involved),
         alike=_alike([name for i, name in enumerate(names) if identified[i]], covariance[identified][:, identified]),
         freedom=freedom,
@@ -212,6 +219,20 @@ def _sentences(found: Estimates, model: EstimatedModel, more: str = "") -> Itera
         near = [bound for bound in (low, high) if math.isfinite(bound) and abs(value - bound) < AT_BOUND * span]
         if near:
             yield f"{name} is at its bound {near[0]:g}: its error means nothing. Widen the bound."
+
+
+def _unfinished(found: Estimates) -> Iterator[str]:
+    """A warning of estimates that are not at the minimum of the loss, which their standard errors presuppose."""
+    far = [
+        f"{name} by {step:.2g}"
+        for name, step in found.ahead.items()
+        if abs(step) > max(AHEAD * found.errors[name], SLIGHT * abs(found.values[name]))
+    ]
+    if far:
+        yield (
+            f"training has not reached the least squares: a Gauss-Newton step would change {', '.join(far)}, which is "
+            "more than the standard errors. Train longer; optimizer=gauss_newton takes such steps."
+        )
 
 
 def _far_off(found: Estimates, truths: Mapping[str, float]) -> Iterator[str]:

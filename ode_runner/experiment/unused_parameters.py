@@ -40,8 +40,9 @@ def sentences_on_parameters(model: nn.Module, loss: Loss, *, before: int) -> lis
 
 def _on_unused(names: Sequence[str], count: int) -> str:
     return (
-        f"the loss does not depend on {_listed(names)}, {len(names)} of {count} parameters, which keep their initial "
-        "values: no gradient reaches a parameter that is not used, or is used under no_grad() or before a detach()."
+        f"the loss does not depend on {_listed(names)}, {len(names)} of {count} parameters, in the first step. A "
+        "parameter keeps its initial value as long as it is not used (as before the first event), or is used under "
+        "no_grad() or before a detach()."
     )
 
 

@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from ode_runner.batch import TaskSpec
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.experiment.estimates import _estimates, _far_off, _groups, _lines, _sentences, _with_error, estimate
+from ode_runner.experiment.estimates import (
+    Estimates,
+    _estimates,
+    _far_off,
+    _groups,
+    _lines,
+    _sentences,
+    _unfinished,
+    _with_error,
+    estimate,
+)
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.models.equations.coefficients import Range, Ranges, learnable
@@ -136,7 +146,7 @@ def test_a_first_state_is_learned_besides_and_a_pair_is_named(reaction: Path, mo
     assert "k = 2.5871 +- 0.0099" in logged.stdout
 
 
-def estimates_of(derivative: list[list[float]], residuals: list[float], names: str = "abc") -> object:
+def estimates_of(derivative: list[list[float]], residuals: list[float], names: str = "abc") -> Estimates:
     j = torch.tensor(derivative, dtype=torch.float64)
     numbers = dict.fromkeys(names[: j.shape[1]], 1.0)
     return _estimates(numbers, torch.eye(j.shape[1]), torch.tensor(residuals, dtype=torch.float64), j)
@@ -150,6 +160,20 @@ def test_standard_errors_are_those_of_a_linear_regression() -> None:
     expected = (variance * torch.linalg.inv(x.T @ x)).diagonal().sqrt().tolist()
     assert [found.errors["a"], found.errors["b"]] == pytest.approx(expected, rel=1e-12)
     assert (found.unidentified, found.freedom) == ([], 2)
+
+
+def test_numbers_that_training_has_not_reached_are_named_with_the_step_that_is_left() -> None:
+    x = torch.stack([torch.ones(20), torch.arange(20.0)], dim=1).double()
+    best = 0.1 * torch.sin(torch.arange(20.0)).double()
+    best -= x @ torch.linalg.lstsq(x, best[:, None]).solution[:, 0]
+    [there, away] = (
+        estimates_of(x.tolist(), (best + x @ torch.tensor(off, dtype=torch.float64)).tolist())
+        for off in ([0.0, 0.0], [0.5, 0.001])
+    )
+    assert not list(_unfinished(there))
+    assert [away.ahead[name] for name in "ab"] == pytest.approx([-0.5, -0.001], rel=1e-12)
+    [told] = _unfinished(away)
+    assert "a Gauss-Newton step would change a by -0.5, which is more" in told
 
 
 def test_what_the_data_do_not_tell_is_named() -> None:
