@@ -34,6 +34,7 @@ from ode_runner.tasks.sampled import SampledTask
 
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # allowed relative worsening of an accuracy, and of an error
 TRAINING = "training"  # a column of the printed table
+UNDOING = ("solver.num_steps=null", "solver.step_size=null")  # added to what is typed if the other of the two is
 
 
 class Verdict(NamedTuple):
@@ -128,7 +129,7 @@ def _heading(trained: TrainedRun, solver: str) -> str:
     """The heading of the column of the command: the solver, and options that were typed."""
     left_out = ("gradient", *COMMANDS, *PLACEMENT, *PROCESSES, *OBSERVERS)
     typed = [word for word in typed_now(trained.folder) if root_of(word) not in left_out]
-    options = [word.removeprefix("solver.") for word in typed if not word.startswith("solver=")]
+    options = [word.removeprefix("solver.") for word in typed if not word.startswith("solver=") and word not in UNDOING]
     return " ".join([*([] if solver == UNUSED else [f"solver={solver}"]), *options]) or "again"
 
 

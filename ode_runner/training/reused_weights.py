@@ -28,7 +28,7 @@ def reuse_weights(record: RunRecord, folder: Path, checkpoints: Checkpoints, dis
             display.say(f"{str(error).rstrip('.')}: its weights are not taken.", style="yellow")
             continue
         display.remark(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
-        return f"with the weights of {earlier.name}, {UNTRAINED}"
+        return f"with the weights and training time of {earlier.name}, {UNTRAINED}"
     return ""
 
 

@@ -160,8 +160,9 @@ def test_a_weight_tied_network_may_be_put_to_any_solver(trained: Any) -> None:
 def test_several_solvers_at_once(trained: Any) -> None:
     root = trained["moons"]
     [folder] = run_folders(root)
-    ended = typed("-m", f"evaluate={folder.relative_to(root)}", "solver=heun,midpoint", cwd=root)
+    ended = typed("-m", f"evaluate={folder.relative_to(root)}", "solver=heun,midpoint", "solver.num_steps=5", cwd=root)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "  solver=heun num_steps=5  " in ended.stdout
     for solver in ("heun", "midpoint"):
         assert evaluation(root, solver)["solver"]["name"] == solver
     assert not (root / "outputs" / "sweeps").exists()
