@@ -73,7 +73,8 @@ class _RuledSolve(torch.autograd.Function):
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         _check_unchanged(ctx.read)
-        kept, parameters = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        saved = ctx.saved_tensors  # read once: torch.utils.checkpoint refuses to unpack them a second time
+        kept, parameters = saved[: ctx.kept], saved[ctx.kept :]
         dy0, gradients = ctx.rule.pull_back(ctx.field, kept, parameters, dys, dqs)
         return None, None, None, dy0, None, *gradients
 

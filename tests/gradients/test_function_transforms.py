@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 import ode_runner as ode
 from ode_runner.errors import RefusedInput
@@ -55,3 +56,17 @@ def test_an_error_of_the_field_stays_what_it_is() -> None:
 
     with pytest.raises(RuntimeError, match="setup_context"):
         torch.func.grad(lambda y: ode.integrate(lambda t, y: Own.apply(y), y, TIMES, solver="rk4").ys.sum())(Y0)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "symplectic", "interpolated", "adjoint"])
+def test_a_solve_is_made_again_by_torchs_checkpointing(gradient: str) -> None:
+    """Saved tensors may be read only once in a backward pass."""
+    layer = nn.Linear(2, 2)
+    expected, found = (
+        torch.autograd.grad(solved.square().sum(), layer.parameters())
+        for solved in (
+            end(layer(Y0), gradient, "dopri5"),
+            checkpoint(lambda y: end(layer(y), gradient, "dopri5"), Y0, use_reentrant=False),
+        )
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
