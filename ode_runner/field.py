@@ -19,6 +19,7 @@ class VectorField(nn.Module, abc.ABC):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method: evaluations that a call counts as
+    solved_by: ClassVar[str] = "a solver for such fields"  # in messages
     slopes: ClassVar[frozenset[str]] = frozenset({"forward"})  # calls whose result has the shape of their state
     batched_time: bool = False  # True: `t` may be (batch,), one time per sample, in every call; see `broadcast_time`
     batched_time_checked: bool = False  # True once a solve has compared such calls with calls at a single time
@@ -108,6 +109,7 @@ class StochasticField(NoiseDrivenField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"drift": 0.5, "diffusion": 0.5}
+    solved_by: ClassVar[str] = "solver=euler_maruyama, or another for stochastic equations"
     slopes: ClassVar[frozenset[str]] = frozenset({"drift"})
     noise_kind: NoiseKind = NoiseKind.DIAGONAL  # the first solve checks it by the derivative of the diffusion
     calculus: Calculus = Calculus.ITO  # the calculus in which the drift is stated

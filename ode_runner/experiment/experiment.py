@@ -20,7 +20,14 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.experiment.stability import stability_figures
-from ode_runner.experiment.task_contract import check_loss, check_measured, checked_batch, checked_metrics, reported
+from ode_runner.experiment.task_contract import (
+    check_loss,
+    check_measured,
+    checked_batch,
+    checked_figures,
+    checked_metrics,
+    reported,
+)
 from ode_runner.fields.ledger import Phase
 from ode_runner.fields.structured_field import MatrixField
 from ode_runner.integrator import Integrator
@@ -190,7 +197,7 @@ class Experiment:
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         """The pictures of the task, then those of the model and the solver, by file name without extension."""
-        yield from self.task.figures(view)
+        yield from checked_figures(self.task, self.task.figures(view))
         with self.options.autocast(self.device):
             of_model = list(self.model.figures(self._test_inputs()))
         yield from of_model

@@ -1,6 +1,6 @@
 """Checks of what a user's own task returns. A refusal names the method that returned something wrong."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
@@ -10,6 +10,7 @@ from ode_runner.batch import Batch, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.objectives.supervised import Supervised
+from ode_runner.plots.animation import Picture
 from ode_runner.tasks.base import Task
 
 TENSORS = ("inputs", "ts", "targets")  # of a batch
@@ -77,6 +78,21 @@ def check_measured(task: Task, split: Split, samples: int) -> None:
     """Raises RefusedInput if a split has no samples, so that there is no mean over it."""
     if not samples:
         raise RefusedInput(f"the {split} split of {type(task).__name__} is empty, and a run is judged by it.")
+
+
+def checked_figures(task: Task, found: Any) -> Iterator[tuple[str, Picture]]:
+    """The task's pictures.
+
+    Raises:
+        RefusedInput: they are not pairs of a name and a picture.
+    """
+    for one in found if isinstance(found, Iterable) else [found]:
+        if not (isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str)):
+            raise RefusedInput(
+                f"{type(task).__name__}.figures gave a {type(one).__name__}, and a task yields each picture with its "
+                'name: yield "errors", figure.'
+            )
+        yield one
 
 
 def check_loss(task: Task, loss: Loss) -> None:

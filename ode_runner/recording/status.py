@@ -21,6 +21,11 @@ from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunStatus
 
 TRACEBACK = "error.txt"
+TWICE = "backward through the graph a second time"  # in torch's error
+KEPT = (
+    "A field or model keeps a tensor of an earlier step in an attribute, such as a list of its states, and computes "
+    "with it. Keep x.detach(), or nothing."
+)
 NO_MEMORY = "allocate memory|calculation overflowed|out of memory"  # in torch's errors on a CPU
 
 
@@ -39,7 +44,8 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
         case Pruned():
             return RunStatus.PRUNED, reason
         case Diverged():
-            return RunStatus.DIVERGED, f"{reason} Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
+            advice = "Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
+            return RunStatus.DIVERGED, f"{reason} {_on_targets(error) or advice}"
         case SolverFailed():
             return RunStatus.SOLVER_FAILED, reason
         case torch.OutOfMemoryError() | MemoryError():
@@ -50,7 +56,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
             what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"
             return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command continues from it."
         case _:
-            return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
+            return RunStatus.FAILED, f"{type(error).__name__}: {_explained(_first_line(reason))}"
 
 
 def status_with_traceback(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
@@ -62,6 +68,19 @@ def status_with_traceback(error: BaseException, folder: Path) -> tuple[RunStatus
             atomic_write(folder / TRACEBACK, lambda file: file.write(text))
             reason += f" (traceback in {folder / TRACEBACK})"
     return status, reason
+
+
+def _on_targets(failure: Diverged) -> str:
+    """A sentence if known targets of the batch are not finite; else ""."""
+    if failure.crash_dump is None:
+        return ""
+    targets, observed = failure.crash_dump.batch.targets, failure.crash_dump.batch.observed
+    known = targets if observed is None else targets[observed]
+    return "" if bool(torch.isfinite(known).all()) else "Targets of this batch are NaN or infinite."
+
+
+def _explained(reason: str) -> str:
+    return f"{reason.partition('.')[0]}. {KEPT}" if TWICE in reason else reason
 
 
 def _first_line(text: str) -> str:

@@ -105,9 +105,10 @@ class Solver(abc.ABC):
         if self.takes_field(field):
             return
         kind, calls = kind_of(field), ", ".join(self._calls())
+        own = "" if kind is not VectorField else f", or make the field a subclass of {self.fields.__name__}"
         raise IncompatibleChoice(
             f"{self.shown_name} evaluates a field by {calls}, and {name_of(field)} is a {kind.__name__}, which is "
-            f"evaluated by {', '.join(kind.call_weights)}. Use a solver for such fields."
+            f"evaluated by {', '.join(kind.call_weights)}. Use {kind.solved_by}{own}."
         )
 
     @classmethod

@@ -43,6 +43,31 @@ def _check_samples(samples: Samples | None, split: str) -> None:
         raise RefusedInput(f"{split}: targets are {targets.dtype}, and numbers of classes int64: targets.long().")
 
 
+def _check_finite(inputs: Tensor, where: str) -> None:
+    finite = torch.isfinite(inputs).flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        raise RefusedInput(
+            f"{where}: inputs have NaN or infinity in {int((~finite).sum())} of {len(finite)} samples, the first of "
+            f"them number {int(finite.int().argmin())} (from 0)."
+        )
+
+
+def _check_classes(targets: Tensor, answers: Sequence[int], where: str) -> None:
+    """Raises RefusedInput unless there is a class for each answer of a sample, of shape (*positions, classes)."""
+    *positions, classes = answers
+    if list(targets.shape[1:]) != positions:
+        raise RefusedInput(
+            f"{where}: targets are of shape {tuple(targets.shape)}, and a class of each sample is "
+            f"{(len(targets), *positions)}: targets.squeeze(1), or targets.argmax(dim=1) if they are one-hot."
+        )
+    low, high = (int(end) for end in targets.aminmax()) if targets.numel() else (0, 0)
+    if low < 0 or high >= classes:
+        raise RefusedInput(
+            f"{where}: targets go from {low} to {high}, and the {classes} classes of spec.output_shape = "
+            f"{tuple(answers)} are numbered from 0 to {classes - 1}."
+        )
+
+
 class Classification(Task):
     """Samples of a few classes, classified by the output at the end of the time span [0, 1]."""
 
@@ -57,21 +82,12 @@ class Classification(Task):
         self.ts = torch.tensor([0.0, 1.0], device=device)
 
     def check_data(self) -> None:
-        """Raises RefusedInput unless targets are numbers of classes from 0, one for each of the model's answers."""
-        *positions, classes = self.spec.output_shape
+        """Raises RefusedInput unless inputs are finite, and targets numbers of classes from 0, one for each answer."""
         for split, samples in self.splits.items():
-            targets, where = samples.targets, f"the {split} split of {type(self).__name__}: targets"
-            if list(targets.shape[1:]) != positions:
-                raise RefusedInput(
-                    f"{where} are of shape {tuple(targets.shape)}, and a class of each sample is "
-                    f"{(len(targets), *positions)}: targets.squeeze(1), or targets.argmax(dim=1) if they are one-hot."
-                )
-            low, high = (int(end) for end in targets.aminmax()) if targets.numel() else (0, 0)
-            if low < 0 or high >= classes:
-                raise RefusedInput(
-                    f"{where} go from {low} to {high}, and the {classes} classes of spec.output_shape = "
-                    f"{self.spec.output_shape} are numbered from 0 to {classes - 1}."
-                )
+            where = f"the {split} split of {type(self).__name__}"
+            if not self.spec.blanks:
+                _check_finite(samples.inputs, where)
+            _check_classes(samples.targets, self.spec.output_shape, where)
 
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         """Converts stored inputs to model inputs, with random augmentation if there is a generator. Default: no change.

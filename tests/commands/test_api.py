@@ -434,6 +434,8 @@ def test_a_loaded_run_tells_the_solver_that_it_has(trained: ode.Run) -> None:
             r"halves must give .*\(1, 2\), and gave",
         ),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
+        (lambda run: ode.integrate(Relaxing(), torch.ones(1, 1), TIMES), "Use solver=euler_maruyama, or another for"),
+        (lambda run: solve("srk", num_steps=4), "or make the field a subclass of StochasticField"),
         (lambda run: solve("dopri5", gradient="reversible"), "gradient=reversible .* solver=dopri5 is adaptive"),
     ],
 )

@@ -1,15 +1,19 @@
 """record.json and its neighbours: what other people's scripts rely on, and what each way to end leaves behind."""
 
 import json
+import math
 import re
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ode_runner.batch import Batch
+from ode_runner.errors import Diverged
 from ode_runner.recording import own_warnings
 from ode_runner.recording.display import Display, summary_rows
 from ode_runner.recording.own_warnings import warnings_printed
@@ -279,6 +283,32 @@ def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:
         assert reason.endswith("Try a smaller trainer.batch_size or network.width.")
     assert status_of(MemoryError())[1].startswith("no memory is left. ")
     assert status_of(KeyError()) == (RunStatus.FAILED, "KeyError: KeyError")
+
+
+@pytest.mark.parametrize(
+    ("target", "observed", "said"),
+    [
+        (1.0, None, "Try a smaller optimizer.lr"),
+        (math.nan, None, "Targets of this batch are NaN or infinite."),
+        (math.nan, [[True, False]], "Try a smaller optimizer.lr"),
+    ],
+)
+def test_a_loss_of_targets_that_are_not_numbers_is_not_blamed_on_the_step(
+    target: float, observed: list[list[bool]] | None, said: str
+) -> None:
+    failure = Diverged("the loss is nan at step 1.")
+    known = None if observed is None else torch.tensor(observed)
+    batch = Batch(torch.zeros(1, 2), torch.zeros(1), torch.tensor([[0.0, target]]), observed=known)
+    failure.crash_dump = SimpleNamespace(batch=batch)
+    assert status_of(failure)[1].startswith(f"the loss is nan at step 1. {said}")
+
+
+def test_a_tensor_that_is_kept_from_step_to_step_is_told() -> None:
+    x = torch.ones(1, requires_grad=True).exp()
+    x.sum().backward(retain_graph=False)
+    with pytest.raises(RuntimeError) as twice:
+        (2 * x).sum().backward()
+    assert "keeps a tensor of an earlier step in an attribute" in status_of(twice.value)[1]
 
 
 def test_the_speed_of_a_single_step_is_not_known(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.task_contract import check_spec, checked_batch
+from ode_runner.experiment.task_contract import check_spec, checked_batch, checked_figures
 from ode_runner.experiment.unpaired_targets import sentence_on_targets
 from ode_runner.objectives.base import Loss
 from ode_runner.tasks.base import Task
@@ -142,6 +142,23 @@ def test_classes_are_counted_from_zero_one_for_each_sample(targets: Tensor, said
     task.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
     with nullcontext() if said is None else pytest.raises(RefusedInput, match=f"the train split of .*{said}"):
         check_spec(task)
+
+
+def test_inputs_that_are_not_finite_are_refused_by_number() -> None:
+    inputs = torch.zeros(3, 2)
+    inputs[1, 0] = torch.nan
+    task = Classification(dict.fromkeys(Split, Samples(inputs, torch.tensor([0, 1, 1]))), seed=0, device=CPU)
+    for blanks in (True, False):
+        task.spec = TaskSpec(input_shape=(2,), output_shape=(2,), blanks=blanks)
+        said = r"inputs have NaN or infinity in 1 of 3 samples, the first of them number 1 \(from 0\)"
+        with nullcontext() if blanks else pytest.raises(RefusedInput, match=said):
+            check_spec(task)
+
+
+@pytest.mark.parametrize("found", [object(), [object()], [("a name", 1, 2)], [(1, object())]])
+def test_pictures_have_names(found: Any) -> None:
+    with pytest.raises(RefusedInput, match='Faulty.figures gave a .*: yield "errors", figure'):
+        list(checked_figures(Faulty(fault="", seed=0, device=CPU), found))
 
 
 @pytest.mark.parametrize(
