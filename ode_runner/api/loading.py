@@ -2,18 +2,19 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.api.composing import check_texts, composed
 from ode_runner.api.run import Run
 from ode_runner.build import assemble_experiment
 from ode_runner.building.instantiate import target_of
 from ode_runner.building.run_identity import identify
+from ode_runner.commands.hypersolve import corrected
 from ode_runner.commands.original_command import (
     LOADED,
     OF_RUNS,
@@ -25,6 +26,7 @@ from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.unused_words import unused_words
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
+from ode_runner.experiment.experiment import Experiment
 
 
 def load(
@@ -32,6 +34,7 @@ def load(
     *overrides: str,
     config_dirs: Sequence[str | os.PathLike[str]] = (),
     trust: bool = False,
+    correction: str | os.PathLike[str] | None = None,
 ) -> Run:
     """The trained run in a folder, with the weights that were best on validation.
 
@@ -43,10 +46,11 @@ def load(
             "model.guidance=2".
         config_dirs: folders of the user's own choices with which the run was made, as for -cd.
         trust: also run code that the run names itself and that is in none of these folders.
+        correction: a file or folder of `hypersolve=`, which corrects the steps of the solver.
 
     Raises:
         RefusedInput: there is no such run, it has no weights yet, or it needs code that is not trusted; or an override
-            affects only training.
+            affects only training, or the correction is of another run or solver.
     """
     folder = Path(folder)
     check_texts(overrides)
@@ -62,7 +66,7 @@ def load(
         check_model_options(overrides, free)
         trained = TrainedRun.find(
             folder,
-            partial(assemble_experiment, cfg, choices),
+            partial(_assembled, cfg, choices, folder, correction),
             expected=now,
             free=[f"model.{name}" for name in free],
         )
@@ -70,3 +74,12 @@ def load(
         for clause in unused_words(overrides, experiment, now, choices):
             warnings.warn(clause, stacklevel=2)
         return Run(folder=folder, record=trained.record, experiment=experiment, loaded_as=now)
+
+
+def _assembled(
+    cfg: DictConfig, choices: Mapping[str, str], folder: Path, correction: str | os.PathLike[str] | None
+) -> Experiment:
+    experiment = assemble_experiment(cfg, choices)
+    if correction is None:
+        return experiment
+    return corrected(experiment, Path(correction), run=folder, solver=choices["solver"])

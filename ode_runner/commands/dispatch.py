@@ -16,6 +16,8 @@ from ode_runner.building.threads import with_own_threads
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
+from ode_runner.commands.hypersolve import MOST as OPTIONS_OF_FIT
+from ode_runner.commands.hypersolve import corrected, hypersolve
 from ode_runner.commands.original_command import DIFFERENTIATING, TRAINED, check_model_options, words_of_training
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
@@ -112,6 +114,10 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         return _plan_export(cfg, choices, folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
+    if cfg.hypersolve is not None:
+        trained = _trained(cfg, choices, Path(str(cfg.hypersolve)))
+        options = {name: _plain(cfg[name]) for name in OPTIONS_OF_FIT}
+        return partial(hypersolve, trained, solver=choices["solver"], options=options, folder=folder)
     if cfg.audit:
         return _plan_audit(cfg, choices, folder)
     return None
@@ -137,7 +143,10 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_th
 
 
 def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Experiment:
-    return _remarked(assemble_experiment(cfg, choices), cfg, choices, folder)
+    experiment = assemble_experiment(cfg, choices)
+    if cfg.correction is not None:
+        experiment = corrected(experiment, Path(str(cfg.correction)), run=folder, solver=choices["solver"])
+    return _remarked(experiment, cfg, choices, folder)
 
 
 def _remarked(experiment: Experiment, cfg: DictConfig, choices: Mapping[str, str], folder: Path | None) -> Experiment:

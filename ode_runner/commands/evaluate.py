@@ -129,6 +129,7 @@ def _heading(trained: TrainedRun, solver: str) -> str:
     """The heading of the column of the command: the solver, and options that were typed."""
     left_out = ("gradient", *COMMANDS, *PLACEMENT, *PROCESSES, *OBSERVERS)
     typed = [word for word in typed_now(trained.folder) if root_of(word) not in left_out]
+    typed = ["corrected" if root_of(word) == "correction" else word for word in typed]  # the path would be too long
     options = [word.removeprefix("solver.") for word in typed if not word.startswith("solver=") and word not in UNDOING]
     return " ".join([*([] if solver == UNUSED else [f"solver={solver}"]), *options]) or "again"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ode_runner.recording.bookkeeping import COMMANDS
 
-PATHS = ("output_dir", "data", *COMMANDS)  # options whose value is a path
+PATHS = ("output_dir", "data", "correction", *COMMANDS)  # options whose value is a path
 
 
 def joined(word: str, arguments: Sequence[str]) -> str:

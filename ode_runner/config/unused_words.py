@@ -16,7 +16,6 @@ from ode_runner.recording.bookkeeping import (
     COMMAND_OPTIONS,
     COMMANDS,
     OBSERVERS,
-    OF_COMMAND,
     PLACEMENT,
     PRESETS,
     PROCESSES,
@@ -73,12 +72,12 @@ def _check_configuration(typed: Arguments) -> None:
 
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Raises RefusedInput for an option of one command that is typed with another, or with none."""
-    for command, options in OF_COMMAND.items():
-        asked = is_command(word for word in arguments if word.startswith(f"{command}="))
-        for key in options:
-            if key in keys and not asked and keys[key] != f"{key}=null":
-                instead = ", and choose what is learned from by task=" if key == "data" else ""
-                raise RefusedInput(f"{keys[key]} is for {command}=RUN_FOLDER. Leave it out{instead}.")
+    for key, commands in COMMAND_OPTIONS.items():
+        asked = is_command(word for word in arguments if word.startswith(tuple(f"{command}=" for command in commands)))
+        if key in keys and not asked and keys[key] != f"{key}=null":
+            instead = ", and choose what is learned from by task=" if key == "data" else ""
+            able = " and ".join(f"{command}=RUN_FOLDER" for command in commands)
+            raise RefusedInput(f"{keys[key]} is for {able}. Leave it out{instead}.")
     idle = keys.get("trust", "trust=false").partition("=")[2] not in ("false", "null")
     if idle and "," not in keys["trust"] and not any(map(names_a_run, arguments)):
         raise RefusedInput(f"{keys['trust']} is for runs that are opened, as by evaluate=RUN_FOLDER. Leave it out.")

@@ -10,9 +10,20 @@ COMMANDS = {  # questions about an existing run or an untrained model: the optio
     "export": "exports",
     "audit": "audits",
     "replay": "replays",
+    "hypersolve": "hypersolvers",
 }
-OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("format", "part")}  # options of only one
-COMMAND_OPTIONS = tuple(option for options in OF_COMMAND.values() for option in options)
+COMMAND_OPTIONS = {  # options of commands, and those that read each
+    "times": ("predict",),
+    "inputs": ("predict",),
+    "samples": ("predict",),
+    "data": ("predict",),
+    "format": ("export",),
+    "part": ("export",),
+    "correction_width": ("hypersolve",),
+    "correction_steps": ("hypersolve",),
+    "correction_samples": ("hypersolve",),
+    "correction": ("evaluate", "predict"),
+}
 # Options that say which runs are made, where, with whose code, and whether pictures are drawn.
 PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
 ASIDE = "ODE_RUN_ASIDE"  # environment variable: the run folder is temporary (`ode-report verify`) and not printed

@@ -34,6 +34,7 @@ MAP = {  # the way through the package: what a reader looks for, and where it is
     "Commands and reports on completed runs": (
         "commands/",
         "analysis/",
+        "hypersolving/",
         "exporting/",
         "plots/",
         "report/",

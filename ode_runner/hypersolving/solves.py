@@ -1,0 +1,133 @@
+"""The solves of a trained model in double precision, by any solver, and what they reach."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from ode_runner.batch import Split
+from ode_runner.devices.random_state import RandomState
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.experiment.experiment import Experiment, numbered
+from ode_runner.experiment.meters import Means
+from ode_runner.fields.counted_field import CountedField, uncounted
+from ode_runner.fields.ledger import Phase
+from ode_runner.gradients.base import GradientMode
+from ode_runner.hypersolving.residuals import MeasureResiduals, RecordStates, Residuals, joined
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.explicit.dopri5 import Dopri5
+from ode_runner.solvers.explicit.rk4 import RK4
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.tasks.sampled import SampledTask
+from ode_runner.types import Scalar, Trajectory
+
+SHARE = 1e-3  # the tolerance of accurate solves, as a share of the error of the classical method
+TOLERANCES = (1e-10, 1e-5)  # its least and largest values: near a kink of a field, small ones take very many steps
+
+
+class Measured(NamedTuple):
+    """What a solver reaches on the test split."""
+
+    nfe: float  # evaluations per batch, with the cost of corrections
+    error: float  # mean distance of states from accurate ones, over samples and output times after the first
+    objective: float | None  # the task's metric; None: there is none of these samples
+
+
+class _Pass(NamedTuple):
+    nfe: float
+    metrics: dict[str, Scalar]
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solves:
+    """The solves for `samples` samples of a split, or for as many generated ones if the model learns without a solve.
+
+    `experiment` has a trained model in double precision; its integrator is not used.
+    """
+
+    experiment: Experiment
+    samples: int
+
+    def accurate(self, base: FixedStepRungeKutta, factor: float) -> Dopri5:
+        """A solver whose error is small beside that of the classical method with `factor` times the steps of `base`.
+
+        That error is estimated on the test split by halving these steps.
+        """
+        [steps, half] = (RK4(num_steps=None, step_size=base.size / factor / parts) for parts in (1, 2))
+        error = _apart(self.states(steps), self.states(half))
+        least, largest = TOLERANCES
+        tolerance = min(max(SHARE * error, least), largest)
+        return Dopri5(rtol=tolerance, atol=tolerance, max_steps=100_000, per_sample=False)
+
+    def residuals(self, base: FixedStepRungeKutta, accurate: Solver) -> tuple[Residuals, CountedField]:
+        """The residuals of the steps of `base` along solutions by `accurate` of the training split, and their field.
+
+        Raises:
+            IncompatibleChoice: the solves have integrals, or several fields.
+        """
+        mode = MeasureResiduals(accurate=accurate)
+        for _ in self._passes(base, mode, Split.TRAIN):
+            pass
+        if len({id(uncounted(field)) for field in mode.fields}) > 1:
+            raise IncompatibleChoice(
+                "hypersolve= fits a correction to one field, and this model solves several, one after another. Name a "
+                "run of model=odenet, say."
+            )
+        return joined(mode.found), mode.fields[-1]
+
+    def states(self, solver: Solver) -> list[Trajectory]:
+        """The states of every solve on the test split."""
+        mode = RecordStates()
+        for _ in self._passes(solver, mode, Split.TEST):
+            pass
+        return mode.found
+
+    def measure(self, solver: Solver, accurate: Sequence[Trajectory]) -> Measured:
+        """What a solver reaches on the test split, whose accurate states are given."""
+        mode, evaluations, metrics = RecordStates(), Means(), Means()
+        for made in self._passes(solver, mode, Split.TEST):
+            evaluations.add({"nfe": made.nfe})
+            metrics.add({name: float(value) for name, value in made.metrics.items()}, weight=made.samples)
+        objective = metrics.read().get(self.experiment.task.objective)
+        return Measured(evaluations.read()["nfe"], _apart(mode.found, accurate), objective)
+
+    @torch.no_grad()
+    def _passes(self, solver: Solver, mode: GradientMode, split: Split) -> Iterator[_Pass]:
+        """The passes of a split by a solver, in batches; random numbers are the same for every solver."""
+        experiment = replace(self.experiment, integrator=Integrator(solver=solver, gradient=mode))
+        experiment.model.eval()
+        generates = experiment.model.generator() is not None and not experiment.model.objective.solves
+        with RandomState.now(experiment.device).again(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that steps are too long for training: this is what is compared
+            yield from self._generated(experiment, split) if generates else self._answered(experiment, split)
+
+    def _answered(self, experiment: Experiment, split: Split) -> Iterator[_Pass]:
+        size, done = min(experiment.options.eval_batch_size, self.samples), 0
+        for stored in experiment.task.batches(split, batch_size=size, epoch=0):
+            batch = numbered(stored.to(experiment.dtype), from_=done)
+            with experiment.integrator.ledger.phase(Phase.EVALUATION) as tally:
+                outputs = experiment.outputs(batch)
+            yield _Pass(tally.evaluations, experiment.task.metrics(outputs, batch), len(batch.inputs))
+            done += len(batch.inputs)
+            if done >= self.samples:
+                return
+
+    def _generated(self, experiment: Experiment, split: Split) -> Iterator[_Pass]:
+        begin = 0 if split is Split.TEST else self.samples  # the first are those of the test metrics
+        task, numbers = experiment.task, torch.arange(begin, begin + self.samples)
+        conditions = task.given(2 * self.samples) if isinstance(task, SampledTask) else []
+        for part in numbers.split(experiment.options.eval_batch_size):
+            given = [z[part.to(z.device)] for z in conditions]
+            with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
+                experiment.generate(part, given=given)
+            yield _Pass(tally.evaluations, {}, len(part))
+
+
+def _apart(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> float:
+    """The mean distance of states, over samples and output times after the first."""
+    apart = [(one - other)[1:].flatten(2).norm(dim=2) for one, other in zip(ours, theirs, strict=True)]
+    return float(torch.cat([each.flatten() for each in apart]).mean())
