@@ -6,14 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.hypersolving.comparison import COMPARED, FITTED, Compared, compare, cost_of, stretched
 from ode_runner.hypersolving.corrections import StateCorrection
-from ode_runner.hypersolving.fit import fitted
+from ode_runner.hypersolving.fit import fitted, share_left
 from ode_runner.hypersolving.residuals import joined
 from ode_runner.hypersolving.solves import Solves
 from ode_runner.hypersolving.storage import Fitted, load_correction, save_correction
@@ -55,13 +53,12 @@ def hypersolve(trained: TrainedRun, *, solver: str, options: dict[str, Any], fol
         RefusedInput: an option is out of range.
         IncompatibleChoice: the solver's steps cannot be corrected, or the model's solves are not of states alone.
     """
-    for name, most in MOST.items():
-        if type(options[name]) is not int or not 1 <= options[name] <= most:
-            raise RefusedInput(f"{name}={as_typed(options[name])} is no whole number from 1 to {most:,}.")
+    _check(options)
     experiment, display = trained.experiment(), Display()
     base = _checked(experiment, experiment.integrator.solver)
     choices, seed = trained.record.choices, trained.record.seed
-    display.headline(f"{choices['task']} · {choices['model']} · {solver} · seed {seed}", folder)
+    about = f"{choices['task']} · {choices['model']}"
+    display.headline(f"{about} · {solver} · seed {seed}", folder)
     display.after_training("solving samples accurately, and fitting the correction")
     solves = Solves(experiment=experiment.fine(), samples=options["correction_samples"])
     accurate = solves.accurate(base, COMPARED[-1])
@@ -71,17 +68,20 @@ def hypersolve(trained: TrainedRun, *, solver: str, options: dict[str, Any], fol
     display.after_training("comparing solvers")
     rows = list(compare(solves, base, correction.double(), solves.states(accurate)))
     display.stop()
-    _print(rows, base, solver, solves.experiment.task.objective, display)
     verdict = _verdict(next(row for row in rows if row.steps == base), solver)
+    _write(folder, rows, {"run": str(trained.folder), "solver": solver, "fit": told, "verdict": verdict}, experiment)
+    save_pictures(partial(_pictures, rows, base, solver, about), folder=folder, display=display)
+    _print(rows, base, solver, experiment.task.objective, display)
     display.say(verdict, style="bold")
-    _write(
-        folder, rows, {"run": str(trained.folder), "solver": solver, "verdict": verdict, "fit": told}, experiment.device
-    )
-    title = f"{choices['task']} · {choices['model']}: {solver} with and without a correction"
-    save_pictures(partial(_pictures, rows, base, solver, title), folder=folder, display=display)
     display.say(f"  table, picture: {folder}")
     display.say(f"  use it: ode-run evaluate={trained.folder} solver={solver} {_steps(base)} correction={path}")
     return RunStatus.COMPLETED
+
+
+def _check(options: dict[str, Any]) -> None:
+    for name, most in MOST.items():
+        if type(options[name]) is not int or not 1 <= options[name] <= most:
+            raise RefusedInput(f"{name}={as_typed(options[name])} is no whole number from 1 to {most:,}.")
 
 
 def corrected(experiment: Experiment, path: Path, *, run: Path, solver: str) -> Experiment:
@@ -120,11 +120,9 @@ def _fitted(
     data = joined(parts)
     correction = fitted(data, width=options["correction_width"], steps=options["correction_steps"], seed=seed)
     correction.cost = cost_of(correction, fields[0], data)
-    left = correction(data.t, data.dt, data.y, data.dy, *data.given) - data.error
-    share = float(left.flatten(1).norm(dim=1).mean() / data.error.flatten(1).norm(dim=1).mean())
     return correction, (
-        f"fitted to the local errors of {len(data.t):,} steps, of which {share:.2%} is left; each correction costs "
-        f"{correction.cost:.3g} evaluations of the field"
+        f"fitted to the local errors of {len(data.t):,} steps, of which {share_left(correction, data):.2%} is left; "
+        f"each correction costs {correction.cost:.3g} evaluations of the field"
     )
 
 
@@ -155,7 +153,7 @@ def _verdict(row: Compared, solver: str) -> str:
     gain, price = base.error / corrected.error, corrected.nfe / base.nfe
     said = f"the correction divides the error of {solver} by {gain:.3g}, for {price:.3g} times the evaluations"
     if rk4 is None:
-        return f"It pays: {said}."
+        return f"{said[0].upper()}{said[1:]}, which are too few for a step of rk4."
     pays = "It pays" if corrected.error < rk4.error else "It does not pay"
     return f"{pays}: {said}; rk4 with {round(rk4.nfe, 1):,g} evaluations has {rk4.error:.1e}."
 
@@ -167,12 +165,12 @@ def _steps(solver: FixedStepRungeKutta) -> str:
     return f"solver.num_steps=null solver.step_size={solver.step_size:g}"
 
 
-def _write(folder: Path, rows: Sequence[Compared], about: dict[str, str], device: torch.device) -> None:
+def _write(folder: Path, rows: Sequence[Compared], about: dict[str, str], experiment: Experiment) -> None:
     table = [[row.steps.num_steps, row.steps.step_size, *_numbers(row)] for row in rows]
     write_csv(folder / "hypersolver.csv", HEADER, table)
     content = about | {
         "rows": [dict(zip(HEADER, line, strict=True)) for line in table],
-        "environment": describe_environment(device),
+        "environment": describe_environment(experiment.device),
         "finished": utc_now(),
     }
     atomic_write(folder / "hypersolver.json", lambda file: file.write(to_json(content, indent=2).encode()))
@@ -184,10 +182,15 @@ def _numbers(row: Compared) -> Iterator[float | None]:
 
 
 def _pictures(
-    rows: Sequence[Compared], base: FixedStepRungeKutta, solver: str, title: str
+    rows: Sequence[Compared], base: FixedStepRungeKutta, solver: str, about: str
 ) -> Iterator[tuple[str, Figure]]:
     curves = {solver: [row.base for row in rows], f"{solver}, corrected": [row.corrected for row in rows]}
     curves["rk4 instead"] = [row.rk4 for row in rows if row.rk4 is not None]
     points = {label: [(one.nfe, one.error) for one in measured] for label, measured in curves.items() if measured}
     fitted_to = next(row.corrected for row in rows if row.steps == base)
-    yield "hypersolver", draw_hypersolver(points, fitted_to=(fitted_to.nfe, fitted_to.error), title=title)
+    yield (
+        "hypersolver",
+        draw_hypersolver(
+            points, fitted_to=(fitted_to.nfe, fitted_to.error), title=f"{about}: {solver} with and without a correction"
+        ),
+    )

@@ -1,6 +1,7 @@
 """Fits a correction to residuals."""
 
 import torch
+from torch import Tensor
 
 from ode_runner.hypersolving.corrections import StateCorrection
 from ode_runner.hypersolving.residuals import Residuals
@@ -23,10 +24,22 @@ def fitted(data: Residuals, *, width: int, steps: int, seed: int) -> StateCorrec
     with torch.enable_grad():
         for _ in range(steps):
             chosen = data.chosen(torch.randint(len(data.t), (BATCH,), generator=generator).to(data.t.device))
-            apart = correction(chosen.t, chosen.dt, chosen.y, chosen.dy, *chosen.given) - chosen.error
-            loss = apart.flatten(1).norm(dim=1).mean() / correction.size
+            loss = _left(correction, chosen).mean() / correction.size
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     return correction.requires_grad_(False)
+
+
+@torch.no_grad()
+def share_left(correction: StateCorrection, data: Residuals) -> float:
+    """The share of the residuals that the correction leaves: their mean distance from it by their mean size."""
+    parts = [data.chosen(places) for places in torch.arange(len(data.t), device=data.t.device).split(BATCH)]
+    left = sum(float(_left(correction, part).sum()) for part in parts)
+    return left / sum(float(part.error.flatten(1).norm(dim=1).sum()) for part in parts)
+
+
+def _left(correction: StateCorrection, data: Residuals) -> Tensor:
+    """The distance of each residual from its correction."""
+    return (correction(data.t, data.dt, data.y, data.dy, *data.given) - data.error).flatten(1).norm(dim=1)

@@ -143,7 +143,7 @@ def test_the_table_is_that_of_the_files_and_the_correction_is_used(trained: Path
     rows = list(csv.DictReader((folder / "hypersolver.csv").read_text().splitlines()))
     content = json.loads((folder / "hypersolver.json").read_text())
     assert [row["num_steps"] for row in rows] == ["1", "2", "4", "8", "16"]
-    assert content["verdict"].startswith(("It pays", "It does not pay"))
+    assert content["verdict"].startswith(("It pays: ", "It does not pay: "))
     for row in rows:
         assert float(row["rk4_nfe"] or 0) <= float(row["corrected_nfe"])
         assert float(row["solver_nfe"]) < float(row["corrected_nfe"])
