@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +26,8 @@ from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import RefusedInput
 
+_one_thread = RLock()
+
 
 def check_texts(overrides: Sequence[object]) -> None:
     """Raises RefusedInput for overrides that are not strings, such as a list."""
@@ -35,6 +38,8 @@ def check_texts(overrides: Sequence[object]) -> None:
 @contextmanager
 def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLike[str]]) -> Iterator[DictConfig]:
     """The configuration of one run, with Hydra's own part; within the context, Hydra's state is that of a command.
+
+    This state and sys.argv are global to the process: other threads wait until the context ends.
 
     Args:
         overrides: as typed after `ode-run`, such as "task=digits", "solver.rtol=1e-4".
@@ -52,7 +57,7 @@ def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLik
         if not place.is_dir():
             raise RefusedInput(f"config_dirs names the folder '{place}', which does not exist.")
     words = [word for place in places for word in ("-cd", str(place))] + list(overrides)
-    with _hydra_and_argv_restored():
+    with _one_thread, _hydra_and_argv_restored():
         sys.argv = ["ode-run", *words]  # read by messages and by the search for choices
         try:
             cfg = _compose(words, overrides, places)

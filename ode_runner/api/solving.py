@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache, lru_cache
-from threading import RLock
 from typing import Any, NoReturn, final
 
 import torch
@@ -27,8 +26,6 @@ from ode_runner.noise.brownian_path import Noise
 from ode_runner.problem import Solution, SolveOptions, check_given, check_kinds, check_solvable
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
-
-_composing = RLock()  # Hydra's state is global to the process: one thread at a time
 
 
 def integrate(
@@ -261,11 +258,11 @@ def _check_object(choice: object, kind: type, group: str, example: str) -> None:
 @cache
 def _odenet() -> Any:
     """The model with the requirements of a single solve."""
-    with _composing, composed((), config_dirs=()) as cfg:
+    with composed((), config_dirs=()) as cfg:
         return target_of(cfg, "model")
 
 
 @lru_cache(maxsize=256)  # composing takes 0.2 seconds
 def _member(group: str, words: tuple[str, ...]) -> Any:
-    with _composing, composed(words, config_dirs=()) as cfg:
+    with composed(words, config_dirs=()) as cfg:
         return construct(cfg, group)

@@ -324,6 +324,19 @@ def test_threads_may_solve_at_the_same_time() -> None:
         torch.testing.assert_close(torch.stack([*ends]), torch.exp(-ts[-1]).expand(3, 1, 1), rtol=1e-3, atol=0)
 
 
+def test_threads_train_and_load_in_turn(trained: ode.Run, tmp_path: Path) -> None:
+    def made(seed: int, folder: str) -> float:
+        words = (*SMALL, "trainer.epochs=1", f"seed={seed}", f"output_dir={tmp_path / folder}")
+        return ode.train(*[word for word in words if word != "trainer.epochs=2"]).results["test/loss"]
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = [pool.submit(ode.load, trained.folder) for _ in range(2)]
+        together = [*pool.map(made, (1, 2), ("together", "together"))]
+    assert together == [made(1, "alone"), made(2, "alone")]
+    x = [[0.5, 0.25]]
+    assert all(torch.equal(one.result().predict(x), trained.predict(x)) for one in loaded)
+
+
 class ShortSteps(VectorField):
     @property
     def longest_step(self) -> float:
