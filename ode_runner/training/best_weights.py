@@ -1,4 +1,7 @@
-"""Which weights of a run are the best: by validation, or by the training loss if the model estimates parameters."""
+"""Which weights of a run are the best: by validation, or by the training loss if the model estimates parameters.
+
+Of equally good ones, such as those of 100 % accuracy, the ones with the least loss on validation.
+"""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +15,8 @@ from ode_runner.experiment.task_contract import check_criterion
 from ode_runner.models.equations.estimated import EstimatedModel
 from ode_runner.training.gauss_newton import evaluated
 
-NONE = {"objective": math.nan, "chosen_by": math.nan, "epoch": 0}  # before the first epoch has ended
+# Before the first epoch has ended. `improved`: the epoch in which `chosen_by` was first reached.
+NONE = {"objective": math.nan, "chosen_by": math.nan, "loss": math.nan, "epoch": 0, "improved": 0}
 
 
 def better(
@@ -35,9 +39,16 @@ def better(
     if of_training_data(experiment):
         number, higher_is_better = evaluated(experiment, optimizer, stop, Split.TRAIN)["loss"], False
     before, latest = best["chosen_by"], not experiment.objective.ranks
+    loss = results.get("loss", math.nan)
+    found = {"objective": results[name], "chosen_by": number, "loss": loss, "epoch": epoch, "improved": epoch}
     if latest or math.isnan(before) or (number > before if higher_is_better else number < before):
-        return {"objective": results[name], "chosen_by": number, "epoch": epoch}
-    return None
+        return found
+    return found | {"improved": best["improved"]} if number == before and loss < best["loss"] else None
+
+
+def best_of_checkpoint(best: Mapping[str, float]) -> dict[str, float]:
+    """The entry that a checkpoint holds, with what older ones lack."""
+    return {"chosen_by": best["objective"], "loss": math.nan, "improved": best["epoch"], **best}
 
 
 def of_training_data(experiment: Experiment) -> bool:

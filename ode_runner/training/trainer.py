@@ -30,7 +30,7 @@ from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_even, check_parts
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.batch_pass import BatchPass
-from ode_runner.training.best_weights import NONE, better
+from ode_runner.training.best_weights import NONE, best_of_checkpoint, better
 from ode_runner.training.gauss_newton import evaluated
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.pictures import draw_if_due
@@ -220,7 +220,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.step, self.epoch, self.batch = state["position"]
-        self.best = {"chosen_by": state["best"]["objective"]} | state["best"]
+        self.best = best_of_checkpoint(state["best"])
         self.diagnosed = state.get("diagnosed", {})
         self.stages.load_state_dict(state["stages"])
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # for that stage
@@ -292,7 +292,7 @@ class Trainer:
     def _spent_budget(self) -> str:
         """A sentence if a budget or trainer.patience is used up; otherwise ""."""
         nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
-        name, best = self.experiment.criterion[0], int(self.best["epoch"])
+        name, best = self.experiment.criterion[0], int(self.best["improved"])
         ended = out_of_patience(self.options.patience, name, best, epoch=self.epoch, step=self.step)
         return self.options.spent(step=self.step, seconds=self.meters.clock.seconds, nfe=nfe) or ended
 

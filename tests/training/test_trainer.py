@@ -15,6 +15,7 @@ from ode_runner.fields.ledger import Phase
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.tasks.classification import Classification
+from ode_runner.training.best_weights import NONE, best_of_checkpoint, better
 from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.resume import _without_best
 from ode_runner.training.trainer import Trainer
@@ -170,15 +171,28 @@ def test_epochs_and_steps_agree(run: dict[str, Path]) -> None:
 def test_the_best_weights_are_chosen_on_validation_and_judged_on_test(
     name: str, run: dict[str, Path], trainer: Any
 ) -> None:
-    record, reached = record_of(run[name]), [row["eval/accuracy"] for row in epochs_of(run[name])]
+    record, reached = record_of(run[name]), [(row["eval/accuracy"], -row["eval/loss"]) for row in epochs_of(run[name])]
     assert record["cost"]["best_epoch"] == reached.index(max(reached)) + 1
-    assert record["metrics"]["eval/accuracy"] == max(reached)
+    assert record["metrics"]["eval/accuracy"] == max(reached)[0]
     made = trainer(*RUNS[name])
     best = torch.load(run_folder(run[name]) / "checkpoints" / "best.pt", weights_only=True)
     made.model.load_state_dict(best["state"]["model"])
     judged = made.experiment.evaluate(Split.TEST, StopRequest())
     assert judged["loss"] == pytest.approx(record["metrics"]["test/loss"], rel=1e-5)
     assert judged["accuracy"] == pytest.approx(record["metrics"]["test/accuracy"])
+
+
+def test_of_equal_accuracies_the_least_loss_is_best_and_patience_counts_from_the_first(trainer: Any) -> None:
+    made, best = trainer(), NONE
+    kept = []
+    for epoch, (accuracy, loss) in enumerate([(0.5, 0.9), (1.0, 0.6), (1.0, 0.7), (1.0, 0.1), (0.9, 0.0)], start=1):
+        results = {"accuracy": accuracy, "loss": loss}
+        best = better(best, results, made.experiment, made.optimizer, StopRequest(), epoch=epoch) or best
+        kept.append((best["epoch"], best["improved"]))
+    assert kept == [(1, 1), (2, 2), (2, 2), (4, 2), (4, 2)]
+    older = best_of_checkpoint({"objective": 1.0, "epoch": 2})
+    same = better(older, {"accuracy": 1.0, "loss": 0.0}, made.experiment, made.optimizer, StopRequest(), epoch=3)
+    assert (same, older["improved"]) == (None, 2)
 
 
 def test_the_test_split_is_touched_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
