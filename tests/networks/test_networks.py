@@ -18,6 +18,7 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv
 from ode_runner.networks.conv_flat import ConvFlat
 from ode_runner.networks.mlp import MLP
+from ode_runner.networks.recognition import normal_points
 from ode_runner.networks.recurrent_vae import RecurrentVAE
 from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.networks.time_conv import TimeConv2d
@@ -368,3 +369,18 @@ def test_features_of_a_time_are_of_periods_from_four_spans_to_a_third_of_one() -
     frequencies = TimeFeatures(4).frequencies.double()
     torch.testing.assert_close(2 * math.pi / frequencies[0], torch.tensor(4.0, dtype=torch.float64))
     torch.testing.assert_close(frequencies[1:] / frequencies[:-1], torch.full((7,), math.sqrt(2), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(8, 4), (9, 4), (32, 4), (2, 1), (20, 10)])
+def test_points_in_place_of_a_normal_law_have_its_mean_and_covariance(count: int, dimensions: int) -> None:
+    """All sequences share them: those of a generator left a forecast's band half as wide, and a bound a nat off."""
+    points = normal_points(count, dimensions)
+    torch.testing.assert_close(points.mean(dim=0), torch.zeros(dimensions), rtol=0, atol=1e-6)
+    torch.testing.assert_close(points.T @ points / count, torch.eye(dimensions), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(2, 4), (3, 4), (7, 4)])
+def test_too_few_points_for_every_direction_have_the_size_of_a_normal_law(count: int, dimensions: int) -> None:
+    points = normal_points(count, dimensions)
+    torch.testing.assert_close(points.mean(dim=0), torch.zeros(dimensions), rtol=0, atol=1e-6)
+    assert float(points.square().sum(dim=1).mean()) == pytest.approx(dimensions)

@@ -264,6 +264,6 @@ def _copies(outputs: Outputs, batch: Batch) -> Tensor:
 
 
 def _with_band(found: Forecast, samples: np.ndarray) -> Forecast:
-    """The forecast with a band: the spread of `samples`, (time, samples, columns)."""
+    """The forecast with a band: the spread of `samples`, (time, samples, columns), of points that have that spread."""
     band = f"{WIDTH:g} standard deviations of {samples.shape[1]} samples of the latent state{LEFT_OUT}"
-    return replace(found, half_width=WIDTH * samples.std(axis=1, ddof=1), band=band)
+    return replace(found, half_width=WIDTH * samples.std(axis=1), band=band)
