@@ -42,6 +42,7 @@ USAGE = (
     "  ode-run export=RUN_FOLDER format=onnx                            the model for other programs\n"
     "  ode-run replay=RUN_FOLDER solver=kvaerno3                        repeat the solve that failed\n"
     "  ode-run audit=true task=digits                                   the error of each gradient mode\n"
+    "  ode-run hypersolve=RUN_FOLDER solver=euler                       a network that corrects its steps\n"
     "  ode-run new PATH                                                 a project of your own\n"
     "  ode-run pack RUN_FOLDER                                          a run and its code, to be sent\n\n"
     "The same command again resumes an interrupted run, or shows a completed one; rerun=all repeats it.\n"
