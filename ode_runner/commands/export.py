@@ -25,7 +25,7 @@ def export(trained: TrainedRun, *, file_format: Any, part: Any, folder: Path) ->
     if written.apart is None:
         display.say("not compared, because nothing that runs it is installed: pip install 'ode-run[export]'")
     else:
-        display.say(f"opened again, its answer to {counted(written.samples, 'sample')} is the model's, to "
+        display.say(f"opened again, its answer to {counted(written.samples, 'sample')} is the model's, within "
             f"{written.apart:.1g} of the largest number")  # fmt: skip
     if isinstance(experiment.model, PathModel) and experiment.model.guidance != 1:
         guidance = f"model.guidance={experiment.model.guidance:g}"
