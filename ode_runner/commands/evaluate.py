@@ -51,8 +51,8 @@ def evaluate(
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
     learned to use the solver's error loses them. The test metrics under the training solver come from the record. They
-    are measured again if the task has other options than in training, or the run is not completed. Writes
-    `evaluation.json` into `folder` and prints a table.
+    are measured again if the task has other options than in training, the user's own code has changed since, or the run
+    is not completed. Writes `evaluation.json` into `folder` and prints a table.
 
     Args:
         trained: the run.
@@ -68,7 +68,7 @@ def evaluate(
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
         columns = {TRAINING: trained.record.metrics}
-        if trained.other_task or trained.unfinished:
+        if trained.other_task or trained.other_code or trained.unfinished:
             columns[TRAINING] = _tested(_with_solver(experiment, own_solver), stop)
         columns[asked] = evaluate_test(experiment, view, stop, counts)
         columns[asked] |= _apart(experiment, view, own_solver, stop)

@@ -12,7 +12,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
-from ode_runner.recording.own_code import sentence
+from ode_runner.recording.own_code import changed, sentence
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.unfinished import can_be_asked, check_completed, what_became_of
 
@@ -60,6 +60,11 @@ class TrainedRun:
     @property
     def unfinished(self) -> bool:
         return self.record.status is not RunStatus.COMPLETED
+
+    @property
+    def other_code(self) -> bool:
+        """Whether a module of the user's own has changed since the run was made."""
+        return bool(changed(self.record.config, self.record.code))
 
     def experiment(self) -> Experiment:
         """The experiment with the weights that did best on validation, in evaluation mode.

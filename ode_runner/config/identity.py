@@ -16,6 +16,7 @@ from typing import Any
 
 from ode_runner.config.help import conf_dir, targets_in
 from ode_runner.errors import RefusedInput, as_typed
+from ode_runner.recording.own_code import CHOICES, FOLDER
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, computed, flat
 from ode_runner.recording.strict_json import to_json
 
@@ -92,10 +93,21 @@ def check_same_weights(
                 read()
             raise RefusedInput(_of_other_data(folder, name, expected, there=now is not None))
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
-            raise RefusedInput(
-                f"{folder} holds parts of two runs: record.json has {name}={as_typed(recorded)}, and the command "
-                f"that is kept beside it {name}={as_typed(now)}."
-            )
+            there, here = f"{name}={as_typed(recorded)}", f"{name}={as_typed(now)}"
+            raise RefusedInput(_of_other_choices(found, folder, there, here))
+
+
+def _of_other_choices(found: RunRecord, folder: Path, recorded: str, now: str) -> str:
+    """`recorded` is an option as in the record, `now` as in the command that is kept beside it."""
+    if any(place.startswith(f"{CHOICES}/") for place in found.code):
+        kept = folder / FOLDER / CHOICES
+        return (
+            f"{folder} was made with {recorded}, and its command gives {now} now, because a yaml of -cd has "
+            f"changed. The run keeps those it was made with: use -cd {kept}."
+        )
+    return (
+        f"{folder} holds parts of two runs: record.json has {recorded}, and the command that is kept beside it {now}."
+    )
 
 
 def _of_other_data(folder: Path, name: str, expected: RunRecord, *, there: bool) -> str:

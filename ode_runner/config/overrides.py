@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
+from ode_runner.config.arguments import parse
 from ode_runner.config.help import GROUPS, available, conf_dir, user_folders
 from ode_runner.config.split_words import joined
 from ode_runner.errors import RefusedInput
@@ -46,8 +47,13 @@ def check_overrides(arguments: Sequence[str]) -> None:
 
 
 def quoted_where_needed(words: Sequence[str]) -> list[str]:
-    """The words, with quotes around plain values that contain `=`, as names of run folders do: Hydra requires them."""
-    return [re.sub(r"""^([^-=][^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$""", r"\1'\2'", word) for word in words]
+    """The words, flags first, with quotes around plain values that contain `=`, as names of run folders do.
+
+    Hydra requires these quotes in overrides, and not in the values of flags, such as -cd RUN/code/conf.
+    """
+    arguments, plain = parse(words), r"""^([^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$"""
+    quoted = [re.sub(plain, r"\1'\2'", word) for word in arguments.overrides]
+    return arguments._replace(overrides=quoted).flags_first()
 
 
 def is_one_value(word: str) -> bool:

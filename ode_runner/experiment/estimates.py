@@ -211,7 +211,10 @@ def _sentences(found: Estimates, model: EstimatedModel, more: str = "") -> Itera
             names = f"{', '.join(others)} and {last}"
             yield f"{names} cannot be distinguished: the data determine only a combination of them. {fixed}"
         else:
-            yield f"{last} does not show in the data: any value fits them as well. {fixed}"
+            yield (
+                f"{last} does not show in the data: any value fits them as well; or the field makes a Python number of "
+                f"it, as float() and math.exp() do, which has no derivative. {fixed}"
+            )
     for one, other, correlation in found.alike:
         yield f"{one} and {other} can hardly be distinguished: the correlation of their errors is {correlation:.4f}."
     for name, (low, high) in model.bounds().items():

@@ -73,14 +73,18 @@ def hashes(files: Mapping[str, Path]) -> dict[str, str]:
     return found
 
 
+def changed(config: Mapping[str, Any], recorded: Mapping[str, str]) -> list[str]:
+    """The user's modules that differ from those recorded, by place."""
+    return [place for place, value in hashes(own_modules(config)).items() if recorded.get(place, value) != value]
+
+
 def sentence(config: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
     """A sentence on the user's modules that were imported, and which of them differ from those recorded; or ""."""
-    now = hashes(own_modules(config))
-    if not now:
+    imported = ", ".join(own_modules(config))
+    if not imported:
         return ""
-    changed = [place for place, value in now.items() if recorded.get(place, value) != value]
-    summary = f"imported: {', '.join(now)}"
-    return f"{summary}; changed since the run was made: {', '.join(changed)}" if changed else summary
+    others = ", ".join(changed(config, recorded))
+    return f"imported: {imported}; changed since the run was made: {others}" if others else f"imported: {imported}"
 
 
 def _parents(dotted: str) -> list[str]:

@@ -83,3 +83,5 @@ def test_what_to_type_next_is_quoted_where_a_shell_needs_it(
 def test_only_plain_values_are_quoted() -> None:
     words = ["evaluate=a-lr=0.1-s0", "task.file='a=b'", "+x={a: 1}", "seed=1,2", "hydra.sweeper.cells=[solver=rk4]"]
     assert quoted_where_needed(words) == ["evaluate='a-lr=0.1-s0'", *words[1:]]
+    flags = ["-cd", "a-lr=0.1-depth=2/code/conf"]
+    assert quoted_where_needed([*flags, *words]) == [*flags, "evaluate='a-lr=0.1-s0'", *words[1:]]

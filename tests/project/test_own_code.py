@@ -88,6 +88,34 @@ def test_what_is_imported_is_said_and_what_has_changed(project: Path) -> None:
     assert changed not in ran(*asked, cwd=project).stdout
 
 
+def test_code_that_has_changed_is_not_compared_with_what_the_run_has_measured(project: Path) -> None:
+    """The column of training is measured again: much finer steps do not explain what another code does."""
+    ran("-cd", "conf", "model=mine", *TINY, cwd=project)
+    folder = run_folder(project)
+    code = (project / "own_pieces.py").read_text()
+    worse = "class Mine(ODENet):\n    def forward(self, *args):\n        out = super().forward(*args)\n"
+    worse += "        return out._replace(values=-3 * out.values)\n"
+    (project / "own_pieces.py").write_text(code.replace("class Mine(ODENet): ...\n", worse))
+    forget_own_modules()
+    ended = ran("-cd", "conf", f"evaluate={folder.relative_to(project)}", cwd=project)
+    assert "changed since the run was made: own_pieces.py" in ended.stdout
+    assert "Not an ODE" not in ended.stdout
+    [found] = [json.loads(path.read_text()) for path in folder.rglob("evaluation.json")]
+    assert found["training"]["metrics"]["test/loss"] == found["metrics"]["test/loss"]
+    assert found["metrics"]["test/loss"] > 1.2 * record_of(project)["metrics"]["test/loss"]
+
+
+def test_a_yaml_that_has_changed_is_named_as_the_cause(project: Path) -> None:
+    ran("-cd", "conf", "model=mine", *TINY, cwd=project)
+    run, choice = run_folder(project).relative_to(project), project / "conf" / "model" / "mine.yaml"
+    choice.write_text(choice.read_text() + "activation: relu\n")
+    refused = typed("-cd", "conf", f"evaluate={run}", cwd=project)
+    assert refused.returncode == 2
+    kept = f"because a yaml of -cd has changed. The run keeps those it was made with: use -cd {run}/code/conf."
+    assert kept in refused.stderr
+    ran("-cd", f"{run}/code/conf", f"evaluate={run}", cwd=project)
+
+
 def test_packages_and_this_program_are_not_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "own_package"
     package.mkdir()
