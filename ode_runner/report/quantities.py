@@ -27,6 +27,7 @@ OF_SAMPLES = (
     "test/valid_rate",
 )  # shown before metrics that do not depend on samples
 SOLVE_ERROR = "test/endpoint_rmse"
+LOSS = "test/loss"
 BOUND = "test/nelbo"  # first among the results if losses are not comparable
 MOST_RESULTS = 3  # a table with more result columns, besides costs, is hard to read
 LEGIBLE = 1e15  # larger numbers are written with an exponent
@@ -100,11 +101,20 @@ def _results_of_tasks(runs: Sequence[Run]) -> list[str]:
 
 
 def _results(runs: Sequence[Run]) -> list[str]:
-    """Test metrics: the objective first, then those of samples, then others."""
+    """Test metrics: the objective first, then those of samples, then others, without a loss that equals the first."""
     first = objective(runs) or (BOUND if _trained(runs) else None)
     places = {name: place for place, name in enumerate(OF_SAMPLES)}
     results = [name for name in known(runs) if name.startswith("test/") and not name.endswith(SCALE)]
-    return sorted(results, key=lambda name: (name != first, places.get(name, len(places))))
+    results.sort(key=lambda name: (name != first, places.get(name, len(places))))
+    if LOSS in results[1:] and all(_is_loss(run, results[0]) for run in runs if LOSS in run.measurements):
+        results.remove(LOSS)
+    return results
+
+
+def _is_loss(run: Run, name: str) -> bool:
+    """Whether the metric is what training minimised, as a mean squared error is."""
+    found, loss = (run.measurements.get(one, math.nan) for one in (name, LOSS))
+    return math.isclose(found, loss, rel_tol=1e-6)
 
 
 def _trained(runs: Iterable[Run]) -> bool:

@@ -83,6 +83,16 @@ def test_only_columns_that_differ_are_shown(sweep: Path) -> None:
     assert "all rows: task=half_moons · network=mlp · gradient=backprop" in reported(cwd=sweep).stdout
 
 
+@pytest.mark.parametrize("loss", [0.25, 0.3])
+def test_a_loss_that_is_the_first_result_is_no_column_of_its_own(loss: float, tmp_path: Path) -> None:
+    for seed, size in enumerate((1.0, 2.0)):
+        metrics = {"test/mse": 0.25 * size, "test/loss": loss * size * (1 + 1e-9), "test/a": 1.0, "test/b": 2.0}
+        write_run(tmp_path, f"run{seed}", seed=seed, metrics=metrics)
+    names = [column.name for column in make_table(find_runs([tmp_path]).runs).columns]
+    left = names[names.index("test/mse") :][:3]
+    assert left == ["test/mse", *(["test/loss", "test/a"] if loss > 0.25 else ["test/a", "test/b"])]
+
+
 def test_a_default_of_the_chosen_solver_is_no_column_but_a_change_of_it_is(sweep: Path) -> None:
     write_run(sweep / "outputs", "fine", options={"solver": {"num_steps": 64}})
     write_run(sweep / "outputs", "slow", model="resnet", solver="-", options={"optimizer": {"lr": 0.5}})
