@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ode_runner.recording.own_code import CHOICES
 from ode_runner.recording.record import AXES, RunStatus
 from ode_runner.report.rows import Row, differing_options, label, value_of
 from ode_runner.report.runs import Run
@@ -154,6 +155,13 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
         found.append(
             f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit is not the code that ran."
         )
+    for place in dict.fromkeys(
+        place for run in runs for place in run.record.code if not place.startswith(f"{CHOICES}/")
+    ):
+        made_with = [run for run in runs if place in run.record.code]
+        files = _tally(made_with, lambda run, place=place: run.record.code[place][:7])  # type: ignore[misc]
+        if len(files) > 1:
+            found.append(f"rows come from different versions of {place}: {_counts_in_words(files)}.")
     for package in dict.fromkeys(name for run in runs for name in _packages(run)):
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:

@@ -14,6 +14,7 @@ from ode_runner.recording.attempts import TOO_OFTEN, aborted_attempts
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
 from ode_runner.recording.missing_output import missing_output
+from ode_runner.recording.own_code import changed
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
@@ -43,7 +44,10 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
     cell.begun = cell.aborted_attempts > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
         cell.state = CellState.DONE
-        cell.remark = missing_output(record, cell.choices, earlier, vain=vain_diagnostics(cfg))
+        others = ", ".join(changed(record.config, earlier.code))
+        code = f"{others} changed since; rerun=true makes it anew." if others else ""
+        missing = missing_output(record, cell.choices, earlier, vain=vain_diagnostics(cfg))
+        cell.remark = " ".join(filter(None, (missing, code)))
         return cell
     if _is_possible(cell):
         _compare_with_earlier(cell, earlier, rerun)

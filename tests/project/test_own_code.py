@@ -15,8 +15,10 @@ import pytest
 
 from ode_runner.recording.own_code import own_modules
 from ode_runner.recording.record import RunRecord
+from ode_runner.report.remarks import warnings
+from ode_runner.report.runs import read_run
 from tests.helpers import TINY as SMALL
-from tests.helpers import Ended, own_models, record_of, run_folder, typed
+from tests.helpers import Ended, own_models, record_of, run_folder, run_folders, typed
 from tests.reporting import write_run
 from tests.resuming import stop_before
 
@@ -103,6 +105,30 @@ def test_code_that_has_changed_is_not_compared_with_what_the_run_has_measured(pr
     [found] = [json.loads(path.read_text()) for path in folder.rglob("evaluation.json")]
     assert found["training"]["metrics"]["test/loss"] == found["metrics"]["test/loss"]
     assert found["metrics"]["test/loss"] > 1.2 * record_of(project)["metrics"]["test/loss"]
+
+
+def test_weights_learned_by_other_code_are_not_taken(project: Path) -> None:
+    words = ("-cd", "conf", "model=mine", "task=lotka_volterra", "trainer.max_steps=2", "network.width=4")
+    words += ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "logger=none")
+    ran(*words, cwd=project)
+    assert "nothing is trained" in ran(*words, "task.foresight=2", cwd=project).stdout
+    (project / "own_helpers.py").write_text("# another\n" + (project / "own_helpers.py").read_text())
+    said = ran(*words, "task.foresight=5", cwd=project).stdout
+    assert "own_helpers.py changed since outputs/lotka_volterra/mine-" in said
+    assert "its weights are not taken" in said
+    assert "nothing is trained" not in said
+    assert "nothing is trained" in ran(*words, "task.foresight=4", cwd=project).stdout, "those of the same code are"
+
+
+def test_a_sweep_and_its_report_tell_of_other_code(project: Path) -> None:
+    words = ("-cd", "conf", "-m", "model=mine", "sweep=both", "pictures=false", *TINY)
+    ran(*words, "seed=0", cwd=project)
+    (project / "own_helpers.py").write_text("# another\n" + (project / "own_helpers.py").read_text())
+    said = ran(*words, "seed=0,1", cwd=project).stdout
+    assert "1 completed cell: own_helpers.py changed since; rerun=true makes it anew." in said
+    runs = [read_run(folder) for folder in run_folders(project)]
+    [note] = [note for note in warnings(runs, 0) if "own_" in note]
+    assert note.startswith("rows come from different versions of own_helpers.py: ")
 
 
 def test_a_yaml_that_has_changed_is_named_as_the_cause(project: Path) -> None:
