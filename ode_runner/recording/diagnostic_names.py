@@ -12,15 +12,19 @@ REJECTED = 0.3  # share of attempted steps
 REACH = 3.3  # extent of the stability regions of common explicit methods of order 4 and 5 along the negative axis
 
 
-def remarks(metrics: Mapping[str, float]) -> list[str]:
-    """A sentence for each threshold crossed, from a run's final metrics."""
+def remarks(metrics: Mapping[str, float], *, differentiates: bool = True) -> list[str]:
+    """A sentence for each threshold crossed, from a run's final metrics.
+
+    `differentiates`: whether the run has a gradient mode; sentences on gradients are left out otherwise.
+    """
     found = {name.removeprefix("diagnostics/"): value for name, value in metrics.items() if "diagnostics/" in name}
     if "stiffness" not in found:
         return []
     if math.isnan(found["rejected_share"]):  # as nothing else is by itself
         return ["diagnostics=flow: the solve that it measures fails with the last weights; its numbers are blank."]
-    sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found.get("drift", 0.0))]
-    sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"]), _unknown(found)]
+    sentences = [_stiffness(found["stiffness"]), _growth(found["growth"])]
+    sentences += [_drift(found.get("drift", 0.0)), _ratio(found["gradient_ratio"])] if differentiates else []
+    sentences += [_rejected(found["rejected_share"]), _unknown(found)]
     return [sentence for sentence in sentences if sentence]
 
 

@@ -281,6 +281,14 @@ def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value
     assert remarks({"test/accuracy": 1.0}) == []
 
 
+@pytest.mark.parametrize(("name", "value"), [("drift", 0.05), ("drift", math.nan), ("gradient_ratio", 1e3)])
+def test_no_gradient_mode_is_advised_where_nothing_is_differentiated(name: str, value: float) -> None:
+    """As with model=exact, whose drift and gradient norms stay in the record."""
+    metrics = {f"diagnostics/{key}": number for key, number in {**QUIET, name: value}.items()}
+    assert remarks(metrics)
+    assert remarks(metrics, differentiates=False) == []
+
+
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "overrides",
