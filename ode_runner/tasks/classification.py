@@ -85,7 +85,7 @@ class Classification(Task):
         """Raises RefusedInput unless inputs are finite, and targets numbers of classes from 0, one for each answer."""
         for split, samples in self.splits.items():
             where = f"the {split} split of {type(self).__name__}"
-            if not self.spec.blanks:
+            if samples.inputs.is_floating_point() and not self.spec.blanks:
                 _check_finite(samples.inputs, where)
             _check_classes(samples.targets, self.spec.output_shape, where)
 
