@@ -140,15 +140,18 @@ class Experiment:
         return self.task.needs <= self.model.answers()
 
     @torch.no_grad()
-    def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
+    def evaluate(
+        self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None, *, most: int | None = None
+    ) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, `nfe_<part>`) over a split, with the present weights.
 
         A model whose objective makes no solve is asked for outputs, and so for metrics, only on the test split.
 
         Args:
-            split: the split, which is evaluated whole.
+            split: the split, which is evaluated whole, unless `most` is given.
             stop: checked before each batch.
             counts: collects the counts of each sample, if the solver takes steps of each sample's own.
+            most: evaluate no further batch after so many samples; no batch is larger.
 
         Raises:
             Interrupted: `stop` was set.
@@ -156,7 +159,8 @@ class Experiment:
         """
         self.model.eval()
         means, evaluations, answers, measured = Means(), Means(), list[tuple[Batch, Outputs]](), 0
-        for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
+        size = self.options.eval_batch_size if most is None else min(self.options.eval_batch_size, most)
+        for stored in self.task.batches(split, batch_size=size, epoch=0):
             stop.check()
             batch = numbered(checked_batch(self.task, stored).to(self.dtype), from_=measured)
             measured += len(batch.inputs)
@@ -173,6 +177,8 @@ class Experiment:
             scalars = read_scalars(self.metrics(loss, batch) | loss.scalars())
             means.add(scalars, weight=len(batch.inputs), own=self._counts(loss, batch))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
+            if most is not None and measured >= most:
+                break
         check_measured(self.task, split, measured)
         of_the_split = set_scalars(self.task, split, answers)
         return reported(self.task, means.read()) | of_the_split | evaluations.read()

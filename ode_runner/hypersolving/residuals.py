@@ -11,6 +11,7 @@ from ode_runner.devices.transfer import read_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
@@ -93,14 +94,19 @@ class RecordStates(GradientMode):
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
+    takes_breaks: ClassVar[bool] = True  # solvers differ in the breaks at which they begin anew
     found: list[Trajectory] = field(default_factory=list)
 
     @torch.no_grad()
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         check_states_alone(problem)
-        solution = solver.solve(problem.field, problem.y0, problem.ts)
+        solution = solve_between_breaks(_solved, solver, problem)
         self.found.append(solution.ys)
         return solution
+
+
+def _solved(solver: Solver, problem: Problem) -> Solution:
+    return solver.solve(problem.field, problem.y0, problem.ts)
 
 
 def check_states_alone(problem: Problem) -> None:

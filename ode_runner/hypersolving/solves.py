@@ -1,7 +1,7 @@
 """The solves of a trained model in double precision, by any solver, and what they reach."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.devices.random_state import RandomState
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.experiment.experiment import Experiment, numbered
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
+from ode_runner.experiment.signals import StopRequest
 from ode_runner.fields.counted_field import CountedField, uncounted
 from ode_runner.fields.ledger import Phase
 from ode_runner.gradients.base import GradientMode
@@ -22,7 +23,7 @@ from ode_runner.solvers.explicit.dopri5 import Dopri5
 from ode_runner.solvers.explicit.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.tasks.sampled import SampledTask
-from ode_runner.types import Scalar, Trajectory
+from ode_runner.types import Trajectory
 
 SHARE = 1e-3  # the tolerance of accurate solves, as a share of the error of the classical method
 TOLERANCES = (1e-10, 1e-5)  # its least and largest values: near a kink of a field, small ones take very many steps
@@ -34,12 +35,6 @@ class Measured(NamedTuple):
     nfe: float  # evaluations per batch, with the cost of corrections
     error: float  # mean distance of states from accurate ones, over samples and output times after the first
     objective: float | None  # the task's metric; None: there is none of these samples
-
-
-class _Pass(NamedTuple):
-    nfe: float
-    metrics: dict[str, Scalar]
-    samples: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +65,7 @@ class Solves:
             IncompatibleChoice: the solves have integrals, or several fields.
         """
         mode = MeasureResiduals(accurate=accurate)
-        for _ in self._passes(base, mode, Split.TRAIN):
-            pass
+        self._pass(base, mode, Split.TRAIN)
         if len({id(uncounted(field)) for field in mode.fields}) > 1:
             raise IncompatibleChoice(
                 "hypersolve= fits a correction to one field, and this model solves several, one after another. Name a "
@@ -82,49 +76,41 @@ class Solves:
     def states(self, solver: Solver) -> list[Trajectory]:
         """The states of every solve on the test split."""
         mode = RecordStates()
-        for _ in self._passes(solver, mode, Split.TEST):
-            pass
+        self._pass(solver, mode, Split.TEST)
         return mode.found
 
     def measure(self, solver: Solver, accurate: Sequence[Trajectory]) -> Measured:
         """What a solver reaches on the test split, whose accurate states are given."""
-        mode, evaluations, metrics = RecordStates(), Means(), Means()
-        for made in self._passes(solver, mode, Split.TEST):
-            evaluations.add({"nfe": made.nfe})
-            metrics.add({name: float(value) for name, value in made.metrics.items()}, weight=made.samples)
-        objective = metrics.read().get(self.experiment.task.objective)
-        return Measured(evaluations.read()["nfe"], _apart(mode.found, accurate), objective)
+        mode = RecordStates()
+        results = self._pass(solver, mode, Split.TEST)
+        return Measured(results["nfe"], _apart(mode.found, accurate), results.get(self.experiment.task.objective))
 
-    @torch.no_grad()
-    def _passes(self, solver: Solver, mode: GradientMode, split: Split) -> Iterator[_Pass]:
-        """The passes of a split by a solver, in batches; random numbers are the same for every solver."""
-        experiment = replace(self.experiment, integrator=Integrator(solver=solver, gradient=mode))
-        experiment.model.eval()
+    def _pass(self, solver: Solver, mode: GradientMode, split: Split) -> dict[str, float]:
+        """Metrics and evaluations per batch of a split by a solver; random numbers are the same for every solver."""
+        experiment = replace(
+            self.experiment,
+            objective=self.experiment.model.objective,  # without the integrals of regularisers
+            integrator=Integrator(solver=solver, gradient=mode),
+        )
         generates = experiment.model.generator() is not None and not experiment.model.objective.solves
         with RandomState.now(experiment.device).again(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that steps are too long for training: this is what is compared
-            yield from self._generated(experiment, split) if generates else self._answered(experiment, split)
+            if generates:
+                return self._generate(experiment, split)
+            return experiment.evaluate(split, StopRequest(), most=self.samples)
 
-    def _answered(self, experiment: Experiment, split: Split) -> Iterator[_Pass]:
-        size, done = min(experiment.options.eval_batch_size, self.samples), 0
-        for stored in experiment.task.batches(split, batch_size=size, epoch=0):
-            batch = numbered(stored.to(experiment.dtype), from_=done)
-            with experiment.integrator.ledger.phase(Phase.EVALUATION) as tally:
-                outputs = experiment.outputs(batch)
-            yield _Pass(tally.evaluations, experiment.task.metrics(outputs, batch), len(batch.inputs))
-            done += len(batch.inputs)
-            if done >= self.samples:
-                return
-
-    def _generated(self, experiment: Experiment, split: Split) -> Iterator[_Pass]:
-        begin = 0 if split is Split.TEST else self.samples  # the first are those of the test metrics
-        task, numbers = experiment.task, torch.arange(begin, begin + self.samples)
+    @torch.no_grad()
+    def _generate(self, experiment: Experiment, split: Split) -> dict[str, float]:
+        """Evaluations per batch of generated samples: those of the test metrics, or others in place of training."""
+        experiment.model.eval()
+        begin = 0 if split is Split.TEST else self.samples
+        task, numbers, evaluations = experiment.task, torch.arange(begin, begin + self.samples), Means()
         conditions = task.given(2 * self.samples) if isinstance(task, SampledTask) else []
         for part in numbers.split(experiment.options.eval_batch_size):
-            given = [z[part.to(z.device)] for z in conditions]
             with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
-                experiment.generate(part, given=given)
-            yield _Pass(tally.evaluations, {}, len(part))
+                experiment.generate(part, given=[z[part.to(z.device)] for z in conditions])
+            evaluations.add({"nfe": tally.evaluations})
+        return evaluations.read()
 
 
 def _apart(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> float:

@@ -137,10 +137,14 @@ def fit(root: Path, *words: str, pictures: bool = False) -> Path:
     return found
 
 
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "hypersolver.csv").read_text().splitlines()))
+
+
 def test_the_table_is_that_of_the_files_and_the_correction_is_used(trained: Path) -> None:
     folder, run = fit(trained, "solver=euler", "solver.num_steps=4", pictures=True), run_folder(trained)
     assert (folder / "hypersolver.png").exists()
-    rows = list(csv.DictReader((folder / "hypersolver.csv").read_text().splitlines()))
+    rows = table(folder)
     content = json.loads((folder / "hypersolver.json").read_text())
     assert [row["num_steps"] for row in rows] == ["1", "2", "4", "8", "16"]
     assert content["verdict"].startswith(("It pays: ", "It does not pay: "))
@@ -184,6 +188,30 @@ def test_a_correction_of_something_else_is_refused(trained: Path, tmp_path: Path
     other = ode.train("task=half_moons", "seed=1", "logger=none", f"output_dir={tmp_path}", *TINY)
     with pytest.raises(ode.RefusedInput, match="is of another run"):
         ode.load(other.folder, "solver=heun", correction=folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (
+            "task=chirality",
+            "model=cde",
+            "task.train=20",
+            "task.points=20",
+            "task.observed=20",
+        ),  # adaptive solvers begin anew at its rows
+        pytest.param(("task=spiral_vae", "task.train=20"), marks=pytest.mark.slow),
+        pytest.param(("task=density2d", "model=flow_matching"), marks=pytest.mark.slow),
+        pytest.param(("task=digits_tokens", "model=odenet"), marks=pytest.mark.slow),
+        pytest.param(("task=annuli", "model=galerkin", "regularizer=kinetic"), marks=pytest.mark.slow),
+    ],
+)
+def test_models_of_all_kinds(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = typed(*words, "trainer.max_steps=2", "logger=none", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rows = table(fit(tmp_path, "solver=heun", "solver.num_steps=2"))
+    errors = [float(row["solver_error"]) for row in rows]
+    assert errors == sorted(errors, reverse=True)
 
 
 @pytest.mark.parametrize(
