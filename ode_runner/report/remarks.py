@@ -144,6 +144,19 @@ def _alike_but_for(name: str, axis: str, rows: Sequence[Row]) -> dict[str, list[
     return by_choice
 
 
+def own_versions(runs: Sequence[Run], *, what: str = "rows") -> list[str]:
+    """A sentence for each module of the user's own of which the runs, called `what`, have several versions."""
+    found = []
+    for place in dict.fromkeys(
+        place for run in runs for place in run.record.code if not place.startswith(f"{CHOICES}/")
+    ):
+        made_with = [run for run in runs if place in run.record.code]
+        files = _tally(made_with, lambda run, place=place: run.record.code[place][:7])  # type: ignore[misc]
+        if len(files) > 1:
+            found.append(f"{what} come from different versions of {place}: {_counts_in_words(files)}.")
+    return found
+
+
 def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
     """Sentences on what makes the runs of the table hard to compare: code, versions, machines, repeats."""
     found = []
@@ -155,13 +168,7 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
         found.append(
             f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit is not the code that ran."
         )
-    for place in dict.fromkeys(
-        place for run in runs for place in run.record.code if not place.startswith(f"{CHOICES}/")
-    ):
-        made_with = [run for run in runs if place in run.record.code]
-        files = _tally(made_with, lambda run, place=place: run.record.code[place][:7])  # type: ignore[misc]
-        if len(files) > 1:
-            found.append(f"rows come from different versions of {place}: {_counts_in_words(files)}.")
+    found += own_versions(runs)
     for package in dict.fromkeys(name for run in runs for name in _packages(run)):
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:

@@ -165,12 +165,16 @@ class SearchSweeper(CellSweeper):
         self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path
     ) -> bool:
         """Print and write the Pareto front; returns whether any trial is on it."""
+        from ode_runner.report.remarks import own_versions
+        from ode_runner.report.runs import find_runs
         from ode_runner.sweeps.pareto_front import ParetoFront
 
         front = ParetoFront(objectives=wanted, folder=folder)
         for trial in study.front():
             front.add(trial, self._cell(trial, by_key).folder)
         front.show(ended=study.ended, pruned=study.pruned)
+        for sentence in own_versions(find_runs([folder]).runs, what="trials") if front.rows else ():
+            print(f"note: {sentence}")
         return bool(front.rows)
 
     def _plan(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> None:

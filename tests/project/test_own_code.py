@@ -131,6 +131,15 @@ def test_a_sweep_and_its_report_tell_of_other_code(project: Path) -> None:
     assert note.startswith("rows come from different versions of own_helpers.py: ")
 
 
+def test_a_search_tells_of_trials_made_by_other_code(project: Path) -> None:
+    space = ("hydra/sweeper=search", "hydra.sweeper.objectives=[objective]", "optimizer.lr=interval(0.001,0.1)")
+    words = ("-cd", "conf", "-m", "model=mine", "sweep=found", "pictures=false", *space, *TINY)
+    assert "note:" not in ran(*words, "hydra.sweeper.trials=1", cwd=project).stdout
+    (project / "own_helpers.py").write_text("# another\n" + (project / "own_helpers.py").read_text())
+    said = ran(*words, "hydra.sweeper.trials=2", cwd=project).stdout
+    assert "note: trials come from different versions of own_helpers.py: " in said
+
+
 def test_a_yaml_that_has_changed_is_named_as_the_cause(project: Path) -> None:
     ran("-cd", "conf", "model=mine", *TINY, cwd=project)
     run, choice = run_folder(project).relative_to(project), project / "conf" / "model" / "mine.yaml"
