@@ -1,5 +1,6 @@
 """One run from lock to record: built, trained and tested; failures become a status."""
 
+import re
 import shlex
 import shutil
 from contextlib import suppress
@@ -30,6 +31,7 @@ from ode_runner.training.train_and_test import train_and_test
 
 ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log")
 TABLES = "*.csv"
+BEGUN = "begun by another version of"
 
 
 def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
@@ -90,6 +92,7 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
     record, folder = plan.record, plan.folder
     fresh = is_fresh(folder)
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
+    begun = _begun_by(plan, earlier)
     try:
         with same_folder():
             experiment = plan.build_experiment()
@@ -113,7 +116,18 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
             record.status = RunStatus.FAILED
             record.reason = f"{folder} was removed during the run. The same command starts over."
         elif folder.is_dir() and not to_keep:
+            record.reason = "; ".join(filter(None, (record.reason, begun)))
             _close(record, folder)
+
+
+def _begun_by(plan: RunPlan, earlier: RunRecord | None) -> str:
+    """A clause for the record of a run that is resumed, but was begun by another version of the user's modules."""
+    if earlier is None or plan.rerun or not (plan.folder / "checkpoints").is_dir():
+        return ""
+    if others := own_code.changed(plan.record.config, earlier.code):
+        return f"{BEGUN} {', '.join(others)}"
+    found = re.search(f"{BEGUN} [^;]+", earlier.reason)  # it was resumed before
+    return found[0] if found else ""
 
 
 def _note_failure(record: RunRecord, error: BaseException, folder: Path) -> None:

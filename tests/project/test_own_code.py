@@ -131,6 +131,17 @@ def test_a_sweep_and_its_report_tell_of_other_code(project: Path) -> None:
     assert note.startswith("rows come from different versions of own_helpers.py: ")
 
 
+def test_a_resumed_run_that_other_code_began_says_so_in_its_record(project: Path) -> None:
+    command = ("-cd", "conf", "model=mine", "trainer.batch_size=10", "trainer.epochs=3", "pictures=false", *TINY[1:])
+    stop_before(4, command, project)
+    (project / "own_helpers.py").write_text("# another\n" + (project / "own_helpers.py").read_text())
+    stop_before(8, command, project)
+    ran(*command, cwd=project)
+    again = record_of(project)
+    assert again["status"] == "completed"
+    assert again["reason"] == "begun by another version of own_helpers.py"
+
+
 def test_a_search_tells_of_trials_made_by_other_code(project: Path) -> None:
     space = ("hydra/sweeper=search", "hydra.sweeper.objectives=[objective]", "optimizer.lr=interval(0.001,0.1)")
     words = ("-cd", "conf", "-m", "model=mine", "sweep=found", "pictures=false", *space, *TINY)
