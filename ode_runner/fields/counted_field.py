@@ -261,7 +261,7 @@ def fitted(found: Any, y: State, field: VectorField, call: str = "forward") -> T
     ):
         gave = f"one of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise RefusedInput(
-            f"{_named(field, call)} must give a derivative, a tensor in the shape of its state, {tuple(y.shape)}, and "
+            f"{_named(field, call)} must give a derivative in the shape of its state, a tensor {tuple(y.shape)}, and "
             f"gave {gave}."
         )
     if not isinstance(found, Tensor) or found.dtype == y.dtype or not y.is_floating_point():
