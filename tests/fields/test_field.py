@@ -121,7 +121,7 @@ def test_the_sample_with_the_most_attempts_stands_for_all() -> None:
 def test_a_derivative_of_another_shape_or_kind_is_named() -> None:
     for given, named in ((torch.ones(1, 2), "one of shape (1, 2)."), ([0.0, 0.0], "a list."), (0.0, "a float.")):
         field = CountedField(Formula(lambda t, y, given=given: given), Ledger())  # type: ignore[misc]
-        with pytest.raises(RefusedInput, match=re.escape(f"of its state, (2, 2), and gave {named}")):
+        with pytest.raises(RefusedInput, match=re.escape(f"of its state, a tensor (2, 2), and gave {named}")):
             field(torch.tensor(0.0), torch.ones(2, 2))
         integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Checkpoint())  # which looks at graphs
         with pytest.raises(RefusedInput, match=re.escape(f"and gave {named}")):
