@@ -57,6 +57,11 @@ class Hypersolver(FixedStepRungeKutta):
     def shown_name(self) -> str:
         return f"{self.base.shown_name} with a correction"
 
+    @property
+    def of_ordinary_equations(self) -> bool:
+        """False: it solves the equation that the correction was fitted to, and no other; and it gives no densities."""
+        return False
+
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         assert isinstance(field, CountedField)
         y1, ks = self.base.step(field, t0, t1, y0, f0)

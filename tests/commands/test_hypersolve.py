@@ -166,6 +166,21 @@ def test_the_table_is_that_of_the_files_and_the_correction_is_used(trained: Path
     assert ours.shape == true.shape
 
 
+@pytest.mark.slow
+def test_corrected_samples_have_no_density(tmp_path: Path) -> None:
+    assert typed("task=density2d", "model=flow_matching", "trainer.max_steps=2", cwd=tmp_path).returncode == 0
+    folder, run = fit(tmp_path, "solver=euler", "solver.num_steps=2"), run_folder(tmp_path)
+    places = (f"evaluate={run.relative_to(tmp_path)}", f"correction={folder.relative_to(tmp_path)}")
+    assert typed(*places, "solver=euler", "solver.num_steps=2", cwd=tmp_path).returncode == 0
+    [path] = run.glob("evaluations/*/evaluation.json")
+    metrics = json.loads(path.read_text())["metrics"]
+    assert "test/nll" not in metrics
+    cost = torch.load(folder / "correction.pt", weights_only=True)["correction"]["cost"]
+    assert metrics["nfe/sample"] == pytest.approx(2 + 2 * cost)
+    loaded = ode.load(run, "solver=euler", "solver.num_steps=2", correction=folder)
+    assert loaded.sample(3).log_density is None
+
+
 def test_what_cannot_be_corrected_is_refused(trained: Path) -> None:
     run = run_folder(trained).relative_to(trained)
     for words, said in {
