@@ -115,7 +115,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.hypersolve is not None:
-        trained = _trained(cfg, choices, Path(str(cfg.hypersolve)))
+        trained = _trained(cfg, choices, Path(str(cfg.hypersolve)), to_the_end=True)
         options = {name: _plain(cfg[name]) for name in OPTIONS_OF_FIT}
         return partial(hypersolve, trained, solver=choices["solver"], options=options, folder=folder)
     if cfg.audit:

@@ -13,7 +13,7 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.types import State, Trajectory
 
@@ -68,7 +68,8 @@ class MeasureResiduals(GradientMode):
         self.fields.append(problem.field)
         y0, asked, steps = problem.y0, read_times(problem.ts), solver.grid_steps(problem.ts)
         times = sorted({*asked, *(step.t1 for step in steps)}, reverse=asked[-1] < asked[0])
-        states = self.accurate.solve(problem.field, y0, problem.ts.new_tensor(times, dtype=torch.float64)).ys
+        accurate = solver_along(self.accurate, problem.field.field)
+        states = accurate.solve(problem.field, y0, problem.ts.new_tensor(times, dtype=torch.float64)).ys
         at = dict(zip(times, states, strict=True))
         for step in steps:
             if step.t0 != step.t1:
@@ -110,7 +111,12 @@ def _solved(solver: Solver, problem: Problem) -> Solution:
 
 
 def check_states_alone(problem: Problem) -> None:
-    """Raises IncompatibleChoice if a problem has integrals, which a corrected step does not compute."""
+    """Raises IncompatibleChoice for integrals, which a corrected step does not compute, and for states of one number."""
+    if problem.y0.dim() < 2:
+        raise IncompatibleChoice(
+            f"hypersolve= corrects states (batch, ...), and these are of shape {tuple(problem.y0.shape)}. Give each "
+            "sample an axis: (batch, 1)."
+        )
     if problem.field.names:
         raise IncompatibleChoice(
             f"hypersolve= corrects states, and these solves also compute {', '.join(problem.field.names)} along the "

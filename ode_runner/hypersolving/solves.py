@@ -1,5 +1,6 @@
 """The solves of a trained model in double precision, by any solver, and what they reach."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +56,7 @@ class Solves:
         [steps, half] = (RK4(num_steps=None, step_size=base.size / factor / parts) for parts in (1, 2))
         error = _apart(self.states(steps), self.states(half))
         least, largest = TOLERANCES
-        tolerance = min(max(SHARE * error, least), largest)
+        tolerance = min(max(SHARE * error, least), largest) if math.isfinite(error) else largest
         return Dopri5(rtol=tolerance, atol=tolerance, max_steps=100_000, per_sample=False)
 
     def residuals(self, base: FixedStepRungeKutta, accurate: Solver) -> tuple[Residuals, CountedField]:
