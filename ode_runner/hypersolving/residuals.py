@@ -111,7 +111,7 @@ def _solved(solver: Solver, problem: Problem) -> Solution:
 
 
 def check_states_alone(problem: Problem) -> None:
-    """Raises IncompatibleChoice for integrals, which a corrected step does not compute, and for states of one number."""
+    """Raises IncompatibleChoice for integrals, which corrected steps do not compute, and for states of one number."""
     if problem.y0.dim() < 2:
         raise IncompatibleChoice(
             f"hypersolve= corrects states (batch, ...), and these are of shape {tuple(problem.y0.shape)}. Give each "
