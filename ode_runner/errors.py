@@ -80,6 +80,12 @@ def as_typed(value: Any) -> str:
     return text if len(text) <= MOST_SIGNS else f"{text[:MOST_SIGNS]}..."
 
 
+def check_whole(value: object, shown: str, *, least: int, most: int) -> None:
+    """Raises RefusedInput unless a value, which is `shown` so in the message, is a whole number in this range."""
+    if type(value) is not int or not least <= value <= most:
+        raise RefusedInput(f"{shown} is no whole number from {least} to {most:,}.")
+
+
 @contextmanager
 def taken_as_they_are(groups: Collection[str]) -> Iterator[None]:
     """Inside, messages suggest no choice or option of these groups: those of the run that a command is about."""

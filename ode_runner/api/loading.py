@@ -79,7 +79,5 @@ def load(
 def _assembled(
     cfg: DictConfig, choices: Mapping[str, str], folder: Path, correction: str | os.PathLike[str] | None
 ) -> Experiment:
-    experiment = assemble_experiment(cfg, choices)
-    if correction is None:
-        return experiment
-    return corrected(experiment, Path(correction), run=folder, solver=choices["solver"])
+    path = None if correction is None else Path(correction)
+    return corrected(assemble_experiment(cfg, choices), path, run=folder, solver=choices["solver"])

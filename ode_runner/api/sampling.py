@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.api.answers import tensor_of
 from ode_runner.batch import Drawn
 from ode_runner.commands.sample import MOST
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput, check_whole
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import NOISE, model_view
 from ode_runner.experiment.signals import StopRequest
@@ -25,9 +25,9 @@ def draw(experiment: Experiment, count: int, *, times: int, given: list[Tensor],
         IncompatibleChoice: the model gives no samples.
         RefusedInput: the number of times or the seed is none.
     """
-    _check_whole(times, "times", least=1, most=MOST)
+    check_whole(times, f"times={times}", least=1, most=MOST)
     if seed is not None:
-        _check_whole(seed, "seed", least=0, most=LARGEST)
+        check_whole(seed, f"seed={seed}", least=0, most=LARGEST)
         experiment = replace(experiment, seed=seed)
     sample = model_view(experiment, [], StopRequest(), noise=NOISE if seed is None else seed).sample
     if sample is None:
@@ -42,7 +42,7 @@ def conditions(experiment: Experiment, count: int, given: Any, *, task: str) -> 
     Raises:
         RefusedInput: `count` is no number of samples, or `given` does not suit the task.
     """
-    _check_whole(count, "count", least=1, most=MOST)
+    check_whole(count, f"count={count}", least=1, most=MOST)
     spec = experiment.task.spec
     if given is None:
         return experiment.task.given(count) if isinstance(experiment.task, SampledTask) else []
@@ -52,8 +52,3 @@ def conditions(experiment: Experiment, count: int, given: Any, *, task: str) -> 
     if found.shape != shape:
         raise RefusedInput(f"given has shape {tuple(found.shape)}; conditions of these samples have {shape}.")
     return [found]
-
-
-def _check_whole(value: int, name: str, *, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise RefusedInput(f"{name}={value} is no whole number from {least} to {most:,}.")

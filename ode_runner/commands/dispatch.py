@@ -16,7 +16,6 @@ from ode_runner.building.threads import with_own_threads
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
-from ode_runner.commands.hypersolve import MOST as OPTIONS_OF_FIT
 from ode_runner.commands.hypersolve import corrected, hypersolve
 from ode_runner.commands.original_command import DIFFERENTIATING, TRAINED, check_model_options, words_of_training
 from ode_runner.commands.predict import predict
@@ -37,7 +36,7 @@ from ode_runner.exporting.writing import FIELD, WEIGHTS
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
-from ode_runner.recording.bookkeeping import COMMANDS
+from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.own_warnings import warnings_printed
@@ -116,7 +115,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         return _plan_replay(cfg, choices, folder)
     if cfg.hypersolve is not None:
         trained = _trained(cfg, choices, Path(str(cfg.hypersolve)), to_the_end=True)
-        options = {name: _plain(cfg[name]) for name in OPTIONS_OF_FIT}
+        options = {name: _plain(cfg[name]) for name, read_by in COMMAND_OPTIONS.items() if "hypersolve" in read_by}
         return partial(hypersolve, trained, solver=choices["solver"], options=options, folder=folder)
     if cfg.audit:
         return _plan_audit(cfg, choices, folder)
@@ -143,9 +142,8 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_th
 
 
 def _assembled(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Experiment:
-    experiment = assemble_experiment(cfg, choices)
-    if cfg.correction is not None:
-        experiment = corrected(experiment, Path(str(cfg.correction)), run=folder, solver=choices["solver"])
+    correction = None if cfg.correction is None else Path(str(cfg.correction))
+    experiment = corrected(assemble_experiment(cfg, choices), correction, run=folder, solver=choices["solver"])
     return _remarked(experiment, cfg, choices, folder)
 
 

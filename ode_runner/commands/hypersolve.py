@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
+from ode_runner.errors import IncompatibleChoice, as_typed, check_whole
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.hypersolving.comparison import COMPARED, FITTED, Compared, compare, cost_of, stretched
 from ode_runner.hypersolving.corrections import StateCorrection
 from ode_runner.hypersolving.fit import fitted, share_left
-from ode_runner.hypersolving.residuals import joined
 from ode_runner.hypersolving.solves import Solves
 from ode_runner.hypersolving.storage import Fitted, load_correction, save_correction
 from ode_runner.models.base import Numerics
@@ -80,16 +79,17 @@ def hypersolve(trained: TrainedRun, *, solver: str, options: dict[str, Any], fol
 
 def _check(options: dict[str, Any]) -> None:
     for name, most in MOST.items():
-        if type(options[name]) is not int or not 1 <= options[name] <= most:
-            raise RefusedInput(f"{name}={as_typed(options[name])} is no whole number from 1 to {most:,}.")
+        check_whole(options[name], f"{name}={as_typed(options[name])}", least=1, most=most)
 
 
-def corrected(experiment: Experiment, path: Path, *, run: Path, solver: str) -> Experiment:
-    """The experiment with the correction in `path` on every step of its solver, which is named `solver`.
+def corrected(experiment: Experiment, path: Path | None, *, run: Path, solver: str) -> Experiment:
+    """The experiment with the correction in `path`, if any, on every step of its solver, which is named `solver`.
 
     Raises:
         RefusedInput: there is no such file, or its correction is not of this run and solver.
     """
+    if path is None:
+        return experiment
     record = RunRecord.read(run)
     assert record is not None
     correction = load_correction(path, Fitted(record.training, record.seed, solver))
@@ -116,10 +116,9 @@ def _fitted(
     solves: Solves, base: FixedStepRungeKutta, accurate: Solver, options: dict[str, Any], *, seed: int
 ) -> tuple[StateCorrection, str]:
     """The correction, with its cost, and a sentence on both."""
-    parts, fields = zip(*(solves.residuals(steps, accurate) for steps in stretched(base, FITTED)), strict=True)
-    data = joined(parts)
+    data, field = solves.residuals(list(stretched(base, FITTED)), accurate)
     correction = fitted(data, width=options["correction_width"], steps=options["correction_steps"], seed=seed)
-    correction.cost = cost_of(correction, fields[0], data)
+    correction.cost = cost_of(correction, field, data)
     return correction, (
         f"fitted to the local errors of {len(data.t):,} steps, of which {share_left(correction, data):.2%} is left; "
         f"each correction costs {correction.cost:.3g} evaluations of the field"

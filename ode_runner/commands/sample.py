@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed
+from ode_runner.errors import IncompatibleChoice, RefusedInput, as_typed, check_whole
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view, samples_by
 from ode_runner.experiment.signals import stop_on_signals
@@ -41,8 +41,7 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
         RefusedInput: `samples` is not a number of samples, or `inputs` is not such a text.
         IncompatibleChoice: the model gives no samples, or the task does not use any.
     """
-    if type(samples) is not int or not 1 <= samples <= MOST:
-        raise RefusedInput(f"samples={as_typed(samples)} is no whole number from 1 to {MOST:,}.")
+    check_whole(samples, f"samples={as_typed(samples)}", least=1, most=MOST)
     experiment = trained.experiment()
     with stop_on_signals() as stop:
         view, task = model_view(experiment, [], stop), experiment.task

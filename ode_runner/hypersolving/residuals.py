@@ -13,7 +13,7 @@ from ode_runner.fields.counted_field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.base import Solver, solver_along
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.types import State, Trajectory
 
@@ -53,39 +53,36 @@ def joined(parts: Sequence[Residuals]) -> Residuals:
 @final
 @dataclass(frozen=True, kw_only=True)
 class MeasureResiduals(GradientMode):
-    """Solves by `accurate`, and keeps the residuals of the solver's own steps from its states. Leaves no graph."""
+    """Solves by the solver, which is accurate, and keeps the residuals of methods from its states. Leaves no graph."""
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
-    accurate: Solver
+    methods: Sequence[FixedStepRungeKutta]  # one method with several numbers of steps
     found: list[Residuals] = field(default_factory=list)  # of each step of each solve, in single precision
     fields: list[CountedField] = field(default_factory=list)  # of each solve
 
     @torch.no_grad()
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         check_states_alone(problem)
-        assert isinstance(solver, FixedStepRungeKutta)
         self.fields.append(problem.field)
-        y0, asked, steps = problem.y0, read_times(problem.ts), solver.grid_steps(problem.ts)
-        times = sorted({*asked, *(step.t1 for step in steps)}, reverse=asked[-1] < asked[0])
-        accurate = solver_along(self.accurate, problem.field.field)
-        states = accurate.solve(problem.field, y0, problem.ts.new_tensor(times, dtype=torch.float64)).ys
+        asked = read_times(problem.ts)
+        steps = [(method, step) for method in self.methods for step in method.grid_steps(problem.ts)]
+        times = sorted({*asked, *(step.t1 for _, step in steps)}, reverse=asked[-1] < asked[0])
+        states = solver.solve(problem.field, problem.y0, problem.ts.new_tensor(times, dtype=torch.float64)).ys
         at = dict(zip(times, states, strict=True))
-        for step in steps:
+        for method, step in steps:
             if step.t0 != step.t1:
-                found = self._of_step(solver, problem, step.t0, step.t1, at[step.t0], at[step.t1])
+                found = _of_step(method, problem.field, step.t0, step.t1, at[step.t0], at[step.t1])
                 self.found.append(found.to(torch.float32))
         return Solution(ys=torch.stack([at[t] for t in asked]))
 
-    def _of_step(
-        self, solver: FixedStepRungeKutta, problem: Problem, t0: float, t1: float, y: State, end: State
-    ) -> Residuals:
-        counted = problem.field
-        dy = solver.slope(counted, t0, y)
-        reached, _ = solver.step(counted, t0, t1, y, dy)
-        t, dt = y.new_full((len(y),), t0), y.new_full((len(y),), t1 - t0)
-        error = (end - reached) / (t1 - t0) ** (solver.order + 1)
-        return Residuals(t, dt, y, dy, counted.of_field(counted.arguments()), error)
+
+def _of_step(method: FixedStepRungeKutta, field: CountedField, t0: float, t1: float, y: State, end: State) -> Residuals:
+    dy = method.slope(field, t0, y)
+    reached, _ = method.step(field, t0, t1, y, dy)
+    t, dt = y.new_full((len(y),), t0), y.new_full((len(y),), t1 - t0)
+    error = (end - reached) / (t1 - t0) ** (method.order + 1)
+    return Residuals(t, dt, y, dy, field.of_field(field.arguments()), error)
 
 
 @final

@@ -59,14 +59,14 @@ class Solves:
         tolerance = min(max(SHARE * error, least), largest) if math.isfinite(error) else largest
         return Dopri5(rtol=tolerance, atol=tolerance, max_steps=100_000, per_sample=False)
 
-    def residuals(self, base: FixedStepRungeKutta, accurate: Solver) -> tuple[Residuals, CountedField]:
-        """The residuals of the steps of `base` along solutions by `accurate` of the training split, and their field.
+    def residuals(self, methods: Sequence[FixedStepRungeKutta], accurate: Solver) -> tuple[Residuals, CountedField]:
+        """The residuals of the steps of methods along solutions by `accurate` of the training split, and their field.
 
         Raises:
             IncompatibleChoice: the solves have integrals, or several fields.
         """
-        mode = MeasureResiduals(accurate=accurate)
-        self._pass(base, mode, Split.TRAIN)
+        mode = MeasureResiduals(methods=methods)
+        self._pass(accurate, mode, Split.TRAIN)
         if len({id(uncounted(field)) for field in mode.fields}) > 1:
             raise IncompatibleChoice(
                 "hypersolve= fits a correction to one field, and this model solves several, one after another. Name a "

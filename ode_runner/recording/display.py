@@ -170,7 +170,7 @@ class Display:
             self._print(f"  {line}")
         for row in summary_rows(record):
             self._log("  ".join(row))
-        for remark in remarks(record.metrics, differentiates=record.choices["gradient"] != "-"):
+        for remark in remarks(record.metrics, differentiates=record.choices.get("gradient") != UNUSED):
             self.say(f"  {remark}", style="yellow")
         if ASIDE not in os.environ:
             self._places(folder)

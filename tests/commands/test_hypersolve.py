@@ -60,8 +60,8 @@ def states(solver: FixedStepRungeKutta, field: VectorField, y0: Tensor, ts: Tens
 
 
 def residuals(base: FixedStepRungeKutta, field: VectorField, y0: Tensor, ts: Tensor = TS) -> Residuals:
-    mode = MeasureResiduals(accurate=ACCURATE)
-    Integrator(solver=base, gradient=mode)(field, y0, ts)
+    mode = MeasureResiduals(methods=[base])
+    Integrator(solver=ACCURATE, gradient=mode)(field, y0, ts)
     return joined(mode.found)
 
 
