@@ -63,7 +63,7 @@ def hypersolve(trained: TrainedRun, *, solver: str, options: dict[str, Any], fol
     accurate = solves.accurate(base, COMPARED[-1])
     correction, told = _fitted(solves, base, accurate, options, seed=seed)
     display.say(told)
-    path = save_correction(folder, correction, Fitted(trained.record.training, seed, solver))
+    path = save_correction(folder, correction, Fitted.of_run(trained.folder, trained.record.training, solver))
     display.after_training("comparing solvers")
     rows = list(compare(solves, base, correction.double(), solves.states(accurate)))
     display.stop()
@@ -92,7 +92,7 @@ def corrected(experiment: Experiment, path: Path | None, *, run: Path, solver: s
         return experiment
     record = RunRecord.read(run)
     assert record is not None
-    correction = load_correction(path, Fitted(record.training, record.seed, solver))
+    correction = load_correction(path, Fitted.of_run(run, record.training, solver))
     base = _checked(experiment, experiment.integrator.solver)
     hypersolver = Hypersolver.around(base, correction.to(experiment.device, experiment.dtype).requires_grad_(False))
     return replace(experiment, integrator=replace(experiment.integrator, solver=hypersolver))

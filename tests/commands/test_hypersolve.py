@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,18 @@ def test_a_correction_of_something_else_is_refused(trained: Path, tmp_path: Path
     other = ode.train("task=half_moons", "seed=1", "logger=none", f"output_dir={tmp_path}", *TINY)
     with pytest.raises(ode.RefusedInput, match="is of another run"):
         ode.load(other.folder, "solver=heun", correction=folder)
+
+
+def test_a_correction_of_earlier_weights_is_refused(trained: Path, tmp_path: Path) -> None:
+    """A run that was trained again, by another version of the program say, has the same fingerprint."""
+    folder, run = fit(trained, "solver=heun", "solver.num_steps=2"), tmp_path / "run"
+    shutil.copytree(run_folder(trained), run)
+    assert ode.load(run, "solver=heun", correction=folder).states([[0.5, 0.25]]).shape == (2, 1, 2)
+    content = torch.load(run / "checkpoints/best.pt", weights_only=True)
+    content["state"]["model"] = {name: 1.1 * weight for name, weight in content["state"]["model"].items()}
+    torch.save(content, run / "checkpoints/best.pt")
+    with pytest.raises(ode.RefusedInput, match="or this one was trained again since"):
+        ode.load(run, "solver=heun", correction=folder)
 
 
 @pytest.mark.parametrize(
